@@ -1,0 +1,2 @@
+_base_ = './student_dpt256.py'
+model = dict(num_classes=100)

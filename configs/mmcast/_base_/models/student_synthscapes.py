@@ -1,0 +1,35 @@
+# A small student of the full-size one's kind: ResNet-18 of an eighth of the width, DPT,
+# masked decoder. weights/README.md says how its starting weights were made.
+_base_ = './student_r50_dpt.py'
+width = 32
+source_weights = '{{ fileDirname }}/../../weights/synthscapes_student.pth'
+model = dict(
+    backbone=dict(
+        depth=18,
+        base_channels=8,
+        stem_channels=8,
+        norm_cfg=dict(requires_grad=True),
+        norm_eval=False,
+        init_cfg=None,
+    ),
+    panoptic_head=dict(
+        in_channels=[8, 16, 32, 64],
+        feat_channels=width,
+        out_channels=width,
+        num_queries=30,
+        positional_encoding=dict(num_feats=width // 2),
+        pixel_decoder=dict(upsample_last=False),
+        transformer_decoder=dict(
+            num_layers=3,
+            layer_cfg=dict(
+                self_attn_cfg=dict(embed_dims=width),
+                cross_attn_cfg=dict(embed_dims=width),
+                ffn_cfg=dict(embed_dims=width, feedforward_channels=128),
+            ),
+        ),
+    ),
+    pixel_contrast=dict(in_channels=64, embed_channels=64),
+    train_cfg=dict(num_points=1024),
+    test_cfg=dict(max_per_image=50),
+    init_cfg=dict(type='Pretrained', checkpoint=source_weights),
+)

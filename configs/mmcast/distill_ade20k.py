@@ -1,0 +1,32 @@
+# CAST stage 2 on ADE20K: the student learns from labels and the frozen teacher.
+# Reads work_dirs/selftrain_ade20k/teacher.pth;
+# leaves work_dirs/distill_ade20k/student.pth.
+_base_ = [
+    './_base_/models/student_dpt256_ade20k.py',
+    './_base_/datasets/ade20k_semi.py',
+    './_base_/schedules/ade20k_160k.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    _delete_=True,
+    type='SemiSupervisedSegmentor',
+    student=_base_.model,
+    semi_weight=1.0,  # lambda_semi
+    data_preprocessor=dict(
+        type='MultiBranchDataPreprocessor',
+        data_preprocessor=_base_.model.data_preprocessor,
+    ),
+)
+teacher = 'work_dirs/selftrain_ade20k/'
+train_dataloader = dict(
+    dataset=dict(pseudo_labels=dict(store=teacher + 'pseudo_labels'))
+)
+custom_hooks = [
+    dict(
+        type='PseudoLabelHook',
+        teacher_config='{{ fileDirname }}/adapt_ade20k.py',
+        teacher_checkpoint=teacher + 'teacher.pth',
+        made_by='mim train mmdet configs/mmcast/selftrain_ade20k.py',
+    ),
+    dict(type='StudentExportHook', out='student.pth'),
+]

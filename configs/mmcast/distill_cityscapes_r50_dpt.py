@@ -1,0 +1,30 @@
+# CAST stage 2 on Cityscapes with another student: ResNet-50 with DPT (CAST, Table 5).
+_base_ = [
+    './_base_/models/student_r50_dpt.py',
+    './_base_/datasets/cityscapes_semi.py',
+    './_base_/schedules/cityscapes_90k.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    _delete_=True,
+    type='SemiSupervisedSegmentor',
+    student=_base_.model,
+    semi_weight=1.0,  # lambda_semi
+    data_preprocessor=dict(
+        type='MultiBranchDataPreprocessor',
+        data_preprocessor=_base_.model.data_preprocessor,
+    ),
+)
+teacher = 'work_dirs/selftrain_cityscapes/'
+train_dataloader = dict(
+    dataset=dict(pseudo_labels=dict(store=teacher + 'pseudo_labels'))
+)
+custom_hooks = [
+    dict(
+        type='PseudoLabelHook',
+        teacher_config='{{ fileDirname }}/adapt_cityscapes.py',
+        teacher_checkpoint=teacher + 'teacher.pth',
+        made_by='mim train mmdet configs/mmcast/selftrain_cityscapes.py',
+    ),
+    dict(type='StudentExportHook', out='student.pth'),
+]

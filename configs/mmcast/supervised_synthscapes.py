@@ -1,0 +1,10 @@
+# The baseline on SynthScapes: the student on the labelled split alone.
+# Leaves work_dirs/supervised_synthscapes/student.pth.
+_base_ = [
+    './_base_/models/student_synthscapes.py',
+    './_base_/datasets/synthscapes.py',
+    './_base_/schedules/synthscapes.py',
+    './_base_/default_runtime.py',
+]
+model = dict(pixel_contrast=None, strong_view=None)
+custom_hooks = [dict(type='StudentExportHook', out='student.pth', attr='')]

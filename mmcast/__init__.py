@@ -1,0 +1,20 @@
+"""mmcast: semi-supervised instance segmentation as a plugin of MMDetection 3.x.
+
+Importing it (a config does so with `custom_imports`) checks the versions of the
+OpenMMLab packages, bridges known gaps between them and registers every module in
+`mmdet.registry`.
+"""
+
+from ._requirements import check_requirements
+from .version import __version__
+
+check_requirements()
+
+# Before anything imports `mmdet.models`, hence not sorted.
+from . import compat  # noqa: E402
+
+compat.apply()
+
+from . import apis, datasets, engine, models  # noqa: E402
+
+__all__ = ['__version__', 'apis', 'datasets', 'engine', 'models']

@@ -1,0 +1,5 @@
+"""What a user calls from Python."""
+
+from .label_images import LabelSummary, label_images
+
+__all__ = ['LabelSummary', 'label_images']

@@ -1,0 +1,295 @@
+"""Label images with a detector: resumable, split over ranks, memory flat."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.dist import all_gather_object, get_dist_info
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from pycocotools import mask as mask_utils
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mmcast.apis.ranks import run_on_first, run_together
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+
+_BINS = 1000
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What the store holds for a list of images, old and new labels alike.
+
+    Attributes:
+        images: Number of images.
+        labelled_now: How many of them this call labelled.
+        without_instances: How many have no instance at all.
+        instances_per_class: Class name to number of instances.
+        score_quantiles: Scores at 0, 25, 50, 75 and 100 %, to 0.001; empty if there
+            is no instance.
+    """
+
+    images: int
+    labelled_now: int
+    without_instances: int
+    instances_per_class: dict[str, int]
+    score_quantiles: tuple[float, ...]
+
+    def __str__(self) -> str:
+        classes = ', '.join(
+            f'{name} {count}' for name, count in self.instances_per_class.items()
+        )
+        scores = ' '.join(f'{score:.3f}' for score in self.score_quantiles)
+        return (
+            f'Pseudo-labels of {self.images} images ({self.labelled_now} labelled '
+            f'now): {sum(self.instances_per_class.values())} instances ({classes}); '
+            f'scores at 0/25/50/75/100 %: {scores or "none"}; '
+            f'{self.without_instances} images without any instance.'
+        )
+
+
+def label_images(
+    model: nn.Module,
+    names: Sequence[str],
+    img_root: str | Path,
+    store: PseudoLabelStore,
+    *,
+    batch_size: int = 1,
+    device: str | torch.device | None = None,
+    num_workers: int = 2,
+    progress: bool = True,
+) -> LabelSummary:
+    """Write the pseudo-labels of all images that have none in the store yet.
+
+    Can be killed at any time and called again. Under ``torch.distributed`` each rank
+    labels its share; every rank returns the same summary.
+
+    Args:
+        model: Detector with ``cfg`` and ``dataset_meta``, as
+            ``mmdet.apis.init_detector`` returns it, that predicts masks.
+        names: Image paths relative to ``img_root``.
+        img_root: Folder of the images.
+        store: Where the labels go.
+        batch_size: Images a forward pass.
+        device: Where the model shall run; where it is if None.
+        num_workers: Processes that read images; 0 for none.
+        progress: Whether rank 0 shows a progress bar.
+
+    Raises:
+        ValueError: The model's classes are not the store's, it predicts no masks,
+            some images cannot be read (told after all others are labelled), or the
+            store holds a damaged file.
+    """
+    check_classes(model, store)
+    if device is not None:
+        model.to(device)
+    model.eval()
+
+    def plan() -> list[str]:
+        store.remove_leftovers()
+        return store.missing(names)
+
+    missing = run_on_first(plan)
+    rank, world = get_dist_info()
+    unreadable: list[str] = []
+    if missing:
+        print_log(
+            f'Labelling {len(missing)} of {len(names)} images into {store.root}',
+            logger='current',
+        )
+        images = _Images(missing[rank::world], img_root, _test_pipeline(model))
+        unreadable = run_together(
+            lambda: _label(model, images, store, batch_size, num_workers, progress)
+        )
+    failed = [line for share in all_gather_object(unreadable) for line in share]
+    if failed:
+        raise ValueError(
+            f'{len(failed)} of {len(names)} images cannot be read: '
+            f'{"; ".join(failed[:5])}{"; ..." if len(failed) > 5 else ""}. All others '
+            'are labelled: repair these files or take them off the list, and start '
+            'again.'
+        )
+    summary = run_on_first(lambda: summarise(store, names, len(missing)))
+    print_log(str(summary), logger='current', level=logging.INFO)
+    return summary
+
+
+def check_classes(model: nn.Module, store: PseudoLabelStore) -> None:
+    """Raise a ValueError naming both sides unless model and store agree."""
+    classes = tuple(model.dataset_meta['classes'])  # type: ignore[index]
+    if classes != store.classes:
+        raise ValueError(
+            f'The teacher knows the classes {classes}, but the pseudo-labels in '
+            f'{store.root} are of {store.classes}: use a teacher of the same classes '
+            'in the same order, or point `store` elsewhere.'
+        )
+
+
+def summarise(
+    store: PseudoLabelStore, names: Sequence[str], labelled_now: int = 0
+) -> LabelSummary:
+    """Read, and so check, every entry once; holds one in memory at a time."""
+    counts: Counter[int] = Counter()
+    histogram = np.zeros(_BINS + 1, np.int64)
+    empty = 0
+    for name in names:
+        entry = store.read(name)
+        counts.update(entry.labels.tolist())
+        np.add.at(histogram, np.rint(entry.scores * _BINS).astype(int), 1)
+        empty += not entry.labels.size
+    total = histogram.sum()
+    quantiles: tuple[float, ...] = ()
+    if total:
+        # The smallest score that so many instances do not exceed.
+        ranks = np.ceil(np.array([0, 0.25, 0.5, 0.75, 1]) * total).clip(1)
+        places = np.searchsorted(np.cumsum(histogram), ranks)
+        quantiles = tuple(float(place) / _BINS for place in places)
+    return LabelSummary(
+        images=len(names),
+        labelled_now=labelled_now,
+        without_instances=empty,
+        instances_per_class={
+            name: counts[label] for label, name in enumerate(store.classes)
+        },
+        score_quantiles=quantiles,
+    )
+
+
+class _Images(Dataset):
+    """Images through the test pipeline; one that cannot be read is a text."""
+
+    def __init__(
+        self, names: list[str], img_root: str | Path, pipeline: Compose
+    ) -> None:
+        self.names = names
+        self.root = Path(img_root)
+        self.pipeline = pipeline
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[str, dict[str, Any] | str]:
+        name = self.names[index]
+        path = str(self.root / name)
+        try:
+            return name, self.pipeline({'img_path': path, 'img_id': index})
+        except Exception:
+            # Either the image is at fault, or the pipeline, which is a bug.
+            reason = _unreadable(path)
+            if reason is None:
+                raise
+            return name, f'{path} ({reason})'
+
+
+def _unreadable(path: str) -> str | None:
+    try:
+        return 'no image' if mmcv.imread(path) is None else None
+    except (OSError, cv2.error, ValueError) as error:
+        return str(error).strip().splitlines()[0]
+
+
+def _test_pipeline(model: nn.Module) -> Compose:
+    """The test pipeline of the model's config without annotation loading."""
+    cfg: Any = model.cfg
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    transforms = [
+        transform
+        for transform in cfg.test_dataloader.dataset.pipeline
+        if not str(transform['type']).endswith('Annotations')
+    ]
+    return Compose(transforms)
+
+
+def _one_thread(_: int) -> None:
+    # OpenCV's threads may hang in a forked worker.
+    cv2.setNumThreads(0)
+
+
+@torch.no_grad()
+def _label(
+    model: nn.Module,
+    images: _Images,
+    store: PseudoLabelStore,
+    batch_size: int,
+    num_workers: int,
+    progress: bool,
+) -> list[str]:
+    """Label this rank's images; return those that cannot be read, with reasons."""
+    loader: DataLoader = DataLoader(
+        images,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=list,
+        worker_init_fn=_one_thread,
+        # Own generator: the loader must not draw from the training's random state.
+        generator=torch.Generator(),
+    )
+    unreadable: list[str] = []
+    rank, world = get_dist_info()
+    share = '' if world == 1 else f" (rank 0's share, 1 of {world})"
+    with Progress(
+        TextColumn('Labelling' + share),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=not progress or rank != 0,
+    ) as bar:
+        task = bar.add_task('', total=len(images))
+        for batch in loader:
+            good = [(name, item) for name, item in batch if not isinstance(item, str)]
+            unreadable += [item for _, item in batch if isinstance(item, str)]
+            if good:
+                samples = model.test_step(  # type: ignore[operator]
+                    {
+                        'inputs': [item['inputs'] for _, item in good],
+                        'data_samples': [item['data_samples'] for _, item in good],
+                    }
+                )
+                for (name, _), sample in zip(good, samples, strict=True):
+                    _write(store, name, sample)
+            bar.advance(task, len(batch))
+    return unreadable
+
+
+def _write(store: PseudoLabelStore, name: str, sample: Any) -> None:
+    """Write one image's predictions, a mask at a time."""
+    predicted = sample.pred_instances
+    if 'masks' not in predicted:
+        raise ValueError(
+            'The teacher predicts no masks: use an instance segmentation model, and '
+            'for Mask2Former test_cfg=dict(instance_on=True).'
+        )
+    scores: Tensor = predicted.scores
+    order = torch.argsort(scores, descending=True, stable=True)[: store.max_instances]
+    order = order[scores[order] >= store.min_score]
+    masks = [
+        # pycocotools wants columns in one piece: transposed on the device, cheaply.
+        mask_utils.encode(
+            predicted.masks[index].to(torch.uint8).t().contiguous().cpu().numpy().T
+        )
+        for index in order.tolist()
+    ]
+    store.write(
+        name,
+        sample.ori_shape[:2],
+        predicted.labels[order].tolist(),
+        scores[order].tolist(),
+        predicted.bboxes[order].tolist(),
+        masks,
+    )

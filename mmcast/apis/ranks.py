@@ -1,0 +1,37 @@
+"""Work of several ranks that fails together instead of leaving some waiting."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mmengine.dist import all_gather_object, broadcast_object_list, get_rank
+
+T = TypeVar('T')
+
+
+def run_together(function: Callable[[], T]) -> T:
+    """Call a function on every rank; if it fails on one, every rank raises.
+
+    Raises:
+        Exception: What this rank's own call raised.
+        RuntimeError: Another rank failed; names it and its error.
+    """
+    result: T | None = None
+    failure: Exception | None = None
+    try:
+        result = function()
+    except Exception as error:
+        failure = error
+    messages = all_gather_object(failure and f'{type(failure).__name__}: {failure}')
+    if failure is not None:
+        raise failure
+    for rank, message in enumerate(messages):
+        if message:
+            raise RuntimeError(f'Rank {rank} failed: {message}')
+    return result  # type: ignore[return-value]
+
+
+def run_on_first(function: Callable[[], T]) -> T:
+    """Call a function on rank 0 and hand its result to every rank."""
+    result = [run_together(lambda: function() if get_rank() == 0 else None)]
+    broadcast_object_list(result)
+    return result[0]  # type: ignore[return-value]

@@ -1,0 +1,28 @@
+"""`numpy.in1d`, which cityscapesscripts' evaluation calls.
+
+What breaks: cityscapesscripts 2.3.0 calls `numpy.in1d`, which numpy 2.4 has removed.
+Its instance-level evaluation, and with it mmdet's `CityScapesMetric`, dies with an
+AttributeError on the first prediction.
+
+The cure: the name is set to what numpy's own release notes give as its successor.
+
+Can go: when cityscapesscripts' newest release calls `numpy.isin`.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def _in1d(
+    ar1: npt.ArrayLike,
+    ar2: npt.ArrayLike,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> npt.NDArray[np.bool_]:
+    return np.isin(np.ravel(ar1), ar2, assume_unique=assume_unique, invert=invert)
+
+
+def apply() -> None:
+    """Set `numpy.in1d` where numpy no longer has it."""
+    if not hasattr(np, 'in1d'):
+        setattr(np, 'in1d', _in1d)  # noqa: B010, a name that numpy's stubs lack

@@ -1,0 +1,34 @@
+"""Names that mmpretrain and mmdet import from where transformers had them once.
+
+What breaks: mmpretrain 1.2 (BLIP, BLIP-2, OFA, RAM) and mmdet 3.3 (GLIP) import
+helpers from `transformers.modeling_utils` that transformers 4.52 and later keep
+elsewhere. A bare `except` in mmpretrain then makes a class inherit from None, so that
+`import mmdet.models`, which imports mmpretrain, dies with a TypeError.
+
+The cure: the missing names are set in `transformers.modeling_utils`, before the first
+import of `mmpretrain` or `mmdet.models`.
+
+Can go: when mmdet's newest release no longer imports mmpretrain 1.2's multimodal
+models, or these import the names from where they are.
+"""
+
+import importlib
+import importlib.util
+
+_HOMES = {
+    'apply_chunking_to_forward': 'transformers.pytorch_utils',
+    'find_pruneable_heads_and_indices': 'transformers.pytorch_utils',
+    'prune_linear_layer': 'transformers.pytorch_utils',
+    'GenerationConfig': 'transformers.generation',
+    'GenerationMixin': 'transformers.generation',
+}
+
+
+def apply() -> None:
+    """Set the moved names in `transformers.modeling_utils`, if it is installed."""
+    if importlib.util.find_spec('transformers') is None:
+        return
+    old_home = importlib.import_module('transformers.modeling_utils')
+    for name, home in _HOMES.items():
+        if not hasattr(old_home, name):
+            setattr(old_home, name, getattr(importlib.import_module(home), name))

@@ -1,0 +1,288 @@
+"""Data sets over a list of images: labelled (COCO file and list) and unlabelled.
+
+Path rule of both, which is MMEngine's: ``ann_file``, ``image_list`` and ``data_prefix``
+are relative to ``data_root`` if there is one, else to the current folder; an absolute
+path stays as it is. The format of a list is told in `mmcast.datasets.splits`.
+"""
+
+import logging
+import os
+import os.path as osp
+from typing import Any
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset, CocoDataset
+from mmdet.registry import DATASETS
+from mmengine.logging import print_log
+
+from .splits import check_known, load_coco, missing_annotations, read_list
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def _check_folders(dataset: BaseDetDataset) -> None:
+    """Raise a one-line error for a missing data root or image folder."""
+    if dataset.data_root and not osp.isdir(dataset.data_root):
+        raise FileNotFoundError(
+            f"data root '{dataset.data_root}' does not exist (looked in "
+            f"'{os.getcwd()}'): put or link the data there (docs/data.md) or set "
+            'data_root in the config'
+        )
+    if 'img' not in dataset.data_prefix:
+        raise ValueError(
+            f'{type(dataset).__name__} has data_prefix={dataset.data_prefix}: give '
+            "the image folder as data_prefix=dict(img='...')"
+        )
+    images = dataset.data_prefix['img']
+    if not osp.isdir(images or '.'):
+        raise FileNotFoundError(
+            f"image folder '{images}' does not exist (looked in '{os.getcwd()}'): put "
+            "the images there or correct data_prefix=dict(img='...') in the config"
+        )
+
+
+@DATASETS.register_module()
+class ImageListDataset(BaseDetDataset):
+    """Unlabelled images: a list of names, or all images of a folder.
+
+    Opens no image and needs no annotation. Keeps only the names, as UTF-8 bytes that
+    data loader workers share: about 50 MB for a million of them.
+
+    Items have ``img_path``, ``img_name`` (str, relative to the image folder, with
+    ``/``), ``img_id`` (int, place in the data set) and ``instances=[]``.
+
+    Args:
+        ann_file (str): List of images; empty for all images below
+            ``data_prefix['img']``, sorted.
+        data_prefix (dict): ``dict(img=...)``, the image folder.
+        **kwargs: As for `mmdet.datasets.BaseDetDataset`.
+
+    Raises:
+        FileNotFoundError: If the data root, the image folder or the list is missing.
+        ValueError: If the list or the folder is empty, or a line of the list is no
+            image of the folder.
+    """
+
+    METAINFO: dict = {}
+
+    def load_data_list(self) -> list[str]:
+        """Return the image names; `_serialize_data` packs them."""
+        _check_folders(self)
+        folder = self.data_prefix['img'] or '.'
+        names = read_list(self.ann_file) if self.ann_file else _walk(folder)
+        if not names:
+            raise ValueError(
+                f"there is no image below '{folder}' ({', '.join(IMAGE_SUFFIXES)}): "
+                "put images there or correct data_prefix=dict(img='...')"
+            )
+        if self.ann_file:
+            _check_present(names, folder, self.ann_file)
+        return names
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        encoded = [name.encode() for name in self.data_list]
+        self.data_list.clear()
+        address = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+        return np.frombuffer(b''.join(encoded), dtype=np.uint8), address
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Return one item; see the class."""
+        if not self._fully_initialized:
+            self.full_init()
+        idx = idx % len(self) if -len(self) <= idx < len(self) else idx
+        if self.serialize_data:
+            end = int(self.data_address[idx])
+            start = int(self.data_address[idx - 1]) if idx else 0
+            name = self.data_bytes[start:end].tobytes().decode()
+        else:
+            name = self.data_list[idx]
+        return {
+            'img_path': osp.join(self.data_prefix['img'], name),
+            'img_name': name,
+            'img_id': idx,
+            'sample_idx': idx,
+            'instances': [],
+        }
+
+
+def _walk(folder: str) -> list[str]:
+    names = []
+    for parent, _, files in os.walk(folder, followlinks=True):
+        below = osp.relpath(parent, folder).replace(os.sep, '/')
+        names += [
+            file if below == '.' else f'{below}/{file}'
+            for file in files
+            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith('.')
+        ]
+    return sorted(names)
+
+
+def _check_present(names: list[str], folder: str, path: str) -> None:
+    """Check a list against the folder: each subfolder is listed once."""
+    files_of: dict[str, set[str]] = {}
+    for number, name in enumerate(names, 1):
+        parent, file = osp.split(name)
+        if parent not in files_of:
+            try:
+                files_of[parent] = set(os.listdir(osp.join(folder, parent) or '.'))
+            except (FileNotFoundError, NotADirectoryError):
+                files_of[parent] = set()
+        if file not in files_of[parent]:
+            raise FileNotFoundError(
+                f"{path}:{number}: there is no image '{name}' in '{folder}': correct "
+                "or remove the line, or correct data_prefix=dict(img='...')"
+            )
+
+
+@DATASETS.register_module()
+class ListedCocoDataset(CocoDataset):
+    """Labelled images: a COCO file, of which only the images on a list are used.
+
+    Differs from `mmdet.datasets.CocoDataset` further in that every item has
+    ``img_name`` (the COCO ``file_name``), classes are given by the config and must
+    agree with the file (mmdet drops unknown ones silently, and takes the file's order
+    for the config's), and images whose only instances are crowds count as empty
+    (nothing can be learnt from them; `mmdet.datasets.CityscapesDataset` drops them
+    too).
+
+    Args:
+        image_list (str, optional): List of the images to use, in this order; all
+            images of ``ann_file`` without.
+        **kwargs: As for `mmdet.datasets.CocoDataset`; ``ann_file``,
+            ``metainfo=dict(classes=...)`` and ``data_prefix=dict(img=...)`` are needed.
+
+    Raises:
+        FileNotFoundError: If the data root, the image folder, the annotation file,
+            the list or the first image is missing.
+        ValueError: If classes do not match, a line of the list is no image of the
+            annotation file, or no image with an instance is left.
+    """
+
+    METAINFO: dict = {}
+
+    def __init__(self, *args: Any, image_list: str | None = None, **kwargs: Any):
+        self.image_list = image_list
+        super().__init__(*args, **kwargs)
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        if self.image_list:
+            self.image_list = osp.join(self.data_root or '', self.image_list)
+
+    def load_data_list(self) -> list[dict]:
+        """Load the annotations of the listed images."""
+        _check_folders(self)
+        if not self.ann_file:
+            raise ValueError(
+                'ListedCocoDataset has no ann_file: set it to your COCO JSON, or use '
+                'ImageListDataset for unlabelled images'
+            )
+        if not osp.isfile(self.ann_file):
+            raise FileNotFoundError(missing_annotations(self.ann_file))
+        names = read_list(self.image_list) if self.image_list else None
+        content = load_coco(self.ann_file)
+        self._set_classes(content['categories'])
+
+        images = {image['file_name']: image for image in content['images']}
+        if names is None:
+            names = list(images)
+        else:
+            assert self.image_list is not None
+            check_known(names, images, self.image_list)
+        annotations: dict[Any, list[dict]] = {images[n]['id']: [] for n in names}
+        # As CocoDataset keeps it, for `filter_data` there and ClassAwareSampler.
+        self.cat_img_map: dict[Any, list] = {cat_id: [] for cat_id in self.cat_ids}
+        for annotation in content.get('annotations', []):
+            if annotation['image_id'] in annotations:
+                annotations[annotation['image_id']].append(annotation)
+                if annotation['category_id'] in self.cat_img_map:
+                    self.cat_img_map[annotation['category_id']].append(
+                        annotation['image_id']
+                    )
+        data_list = []
+        for name in names:
+            image = {**images[name], 'img_id': images[name]['id']}
+            data_list.append(
+                self.parse_data_info(
+                    {'raw_img_info': image, 'raw_ann_info': annotations[image['id']]}
+                )
+            )
+        if data_list and not osp.isfile(data_list[0]['img_path']):
+            raise FileNotFoundError(
+                f"image '{data_list[0]['img_path']}' of '{self.ann_file}' does not "
+                "exist: put the images there or correct data_prefix=dict(img='...')"
+            )
+        return data_list
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """Add ``img_name`` to what CocoDataset makes of an image."""
+        data_info = super().parse_data_info(raw_data_info)
+        data_info['img_name'] = raw_data_info['raw_img_info']['file_name']
+        return data_info
+
+    def filter_data(self) -> list[dict]:
+        """Apply ``filter_cfg``; refuse to leave nothing, warn of classes not shown."""
+        if self.test_mode:
+            return self.data_list
+        cfg = self.filter_cfg or {}
+        kept = [
+            info
+            for info in self.data_list
+            if min(info['width'], info['height']) >= cfg.get('min_size', 0)
+            and (
+                not cfg.get('filter_empty_gt', False)
+                or any(not instance['ignore_flag'] for instance in info['instances'])
+            )
+        ]
+        source = self.image_list or self.ann_file
+        if not kept:
+            raise ValueError(
+                f"none of the {len(self.data_list)} images of '{source}' has an "
+                f'instance and passes filter_cfg={self.filter_cfg}: label more images '
+                'or draw another list with tools/misc/split_labels.py'
+            )
+        shown = {
+            instance['bbox_label']
+            for info in kept
+            for instance in info['instances']
+            if not instance['ignore_flag']
+        }
+        missing = [
+            name for i, name in enumerate(self.metainfo['classes']) if i not in shown
+        ]
+        if missing:
+            print_log(
+                f"no image of '{source}' shows: {', '.join(missing)}. These cannot be "
+                'learnt; draw a list with tools/misc/split_labels.py --per-class N',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return kept
+
+    def _set_classes(self, categories: list[dict]) -> None:
+        """Set ``cat_ids`` and ``cat2label``; raise unless config and file agree."""
+        classes = self.metainfo.get('classes')
+        in_file = [category['name'] for category in categories]
+        if not isinstance(classes, tuple | list) or not classes:
+            raise ValueError(
+                f'classes={classes!r} is not a tuple of names: set '
+                f'metainfo=dict(classes=({", ".join(map(repr, in_file))},)) in the '
+                f"config, the categories of '{self.ann_file}'"
+            )
+        absent = [name for name in classes if name not in in_file]
+        if absent:
+            raise ValueError(
+                f"the config's classes ({', '.join(absent)}) are not among the "
+                f"categories of '{self.ann_file}' ({', '.join(in_file)}): make "
+                "metainfo=dict(classes=...) and the file's names agree"
+            )
+        in_order = [name for name in in_file if name in classes]
+        if list(classes) != in_order:
+            raise ValueError(
+                f"the config's classes ({', '.join(classes)}) stand in another order "
+                f"in '{self.ann_file}' ({', '.join(in_order)}), by which CocoMetric "
+                "numbers them: write metainfo=dict(classes=...) in the file's order"
+            )
+        # In the file's order, as `pycocotools.COCO.getCatIds` returns them.
+        self.cat_ids = [c['id'] for c in categories if c['name'] in classes]
+        self.cat2label = {cat_id: i for i, cat_id in enumerate(self.cat_ids)}

@@ -1,0 +1,330 @@
+"""Lists of images: draw a labelled/unlabelled split, read it, write it.
+
+A list is a text file with one image a line: its path relative to the image folder
+(for a COCO file: its ``file_name``), with ``/`` between folders. The lists of Guided
+Distillation (``data_splits/cityscapes/perc_10.txt``), which name a Cityscapes image
+by its annotation ``{city}_..._gtFine_instanceIds.png`` without the city's folder, are
+read and written too. Line *n* of a list is entry *n - 1* of what `read_list` returns,
+so every error can name the line.
+"""
+
+import json
+import os
+import posixpath
+import random
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+INSTANCE_IDS = '_gtFine_instanceIds.png'
+LEFT_IMAGE = '_leftImg8bit.png'
+
+# What mmdet's CocoDataset and pycocotools' evaluation index without asking.
+ITEM_FIELDS = {
+    'images': {'id', 'file_name', 'height', 'width'},
+    'categories': {'id', 'name'},
+}
+ANNOTATION_FIELDS = {
+    'id',
+    'image_id',
+    'category_id',
+    'bbox',
+    'area',
+    'segmentation',
+    'iscrowd',
+}
+
+
+def to_image_name(line: str) -> str:
+    """Turn a line of either list format into an image name.
+
+    >>> to_image_name('ulm_000075_000019_gtFine_instanceIds.png')
+    'ulm/ulm_000075_000019_leftImg8bit.png'
+    >>> to_image_name('./a//b.jpg')
+    'a/b.jpg'
+    """
+    if line.endswith(INSTANCE_IDS):
+        stem = posixpath.basename(line)[: -len(INSTANCE_IDS)]
+        return f'{stem.split("_", 1)[0]}/{stem}{LEFT_IMAGE}'
+    return posixpath.normpath(line)
+
+
+def to_instance_ids(name: str) -> str:
+    """Turn the name of a Cityscapes image into a line of Guided Distillation's lists.
+
+    >>> to_instance_ids('ulm/ulm_000075_000019_leftImg8bit.png')
+    'ulm_000075_000019_gtFine_instanceIds.png'
+    """
+    line = posixpath.basename(name)[: -len(LEFT_IMAGE)] + INSTANCE_IDS
+    if not name.endswith(LEFT_IMAGE) or to_image_name(line) != name:
+        raise ValueError(
+            f"'{name}' is not named {{city}}/{{city}}_*{LEFT_IMAGE}, so it cannot be "
+            'written as instance-ids: use the format names'
+        )
+    return line
+
+
+def read_list(path: str | os.PathLike[str]) -> list[str]:
+    """Read a list of images in either format.
+
+    Args:
+        path: The text file.
+
+    Returns:
+        Image names in the file's order; entry ``i`` stood on line ``i + 1``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the list is empty or not text, or a line is blank, a duplicate,
+            absolute or leaves the image folder; the line is named.
+    """
+    try:
+        text = Path(path).read_text(encoding='utf-8-sig')
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"image list '{path}' does not exist (looked in '{os.getcwd()}'): draw one "
+            'with tools/misc/split_labels.py or correct the path'
+        ) from None
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"image list '{path}' is not a text file: give a list with one image a line"
+        ) from None
+    lines = text.rstrip().split('\n') if text.strip() else []
+    if not lines:
+        raise ValueError(
+            f"image list '{path}' is empty: write one image a line into it, or draw it "
+            'with tools/misc/split_labels.py'
+        )
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        name = to_image_name(line.strip()) if line.strip() else ''
+        if not name:
+            raise ValueError(f'{path}:{number}: the line is blank: remove it')
+        if name.startswith(('/', '../')) or name in ('.', '..'):
+            raise ValueError(
+                f"{path}:{number}: '{line.strip()}' is not below the image folder: "
+                'write image paths relative to it'
+            )
+        if name in first_line:
+            raise ValueError(
+                f"{path}:{number}: '{name}' stands on line {first_line[name]} "
+                'already: remove one of the two'
+            )
+        first_line[name] = number
+    return list(first_line)
+
+
+def format_list(names: Sequence[str], list_format: str = 'names') -> str:
+    """Return the text of a list.
+
+    Args:
+        names: Image names.
+        list_format: ``'names'`` (one image name a line) or ``'instance-ids'`` (the
+            lists of Guided Distillation).
+
+    Raises:
+        ValueError: If an image is not named as in Cityscapes, for ``'instance-ids'``.
+    """
+    if list_format == 'instance-ids':
+        names = [to_instance_ids(name) for name in names]
+    return ''.join(f'{name}\n' for name in names)
+
+
+def check_known(
+    names: Sequence[str], known: Collection[str], path: str | os.PathLike[str]
+) -> None:
+    """Raise a ValueError with file and line for the first name not among `known`."""
+    for number, name in enumerate(names, 1):
+        if name not in known:
+            example = next(iter(known), None)
+            raise ValueError(
+                f"{path}:{number}: '{name}' is not an image of this data set, whose "
+                f"images are named like '{example}': correct or remove the line"
+            )
+
+
+def check_lists(
+    labeled: Sequence[str],
+    unlabeled: Sequence[str],
+    known: Collection[str] | None = None,
+    paths: tuple[str, str] = ('labeled.txt', 'unlabeled.txt'),
+) -> None:
+    """Check that two lists make a split.
+
+    Args:
+        labeled: Names as `read_list` returns them.
+        unlabeled: The same for the unlabelled images.
+        known: Names of all images of the data set, if names are to be checked; a set.
+        paths: The files of the two lists, for the messages.
+
+    Raises:
+        ValueError: If a list is empty, names an unknown image or one twice, or an
+            image is on both lists. File and line are named.
+    """
+    for names, path in zip((labeled, unlabeled), paths, strict=True):
+        if not names:
+            raise ValueError(f'{path} is empty: a split needs images on both lists')
+        if known is not None:
+            check_known(names, known, path)
+        if len(set(names)) < len(names):
+            seen: set[str] = set()
+            for number, name in enumerate(names, 1):
+                if name in seen:
+                    raise ValueError(f"{path}:{number}: '{name}' is a duplicate")
+                seen.add(name)
+    line_of = {name: number for number, name in enumerate(labeled, 1)}
+    for number, name in enumerate(unlabeled, 1):
+        if name in line_of:
+            raise ValueError(
+                f"{paths[1]}:{number}: '{name}' is labelled already ({paths[0]}:"
+                f'{line_of[name]}): remove it from one list, or derive the unlabelled '
+                'list with tools/misc/split_labels.py --labeled'
+            )
+
+
+def draw_order(
+    names: Sequence[str],
+    seed: int | str,
+    per_class: int = 0,
+    classes_of: Mapping[str, Collection[str]] | None = None,
+) -> tuple[list[str], int]:
+    """Put images into a random order of which the first ones are the labelled ones.
+
+    Any prefix of at least the returned length is a labelled set, and prefixes of one
+    order are nested. With `per_class`, the order starts with images that give every
+    class at least that many images (all there are, for a class that has fewer), found
+    greedily from the rarest class to the commonest; the rest follows uniformly.
+
+    Args:
+        names: Images; their order does not matter.
+        seed: Same seed, same order, on every machine.
+        per_class: Images wanted for each class; 0 for a uniform draw.
+        classes_of: Image name to the classes it shows; needed for `per_class`.
+
+    Returns:
+        All names in the drawn order, and the shortest allowed length of a prefix.
+    """
+    order = sorted(names)
+    random.Random(seed).shuffle(order)
+    if not per_class:
+        return order, 1
+    assert classes_of is not None
+    images_of: dict[str, list[str]] = {}
+    for name in order:
+        for class_name in classes_of.get(name, ()):
+            images_of.setdefault(class_name, []).append(name)
+    chosen: dict[str, None] = {}
+    for class_name in sorted(images_of, key=lambda c: (len(images_of[c]), c)):
+        images = images_of[class_name]
+        have = sum(name in chosen for name in images)
+        missing = [name for name in images if name not in chosen]
+        chosen.update(dict.fromkeys(missing[: max(per_class - have, 0)]))
+    return [*chosen, *(name for name in order if name not in chosen)], len(chosen)
+
+
+def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Load a COCO file and check what everything that reads it relies on.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no COCO file, lacks a field, has two images or categories
+            of one name or two annotations of one id, or an annotation of an image or
+            category that is not there.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(missing_annotations(path)) from None
+    except ValueError as error:
+        raise ValueError(f"'{path}' is not a COCO JSON file: {error}") from None
+    if not isinstance(content, dict) or not {'images', 'categories'} <= set(content):
+        raise ValueError(
+            f"'{path}' is not a COCO file (no 'images' or no 'categories'): give the "
+            'JSON that a converter in tools/dataset_converters wrote, or your own'
+        )
+    for key, field in (('images', 'file_name'), ('categories', 'name')):
+        seen: set[str] = set()
+        for item in content[key]:
+            missing = ITEM_FIELDS[key] - item.keys()
+            if missing:
+                raise ValueError(
+                    f"one of the {key} in '{path}' has no {' and no '.join(missing)}: "
+                    f'give each the COCO fields {", ".join(sorted(ITEM_FIELDS[key]))}'
+                )
+            if item[field] in seen:
+                raise ValueError(
+                    f"'{path}' names '{item[field]}' twice among its {key}: make the "
+                    f'{field} of each unique'
+                )
+            seen.add(item[field])
+    _check_annotations(path, content)
+    return content
+
+
+def _check_annotations(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    known = {
+        'image_id': {image['id'] for image in content['images']},
+        'category_id': {category['id'] for category in content['categories']},
+    }
+    seen: set[Any] = set()
+    for annotation in content.get('annotations', []):
+        missing = ANNOTATION_FIELDS - annotation.keys()
+        if missing:
+            raise ValueError(
+                f"an annotation in '{path}' has no {' and no '.join(sorted(missing))}: "
+                'give every annotation the COCO fields '
+                f'{", ".join(sorted(ANNOTATION_FIELDS))}'
+            )
+        for field, ids in known.items():
+            if annotation[field] not in ids:
+                raise ValueError(
+                    f"annotation {annotation['id']} in '{path}' has the {field} "
+                    f'{annotation[field]!r}, which is not in the file: correct the file'
+                )
+        if annotation['id'] in seen:
+            raise ValueError(
+                f"two annotations in '{path}' have the id {annotation['id']}: number "
+                'them'
+            )
+        seen.add(annotation['id'])
+
+
+def missing_annotations(path: str | os.PathLike[str]) -> str:
+    """Say which command makes an annotation file that is not there."""
+    path = Path(path)
+    if path.name.startswith('instancesonly_filtered_gtFine_'):
+        root = path.parent.parent
+        remedy = f"make it with 'python tools/dataset_converters/cityscapes.py {root}'"
+    elif path.name.startswith('ade20k_instance_'):
+        remedy = (
+            f"make it with 'mim run mmdet ade20k2coco {path.parent} --task instance'"
+        )
+    else:
+        remedy = 'set ann_file to your COCO JSON (docs/own_data.md)'
+    return (
+        f"annotation file '{path}' does not exist (looked in '{os.getcwd()}'): {remedy}"
+    )
+
+
+def coco_image_classes(
+    coco: Mapping[str, Any],
+) -> tuple[tuple[str, ...], dict[str, set[str]]]:
+    """List the classes of a COCO file, and those that each image shows.
+
+    Crowds and ignored regions do not count: nothing is learnt from them.
+
+    Returns:
+        Class names in the file's order, and image name to the names of its classes.
+    """
+    class_of_id = {category['id']: category['name'] for category in coco['categories']}
+    classes_of_id: dict[Any, set[str]] = {
+        image['id']: set() for image in coco['images']
+    }
+    for ann in coco.get('annotations', []):
+        if not ann.get('iscrowd') and not ann.get('ignore'):
+            classes_of_id[ann['image_id']].add(class_of_id[ann['category_id']])
+    classes_of = {
+        image['file_name']: classes_of_id[image['id']] for image in coco['images']
+    }
+    return tuple(class_of_id.values()), classes_of

@@ -1,0 +1,166 @@
+"""The two looks of SynthScapes: everything that tells source from target.
+
+A detector trained on ``source`` shall lose a good part of its mask AP on
+``target`` but keep some: tune these numbers, the drawing code has none of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Palette, light, camera and object statistics of a domain.
+
+    Pairs are the bounds of a uniform distribution drawn once an image; colours
+    are RGB in 0..255.
+
+    Attributes:
+        cities: City names by split; an image's city follows from its index.
+        group_counts: Fewest and most groups of objects in an image.
+        group_weights: Relative frequency of each kind of group, by class name.
+        crowd: Probability that a group has several members side by side.
+        crowd_size: Fewest and most members of a crowd.
+        crowd_gap: Distance of crowd neighbours as a share of their width; below
+            one they overlap.
+        distance: Factor on the distances at which groups are placed.
+        along: Probability that a vehicle is seen along the street, not across it.
+        lit_windows: Share of the windows of buildings with their lights on.
+        paint: Saturation factor and value factor of vehicles and clothes.
+        gain: Exposure.
+        cast: Factor on red, green and blue.
+        gradient: Strength of the illumination's fall-off across the image.
+        contrast: Factor on the distance from mid-grey.
+        haze: Distance in metres at which 63 % of an object's light is lost.
+        haze_colour: Colour that distant things take on.
+        texture: Standard deviation of the surface texture, relative.
+        blur: Standard deviation of the blur in pixels per 256 rows.
+        noise: Standard deviation of the sensor noise in grey levels.
+        rain: Probability of rain.
+    """
+
+    cities: Mapping[str, tuple[str, ...]]
+    sky: tuple[Colour, Colour]
+    road: Colour
+    sidewalk: Colour
+    marking: Colour
+    buildings: tuple[Colour, ...]
+    vegetation: tuple[Colour, ...]
+    group_counts: tuple[int, int]
+    group_weights: Mapping[str, float]
+    crowd: float
+    crowd_size: tuple[int, int]
+    crowd_gap: tuple[float, float]
+    distance: float
+    along: float
+    lit_windows: float
+    paint: tuple[float, float]
+    gain: tuple[float, float]
+    cast: tuple[float, float, float]
+    gradient: tuple[float, float]
+    contrast: float
+    haze: tuple[float, float]
+    haze_colour: Colour
+    texture: float
+    blur: tuple[float, float]
+    noise: tuple[float, float]
+    rain: float
+
+
+SOURCE = Domain(
+    cities={
+        'train': ('sourceville', 'sourceburg', 'sourceford', 'sourcehausen'),
+        'val': ('sourcemouth', 'sourcefeld'),
+        'test': ('sourcedale', 'sourcestadt'),
+    },
+    sky=((92, 152, 226), (206, 226, 246)),
+    road=(122, 120, 122),
+    sidewalk=(186, 174, 164),
+    marking=(240, 240, 236),
+    buildings=(
+        (202, 160, 126),
+        (188, 118, 96),
+        (222, 204, 172),
+        (176, 172, 168),
+        (214, 182, 116),
+    ),
+    vegetation=((72, 128, 54), (96, 146, 66), (58, 110, 60)),
+    group_counts=(3, 6),
+    group_weights={
+        'person': 0.24,
+        'car': 0.28,
+        'bicycle': 0.14,
+        'motorcycle': 0.12,
+        'truck': 0.10,
+        'bus': 0.10,
+        'train': 0.08,
+    },
+    crowd=0.3,
+    crowd_size=(2, 3),
+    crowd_gap=(0.75, 1.25),
+    distance=0.85,
+    along=0.35,
+    lit_windows=0.0,
+    paint=(1.0, 1.0),
+    gain=(0.95, 1.1),
+    cast=(1.03, 1.0, 0.95),
+    gradient=(0.0, 0.12),
+    contrast=1.05,
+    haze=(400.0, 900.0),
+    haze_colour=(206, 222, 240),
+    texture=0.05,
+    blur=(0.5, 0.8),
+    noise=(2.0, 5.0),
+    rain=0.0,
+)
+
+TARGET = Domain(
+    cities={
+        'train': ('targetton', 'targetbruck', 'targetham', 'targetlingen'),
+        'val': ('targetheim', 'targetwick'),
+        'test': ('targethurst', 'targetau'),
+    },
+    sky=((52, 56, 92), (196, 132, 104)),
+    road=(74, 76, 88),
+    sidewalk=(112, 108, 116),
+    marking=(190, 186, 170),
+    buildings=(
+        (96, 92, 108),
+        (122, 104, 100),
+        (84, 96, 112),
+        (140, 126, 116),
+        (104, 84, 82),
+    ),
+    vegetation=((44, 66, 48), (70, 78, 44), (92, 74, 40)),
+    group_counts=(3, 6),
+    group_weights={
+        'person': 0.32,
+        'car': 0.24,
+        'bicycle': 0.16,
+        'motorcycle': 0.10,
+        'truck': 0.07,
+        'bus': 0.06,
+        'train': 0.05,
+    },
+    crowd=0.5,
+    crowd_size=(2, 5),
+    crowd_gap=(0.5, 1.05),
+    distance=1.0,
+    along=0.45,
+    lit_windows=0.3,
+    paint=(0.75, 0.8),
+    gain=(0.7, 1.0),
+    cast=(1.06, 0.95, 1.0),
+    gradient=(0.25, 0.55),
+    contrast=0.9,
+    haze=(70.0, 160.0),
+    haze_colour=(150, 124, 124),
+    texture=0.1,
+    blur=(0.7, 1.3),
+    noise=(6.0, 12.0),
+    rain=0.5,
+)
+
+DOMAINS: Mapping[str, Domain] = {'source': SOURCE, 'target': TARGET}

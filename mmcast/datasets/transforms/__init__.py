@@ -1,0 +1,5 @@
+"""Transforms of the weak view and of its labels."""
+
+from .loading import LoadPseudoAnnotations
+
+__all__ = ['LoadPseudoAnnotations']

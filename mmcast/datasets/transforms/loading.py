@@ -1,0 +1,126 @@
+"""Pseudo-labels of the image at hand as training annotations."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from pycocotools import mask as mask_utils
+
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+
+
+@TRANSFORMS.register_module()
+class LoadPseudoAnnotations(BaseTransform):
+    """Load an image's pseudo-labels from a :class:`PseudoLabelStore`.
+
+    Stands where ``LoadAnnotations(with_bbox=True, with_mask=True)`` stands for
+    labelled images, right behind ``LoadImageFromFile``, and sets the same keys. The
+    paper's rules (CAST, pseudo-label generation): instances with score > 0.3, painted
+    in descending score, pixels that are taken being removed from later masks. Boxes
+    are those of the masks that remain.
+
+    Required keys: ``img_name`` (path relative to the image root, set by
+    ``ImageListDataset``), ``img_shape``.
+
+    Added keys: ``gt_bboxes`` (HorizontalBoxes, float32, n x 4), ``gt_bboxes_labels``
+    (int64, n), ``gt_ignore_flags`` (bool, n), ``gt_masks`` (BitmapMasks, n x H x W).
+
+    Args:
+        store: Folder of the pseudo-labels.
+        score_thr: Only instances with a higher score are used.
+        min_area: Masks with fewer pixels are dropped; 1 drops empty ones only.
+        remove_overlap: Whether a pixel belongs to the best-scored instance only.
+        classes: The data set's classes, compared with the store's where given.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        score_thr: float = 0.3,
+        min_area: int = 1,
+        remove_overlap: bool = True,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        if not 0 <= score_thr < 1:
+            raise ValueError(f'score_thr is {score_thr}: give a number in [0, 1).')
+        if min_area < 1:
+            raise ValueError(f'min_area is {min_area}: give at least 1 pixel.')
+        self.store = store
+        self.score_thr = score_thr
+        self.min_area = min_area
+        self.remove_overlap = remove_overlap
+        self.classes = classes
+        self._opened: PseudoLabelStore | None = None
+
+    def _open(self) -> PseudoLabelStore:
+        # Not in the constructor: PseudoLabelHook makes the store after the data sets.
+        if self._opened is None:
+            opened = PseudoLabelStore.open(self.store)
+            if self.classes is not None:
+                opened.check(classes=self.classes)
+            if self.score_thr < opened.min_score:
+                raise ValueError(
+                    f'score_thr is {self.score_thr}, but {self.store} keeps only '
+                    f'scores from {opened.min_score}: raise score_thr.'
+                )
+            self._opened = opened
+        return self._opened
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add the annotations.
+
+        Raises:
+            FileNotFoundError: No store, or no entry of this image.
+            ValueError: A damaged entry, or one of an image of another size.
+        """
+        if 'img_name' not in results:
+            raise ValueError(
+                'LoadPseudoAnnotations needs `img_name`: use ImageListDataset for the '
+                'unlabelled images.'
+            )
+        name = results['img_name']
+        store = self._open()
+        entry = store.read(name)
+        height, width = results['img_shape'][:2]
+        if entry.size != (height, width):
+            raise ValueError(
+                f'{name} is {height}x{width} pixels, but its pseudo-labels are for '
+                f'{entry.size[0]}x{entry.size[1]}: put LoadPseudoAnnotations right '
+                'behind LoadImageFromFile, or, if the image has changed, delete '
+                f'{store.path(name)} and start again.'
+            )
+
+        taken = np.zeros((height, width), np.uint8)
+        masks, labels = [], []
+        for label, score, rle in zip(
+            entry.labels, entry.scores, entry.masks, strict=True
+        ):
+            if score <= self.score_thr:
+                continue
+            mask = mask_utils.decode(rle)
+            if self.remove_overlap:
+                mask &= ~taken & 1
+            if int(mask.sum()) < self.min_area:
+                continue
+            taken |= mask
+            masks.append(mask)
+            labels.append(label)
+
+        stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
+        gt_masks = BitmapMasks(stacked, height, width)
+        results['gt_masks'] = gt_masks
+        results['gt_bboxes'] = gt_masks.get_bboxes(HorizontalBoxes)
+        results['gt_bboxes_labels'] = np.array(labels, np.int64)
+        results['gt_ignore_flags'] = np.zeros(len(masks), bool)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(store={self.store!r}, '
+            f'score_thr={self.score_thr}, min_area={self.min_area}, '
+            f'remove_overlap={self.remove_overlap})'
+        )

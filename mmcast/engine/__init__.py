@@ -1,0 +1,5 @@
+"""What happens around training."""
+
+from . import hooks
+
+__all__ = ['hooks']

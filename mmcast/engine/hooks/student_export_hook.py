@@ -1,0 +1,143 @@
+"""The student leaves its wrapper as a plain detector checkpoint."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor, nn
+
+from mmcast.engine.checkpoints import read_checkpoint
+from mmcast.version import __version__
+
+
+@HOOKS.register_module()
+class StudentExportHook(Hook):
+    """Write the student's weights when training ends, those of the last iteration.
+
+    The file has no ``student.`` prefix, teacher or optimiser;
+    ``mmdet.apis.init_detector``, ``load_from`` and ``mim test`` take it as it is. For
+    the weights of another iteration see :func:`export_student`.
+
+    Args:
+        out: File name in the work folder.
+        attr: The model's attribute that holds the student; '' for the model itself.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, out: str = 'student.pth', attr: str = 'student') -> None:
+        self.out = out
+        self.attr = attr
+
+    def before_run(self, runner: Runner) -> None:
+        """Check now rather than at the end that there is a student to export.
+
+        Raises:
+            ValueError: There is none, or its classes are not the data set's, by which
+                the exported file will call them.
+        """
+        if not isinstance(runner._train_loop, BaseLoop):  # `mim test`
+            return
+        count = getattr(self._student(runner), 'num_classes', None)
+        metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
+        classes = metainfo.get('classes')
+        if count is not None and classes is not None and len(classes) != count:
+            where = f'model.{self.attr}' if self.attr else 'model'
+            raise ValueError(
+                f'The model has num_classes={count}, the training data set '
+                f'{len(classes)} classes {tuple(classes)}: set {where}.num_classes or '
+                "the data set's metainfo.classes."
+            )
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Write the file."""
+        path = Path(runner.work_dir) / self.out
+        metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
+        _save(
+            self._student(runner).state_dict(),
+            {
+                'dataset_meta': {
+                    key: metainfo[key]
+                    for key in ('classes', 'palette')
+                    if key in metainfo
+                },
+                'iter': runner.iter,
+                'experiment_name': runner.experiment_name,
+            },
+            path,
+        )
+        runner.logger.info(f'Exported the plain checkpoint {path}')
+
+    def _student(self, runner: Runner) -> nn.Module:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.attr and not hasattr(model, self.attr):
+            raise ValueError(
+                f'{type(model).__name__} has no {self.attr!r} to export: give '
+                "StudentExportHook attr='' for a plain detector."
+            )
+        return getattr(model, self.attr) if self.attr else model
+
+
+def export_student(
+    checkpoint: str | Path, out: str | Path, attr: str = 'student', half: bool = False
+) -> None:
+    """Take the student out of a training checkpoint, a best or earlier one.
+
+    Args:
+        checkpoint: Checkpoint file of the wrapper.
+        out: File to write.
+        attr: The wrapper's attribute that holds the student; '' if it is a plain
+            detector's checkpoint.
+        half: Store weights as float16, half the size; they load as float32.
+
+    Raises:
+        ValueError: The checkpoint holds no such student.
+    """
+    content = read_checkpoint(checkpoint)
+    prefix = f'{attr}.' if attr else ''
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in content['state_dict'].items()
+        if key.startswith(prefix)
+    }
+    if not state:
+        raise ValueError(
+            f'{checkpoint} holds no weights below {prefix!r}: give the checkpoint of '
+            'a SemiSupervisedSegmentor, or --attr "" for a plain detector.'
+        )
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    meta = content.get('meta', {})
+    keep = ('dataset_meta', 'iter', 'experiment_name')
+    _save(state, {key: meta[key] for key in keep if key in meta}, Path(out))
+
+
+def _save(state: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
+    content = {
+        'state_dict': {
+            # Cloned: a view into a larger storage would save all of it.
+            key: value.detach().cpu().clone()
+            for key, value in state.items()
+        },
+        'meta': {**meta, 'mmcast_version': __version__},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,185 @@
+"""DINOv2 vision transformer as a dense backbone.
+
+DINOv2 (arXiv 2304.07193) hands out intermediate layers through its *final*
+layer norm; mmpretrain's ``VisionTransformer`` does so for the last layer only.
+This subclass normalises every output, and loads the weights strictly, from
+Meta's own file as well as from mmpretrain's converted one.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.logging import MMLogger
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmpretrain.models import VisionTransformer
+from torch import Tensor
+
+# Meta's parameter names and mmpretrain's, in the order they are rewritten.
+_META_TO_MMPRETRAIN = (
+    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
+    (r'^blocks\.', 'layers.'),
+    (r'\.norm([12])\.', r'.ln\1.'),
+    (r'\.ls1\.gamma$', '.attn.gamma1.weight'),
+    (r'\.ls2\.gamma$', '.ffn.gamma2.weight'),
+    (r'\.mlp\.fc1\.', '.ffn.layers.0.0.'),
+    (r'\.mlp\.fc2\.', '.ffn.layers.1.'),
+    (r'^norm\.', 'ln1.'),
+)
+
+
+@MODELS.register_module()
+class DINOv2(VisionTransformer):
+    """ViT-S/B/L of DINOv2 that returns four maps of one resolution.
+
+    Args:
+        arch: ``'dinov2-small'``, ``'base'``, ``'large'`` or mmpretrain's dict
+            of ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``.
+        out_indices: Blocks whose output is returned, counted from zero.
+        patch_size: Side of a patch in pixels.
+        img_size: Side of the square the position embedding is stored for, in
+            pixels; it is resized bicubically to each input.
+        drop_path_rate: Stochastic depth.
+        frozen_stages: Number of leading blocks that do not train; -1 for none.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` or None
+            for random weights.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'dinov2-small',
+        out_indices: Sequence[int] = (2, 5, 8, 11),
+        patch_size: int = 14,
+        img_size: int = 518,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            arch=arch,
+            img_size=img_size,
+            patch_size=patch_size,
+            out_indices=list(out_indices),
+            out_type='featmap',
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            layer_scale_init_value=1.0,
+            init_cfg=init_cfg,
+        )
+        self.patch_size = patch_size
+        # The parent would normalise the last block's output only; ``ln1`` is
+        # applied to every output in _format_output instead.
+        self.final_norm = False
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return one map per ``out_indices``, highest block last.
+
+        Args:
+            x: Images, float (N, 3, H, W), H and W multiples of the patch size.
+
+        Returns:
+            Normalised patch tokens, each float (N, C, H / patch, W / patch).
+
+        Raises:
+            ValueError: The input is not a multiple of the patch size.
+        """
+        height, width = x.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'DINOv2 got images of {height}x{width}, not multiples of its '
+                f'patch size {self.patch_size}: set '
+                f'data_preprocessor.pad_size_divisor={self.patch_size}'
+            )
+        return super().forward(x)
+
+    def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        return super()._format_output(self.ln1(x), hw)
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg.checkpoint`` strictly, or draw random weights.
+
+        Raises:
+            FileNotFoundError: The checkpoint is neither on disk nor reachable.
+            ValueError: The checkpoint is not of this architecture.
+        """
+        init_cfg = self.init_cfg
+        if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+            super().init_weights()
+            return
+        source = init_cfg['checkpoint']
+        state = backbone_state_dict(load_pretrained(source))
+        try:
+            missing, unexpected = self.load_state_dict(state, strict=False)
+        except RuntimeError as error:
+            raise ValueError(
+                f'{source} is not a checkpoint of this DINOv2 '
+                f'(embed_dims={self.embed_dims}, patch_size={self.patch_size}): '
+                f'{str(error).splitlines()[-1].strip()}; choose the file that '
+                'belongs to backbone.arch'
+            ) from error
+        if missing or unexpected:
+            raise ValueError(
+                f'{source} is not a checkpoint of this DINOv2 '
+                f'({self.num_layers} layers): missing {missing[:3]}, unexpected '
+                f'{unexpected[:3]}; choose the file that belongs to backbone.arch'
+            )
+        self._is_init = True
+        MMLogger.get_current_instance().info(f'DINOv2 weights loaded from {source}')
+
+
+def load_pretrained(source: str) -> dict:
+    """Load a checkpoint from a path or URL, or say where the file belongs.
+
+    Args:
+        source: A path, or a URL that mmengine's checkpoint loader understands.
+
+    Returns:
+        The checkpoint as stored, on the CPU.
+
+    Raises:
+        FileNotFoundError: Nothing there, or the network does not answer.
+    """
+    is_url = '://' in source
+    try:
+        return CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    except OSError as error:  # URLError is one, too
+        if is_url:
+            folder = Path(torch.hub.get_dir()) / 'checkpoints'
+            remedy = (
+                f'could not be downloaded ({error}): fetch it elsewhere and put '
+                f'it at {folder / source.rsplit("/", 1)[-1]}'
+            )
+        else:
+            remedy = 'does not exist: put the file there'
+        raise FileNotFoundError(
+            f'pretrained weights {source}: {remedy}, or point '
+            "the backbone's init_cfg.checkpoint at your copy"
+        ) from error
+
+
+def backbone_state_dict(checkpoint: dict) -> dict[str, Tensor]:
+    """Bring Meta's or mmpretrain's DINOv2 checkpoint into this module's names.
+
+    Args:
+        checkpoint: Meta's flat state dict (``blocks.0.norm1.weight`` ...), or
+            mmpretrain's with ``state_dict`` and the prefix ``backbone.``.
+
+    Returns:
+        Parameter names of :class:`DINOv2` to tensors. DINOv2's ``mask_token``,
+        which acts in its pre-training only, is left out.
+    """
+    state = checkpoint.get('state_dict', checkpoint)
+    names = [name for name in state if name.startswith('backbone.')]
+    if names:
+        return {name.removeprefix('backbone.'): state[name] for name in names}
+    renamed = {}
+    for name, tensor in state.items():
+        if name == 'mask_token':
+            continue
+        for pattern, replacement in _META_TO_MMPRETRAIN:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed

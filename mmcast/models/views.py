@@ -1,0 +1,100 @@
+"""The strong view: a photometric change of a batch, on the batch's device.
+
+Source: CAST (arXiv 2505.21904) and its author's code, whose values are the defaults
+here; Guided Distillation's are ``jitter_prob=0.8, grayscale_prob=0.2, blur_prob=0.5``.
+No pixel moves, so that a location means the same thing in both views.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+
+@MODELS.register_module()
+class StrongView(nn.Module):
+    """Colour jitter, grayscale and blur, drawn anew for each image of a batch.
+
+    Images are taken one by one because torchvision's transforms take one parameter
+    a call; on the sizes in question this costs nothing on a CPU, and on a GPU a few
+    hundred short kernels a batch. Random numbers come from torch's global CPU
+    generator, so that nothing waits for the device.
+
+    Args:
+        mean: The three channels' mean that was subtracted, in [0, 255], RGB:
+            the data preprocessor's.
+        std: The deviation that was divided by, likewise.
+        brightness: Jitter as in :class:`torchvision.transforms.v2.ColorJitter`: a
+            factor from ``[1 - x, 1 + x]``, or from a pair ``(low, high)``.
+        contrast: Likewise.
+        saturation: Likewise.
+        hue: Shift in turns, from ``[-x, x]`` or from a pair, within [-0.5, 0.5].
+        jitter_prob: Probability of the four, applied in random order.
+        grayscale_prob: Probability of grayscale.
+        blur_kernel: Odd side of the Gaussian's window, in pixels.
+        blur_sigma: Range of the Gaussian's deviation, in pixels.
+        blur_prob: Probability of the blur.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        brightness: float | Sequence[float] = 0.4,
+        contrast: float | Sequence[float] = 0.4,
+        saturation: float | Sequence[float] = 0.4,
+        hue: float | Sequence[float] = 0.1,
+        jitter_prob: float = 1.0,
+        grayscale_prob: float = 0.2,
+        blur_kernel: int = 5,
+        blur_sigma: Sequence[float] = (0.1, 2.0),
+        blur_prob: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(
+                f'mean={mean} and std={std} must be three RGB numbers each, std '
+                "positive; copy the data preprocessor's."
+            )
+        # Not in the state dict: a constant of the configuration, as in mmdet.
+        for name, values in (('mean', mean), ('std', std)):
+            channels = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+            self.register_buffer(name, channels, persistent=False)
+        jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
+        blur = v2.GaussianBlur(blur_kernel, blur_sigma)
+        self.transform = v2.Compose(
+            [
+                v2.RandomApply([jitter], jitter_prob),
+                v2.RandomGrayscale(grayscale_prob),
+                v2.RandomApply([blur], blur_prob),
+            ]
+        )
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Strong view of a batch.
+
+        Args:
+            images: ``(B, 3, H, W)`` float16, bfloat16 or float32, RGB, normalised
+                by ``mean`` and ``std``; H and W greater than ``blur_kernel // 2``.
+
+        Returns:
+            A new tensor of the same shape, dtype and device, without a graph.
+            Padding may change its colour; values outside [0, 255] before
+            normalisation are clamped.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            colours = images.float().mul(self.std).add_(self.mean).div_(255)
+            colours = colours.clamp_(0, 1)
+            for i, image in enumerate(colours):
+                colours[i] = self.transform(image).clamp(0, 1)
+            strong = colours.mul_(255).sub_(self.mean).div_(self.std)
+        return strong.to(images.dtype)

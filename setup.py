@@ -1,0 +1,89 @@
+"""Build script of mmcast.
+
+Only what needs code is here: requirements read from `requirements/`, and the `.mim`
+folder (configs, tools, indexes) by which `mim` finds things in an installed package.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+
+
+def read_requirements(name: str) -> list[str]:
+    """Read `requirements/<name>.txt` without its comments."""
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    lines = [line.split('#')[0].strip() for line in lines]
+    return [line for line in lines if line]
+
+
+def read_version() -> str:
+    """Read the version without importing the package (it checks its needs)."""
+    text = (ROOT / 'mmcast' / 'version.py').read_text()
+    match = re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)
+    if match is None:
+        raise ValueError('mmcast/version.py: expected a line __version__ = ...')
+    return match.group(1)
+
+
+class BuildPyWithMim(build_py):
+    """Put configs, tools and indexes into `mmcast/.mim`, as OpenMMLab packages do.
+
+    A wheel gets copies; an editable install gets links in the source tree, so that an
+    edited config is the one that `mim` sees.
+    """
+
+    def run(self) -> None:
+        super().run()
+        editable = getattr(self, 'editable_mode', False)
+        package = ROOT if editable else Path(self.build_lib)
+        target = package / 'mmcast' / '.mim'
+        if target.exists():
+            shutil.rmtree(target)
+        target.mkdir(parents=True)
+        for name in MIM_CONTENT:
+            source = ROOT / name
+            if editable:
+                (target / name).symlink_to(os.path.relpath(source, target))
+            elif source.is_dir():
+                ignore = shutil.ignore_patterns('__pycache__', '*.pyc')
+                shutil.copytree(source, target / name, ignore=ignore)
+            else:
+                shutil.copy2(source, target / name)
+
+
+setup(
+    name='mmcast',
+    version=read_version(),
+    description='Semi-supervised instance segmentation with foundation-model '
+    'teachers, as a plugin of MMDetection',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    keywords='computer vision, instance segmentation, semi-supervised learning, '
+    'knowledge distillation, mmdetection',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+    python_requires='>=3.10,<3.13',
+    packages=find_packages(include=['mmcast', 'mmcast.*']),
+    include_package_data=True,
+    install_requires=read_requirements('runtime'),
+    extras_require={
+        name: read_requirements(name) for name in ('mim', 'mminstall', 'vfm', 'tests')
+    },
+    cmdclass={'build_py': BuildPyWithMim},
+    zip_safe=False,
+)

@@ -1,0 +1,111 @@
+"""What all tests share."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _mmdet_scope():
+    import mmcast  # noqa: F401  (registers the modules)
+
+    init_default_scope('mmdet')
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def synthscapes(tmp_path_factory):
+    """SynthScapes' target domain: 12 + 4 images of 64x128, COCO files and lists."""
+    from mmcast.datasets.cityscapes_to_coco import convert_split
+    from mmcast.datasets.splits import format_list
+    from mmcast.datasets.synthscapes import generate
+
+    root = tmp_path_factory.mktemp('data') / 'target'
+    generate(
+        root,
+        {'train': 12, 'val': 4},
+        domain='target',
+        size=(64, 128),
+        workers=1,
+        progress=False,
+    )
+    for split in ('train', 'val'):
+        convert_split(root, split)
+    images = root / 'leftImg8bit' / 'train'
+    names = sorted(str(path.relative_to(images)) for path in images.rglob('*.png'))
+    (root / 'splits').mkdir()
+    (root / 'splits' / 'labeled.txt').write_text(format_list(names[:4]))
+    (root / 'splits' / 'unlabeled.txt').write_text(format_list(names[4:]))
+    return root
+
+
+@pytest.fixture(scope='session')
+def teacher_world(tmp_path_factory):
+    """A tiny Mask R-CNN of random weights, its files, and images to label."""
+    import cv2
+    import mmdet
+    import numpy as np
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
+
+    import mmcast  # noqa: F401
+
+    init_default_scope('mmdet')
+    root = tmp_path_factory.mktemp('teacher_world')
+    classes = ('person', 'car', 'rider')
+    cfg = Config.fromfile(
+        Path(mmdet.__file__).parent / '.mim/configs/mask_rcnn/'
+        'mask-rcnn_r50_fpn_1x_coco.py'
+    )
+    model = cfg.model
+    model.backbone.update(
+        depth=18, base_channels=8, init_cfg=None, norm_eval=False, frozen_stages=-1
+    )
+    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
+    model.rpn_head.update(in_channels=16, feat_channels=16)
+    heads = model.roi_head
+    heads.bbox_roi_extractor.out_channels = 16
+    heads.mask_roi_extractor.out_channels = 16
+    heads.bbox_head.update(in_channels=16, fc_out_channels=16, num_classes=3)
+    heads.mask_head.update(
+        in_channels=16, conv_out_channels=16, num_convs=1, num_classes=3
+    )
+    model.test_cfg.rpn.update(nms_pre=50, max_per_img=20)
+    model.test_cfg.rcnn.update(max_per_img=12)
+    cfg.test_dataloader.dataset.pipeline[1].update(scale=(96, 64))
+    cfg.test_dataloader.dataset.update(metainfo=dict(classes=classes))
+    cfg.dump(root / 'teacher.py')
+
+    torch.manual_seed(0)
+    detector = MODELS.build(model)
+    torch.save(
+        {
+            'state_dict': detector.state_dict(),
+            'meta': {'dataset_meta': {'classes': classes}},
+        },
+        root / 'teacher.pth',
+    )
+
+    random = np.random.default_rng(0)
+    names = [f'town{i % 2}/image_{i:02d}.png' for i in range(10)]
+    for name in names:
+        path = root / 'img' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = random.integers(0, 255, (6, 9, 3), np.uint8)
+        cv2.imwrite(str(path), cv2.resize(coarse, (72, 48)))
+    return SimpleNamespace(
+        config=root / 'teacher.py',
+        checkpoint=root / 'teacher.pth',
+        img_root=root / 'img',
+        names=names,
+        classes=classes,
+        model=model,
+        pipeline=cfg.test_dataloader.dataset.pipeline,
+    )

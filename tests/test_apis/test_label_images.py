@@ -1,0 +1,384 @@
+"""label_images: real detector, real files, killed and parallel processes."""
+
+import copy
+import json
+import multiprocessing
+import random
+import runpy
+import signal
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import inference_detector, init_detector
+from mmengine.structures import InstanceData
+from pycocotools import mask as mask_utils
+
+from mmcast.apis import label_images
+from mmcast.apis.label_images import _write, summarise
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+
+SCRIPT = Path(__file__).parents[2] / 'tools/misc/label_images.py'
+fork = multiprocessing.get_context('fork')
+
+
+@pytest.fixture(scope='module')
+def teacher(teacher_world):
+    import mmcast  # noqa: F401
+
+    return init_detector(
+        str(teacher_world.config), str(teacher_world.checkpoint), device='cpu'
+    )
+
+
+def create(world, root, **arguments):
+    return PseudoLabelStore.create(
+        root,
+        classes=world.classes,
+        teacher=Teacher.from_files(world.config, world.checkpoint),
+        **arguments,
+    )
+
+
+def label(world, teacher, store, names=None, **arguments):
+    options = dict(num_workers=0, progress=False) | arguments
+    names = world.names if names is None else names
+    return label_images(teacher, names, world.img_root, store, **options)
+
+
+def files(store):
+    return {
+        path.relative_to(store.root): path.read_bytes()
+        for path in store.root.rglob('*.json')
+        if path.name != 'manifest.json'
+    }
+
+
+def test_entries_are_the_detectors_own_predictions(teacher_world, teacher, tmp_path):
+    store = create(teacher_world, tmp_path / 's')
+    label(teacher_world, teacher, store)
+    for name in teacher_world.names[:3]:
+        expected = inference_detector(
+            teacher, str(teacher_world.img_root / name)
+        ).pred_instances
+        assert len(expected) > 1
+        entry = store.read(name)
+        assert entry.size == (48, 72)
+        assert entry.labels.tolist() == expected.labels.tolist()
+        np.testing.assert_allclose(entry.scores, expected.scores, atol=1e-6)
+        np.testing.assert_allclose(entry.bboxes, expected.bboxes, atol=0.0051)
+        masks = np.stack([mask_utils.decode(rle) for rle in entry.masks])
+        assert (masks == expected.masks.numpy()).all()
+
+
+def test_summary_counts_old_and_new(teacher_world, teacher, tmp_path):
+    store = create(teacher_world, tmp_path / 's')
+    store.write(teacher_world.names[0], (48, 72), [], [], [], [])
+    summary = label(teacher_world, teacher, store)
+    assert (summary.images, summary.labelled_now) == (10, 9)
+    assert summary.without_instances == 1
+    entries = [store.read(name) for name in teacher_world.names]
+    scores = np.concatenate([entry.scores for entry in entries])
+    labels = np.concatenate([entry.labels for entry in entries])
+    assert summary.instances_per_class == {
+        name: int((labels == i).sum()) for i, name in enumerate(teacher_world.classes)
+    }
+    oracle = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1], method='inverted_cdf')
+    np.testing.assert_allclose(summary.score_quantiles, oracle, atol=0.00051)
+    text = str(summary)
+    assert '10 images (9 labelled now)' in text
+    assert '1 images without any instance' in text
+
+
+def test_no_instances_at_all(teacher_world, teacher, tmp_path):
+    store = create(teacher_world, tmp_path / 's', min_score=0.999)
+    summary = label(teacher_world, teacher, store, teacher_world.names[:2])
+    assert summary.without_instances == 2
+    assert summary.score_quantiles == ()
+    assert store.read(teacher_world.names[0]).labels.size == 0
+
+
+def test_max_instances_are_the_best(teacher_world, teacher, tmp_path):
+    name = teacher_world.names[0]
+    every, few = (
+        create(teacher_world, tmp_path / 'a'),
+        create(teacher_world, tmp_path / 'b', max_instances=2),
+    )
+    for store in (every, few):
+        label(teacher_world, teacher, store, [name])
+    assert few.read(name).scores.tolist() == every.read(name).scores.tolist()[:2]
+
+
+def test_batches_and_workers_make_the_same_store(teacher_world, teacher, tmp_path):
+    plain, fast = (
+        create(teacher_world, tmp_path / 'a'),
+        create(teacher_world, tmp_path / 'b'),
+    )
+    label(teacher_world, teacher, plain)
+    # All images have one size here, so batches are not padded.
+    label(teacher_world, teacher, fast, batch_size=4, num_workers=2)
+    for name in teacher_world.names:
+        a, b = plain.read(name), fast.read(name)
+        assert a.labels.tolist() == b.labels.tolist()
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+
+
+def test_nothing_is_labelled_twice(teacher_world, teacher, tmp_path):
+    store = create(teacher_world, tmp_path / 's')
+    label(teacher_world, teacher, store, teacher_world.names[:4])
+    times = {path: path.stat().st_mtime_ns for path in store.root.rglob('*.json')}
+    assert label(teacher_world, teacher, store).labelled_now == 6
+    assert all(path.stat().st_mtime_ns == at for path, at in times.items())
+
+
+def test_unreadable_images_are_told_after_the_rest(teacher_world, teacher, tmp_path):
+    root = tmp_path / 'img'
+    root.mkdir()
+    good = cv2.imread(str(teacher_world.img_root / teacher_world.names[0]))
+    for name in ['a.png', 'd.png']:
+        cv2.imwrite(str(root / name), good)
+    (root / 'b.png').write_bytes(b'not an image')
+    store = create(teacher_world, tmp_path / 's')
+    for workers in (0, 1):
+        with pytest.raises(ValueError, match='2 of 4 images cannot be read') as error:
+            label_images(
+                teacher,
+                ['a.png', 'b.png', 'c.png', 'd.png'],
+                root,
+                store,
+                num_workers=workers,
+                progress=False,
+            )
+        assert str(root / 'b.png') in str(error.value)
+        assert str(root / 'c.png') in str(error.value)
+        assert '\n' not in str(error.value)
+        assert store.missing(['a.png', 'd.png']) == []
+
+
+def test_a_pipeline_at_fault_is_not_called_an_unreadable_image(
+    teacher_world, teacher, tmp_path, monkeypatch
+):
+    cfg = copy.deepcopy(teacher.cfg)
+    cfg.test_dataloader.dataset.pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='Pad', size=(8, 8), pad_to_square=False, pad_val='x'),
+    ]
+    monkeypatch.setattr(teacher, 'cfg', cfg)
+    with pytest.raises(Exception) as error:  # noqa: PT011
+        label(teacher_world, teacher, create(teacher_world, tmp_path / 's'))
+    assert 'cannot be read' not in str(error.value)
+
+
+def test_other_classes_are_refused(teacher_world, teacher, tmp_path):
+    store = PseudoLabelStore.create(
+        tmp_path / 's', classes=['dog'], teacher=Teacher('t.py', 't.pth', '0')
+    )
+    with pytest.raises(ValueError, match=r"'person'.*'dog'"):
+        label(teacher_world, teacher, store)
+
+
+def test_torn_entry_is_told_and_only_that_is_labelled_anew(
+    teacher_world, teacher, tmp_path
+):
+    store = create(teacher_world, tmp_path / 's')
+    label(teacher_world, teacher, store)
+    whole = files(store)
+    path = store.path(teacher_world.names[3])
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match='delete this file') as error:
+        label(teacher_world, teacher, store)
+    assert str(path) in str(error.value)
+    path.unlink()
+    assert label(teacher_world, teacher, store).labelled_now == 1
+    assert files(store) == whole
+
+
+def test_a_teacher_without_masks_is_told(teacher_world, tmp_path):
+    sample = SimpleNamespace(pred_instances=InstanceData(scores=torch.ones(1)))
+    with pytest.raises(ValueError, match='predicts no masks'):
+        _write(create(teacher_world, tmp_path / 's'), 'a.png', sample)
+
+
+def test_masks_are_never_copied_together(teacher_world, tmp_path):
+    """100 masks of a megapixel are written within memory for a few."""
+    n, size = 100, (1000, 1000)
+    masks = torch.zeros(n, *size, dtype=torch.bool)
+    masks[:, 100:900, 200:800] = True
+    sample = SimpleNamespace(
+        ori_shape=size,
+        pred_instances=InstanceData(
+            masks=masks,
+            scores=torch.linspace(0.9, 0.1, n),
+            labels=torch.zeros(n, dtype=torch.long),
+            bboxes=torch.tensor([[200.0, 100, 800, 900]]).repeat(n, 1),
+        ),
+    )
+    store = create(teacher_world, tmp_path / 's')
+    tracemalloc.start()
+    _write(store, 'a.png', sample)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * size[0] * size[1]
+    assert summarise(store, ['a.png']).instances_per_class['person'] == n
+
+
+def label_in_child(world, teacher, store, names, images):
+    # A forked child may not use the parent's OpenMP threads.
+    torch.set_num_threads(1)
+    label_images(teacher, names, images, store, num_workers=0, progress=False)
+
+
+def test_killed_runs_continue(teacher_world, teacher, tmp_path):
+    images = tmp_path / 'img'
+    images.mkdir()
+    picture = cv2.imread(str(teacher_world.img_root / teacher_world.names[0]))
+    names = [f'{i:03d}.png' for i in range(60)]
+    for name in names:
+        cv2.imwrite(str(images / name), picture)
+    store = create(teacher_world, tmp_path / 's')
+    times: dict = {}
+
+    def start():
+        process = fork.Process(
+            target=label_in_child, args=(teacher_world, teacher, store, names, images)
+        )
+        process.start()
+        return process
+
+    for _ in range(3):
+        process = start()
+        # Kill it at a random moment of writing.
+        goal = len(times) + random.randint(2, 15)
+        while len(files(store)) < goal:
+            assert process.is_alive()
+            time.sleep(random.random() / 200)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert all(path.stat().st_mtime_ns == at for path, at in times.items())
+        times = {path: path.stat().st_mtime_ns for path in store.root.rglob('*.json')}
+        for name in store.names():
+            store.read(name)
+    assert 6 < len(times) < 61
+    process = start()
+    process.join()
+    assert process.exitcode == 0
+    assert all(path.stat().st_mtime_ns == at for path, at in times.items())
+    assert store.missing(names) == []
+    assert len({store.read(name).scores.tobytes() for name in names}) == 1
+
+
+def on_rank(function, rank, path):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{path}', rank=rank, world_size=2
+    )
+    function(rank)
+    torch.distributed.destroy_process_group()
+
+
+def two_ranks(function, tmp_path):
+    """Run a function on two gloo ranks; return their exit codes."""
+    processes = [
+        fork.Process(target=on_rank, args=(function, rank, tmp_path / 'rendezvous'))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode is not None, 'a rank hangs'
+    return [process.exitcode for process in processes]
+
+
+def test_two_ranks_make_the_store_of_one(teacher_world, teacher, tmp_path):
+    alone = create(teacher_world, tmp_path / 'one')
+    label(teacher_world, teacher, alone)
+    both = create(teacher_world, tmp_path / 'two')
+
+    def work(rank):
+        wrote = []
+        write, both.write = both.write, lambda *a: (wrote.append(a[0]), write(*a))
+        summary = label(teacher_world, teacher, both)
+        assert (summary.images, summary.labelled_now) == (10, 10)
+        assert wrote == teacher_world.names[rank::2]
+
+    assert two_ranks(work, tmp_path) == [0, 0]
+    assert files(both) == files(alone)
+
+
+def test_one_ranks_bad_image_ends_both_with_the_message(
+    teacher_world, teacher, tmp_path
+):
+    """Image 1, hence rank 1, is unreadable."""
+    images = tmp_path / 'img'
+    images.mkdir()
+    for i in range(4):
+        cv2.imwrite(str(images / f'{i}.png'), np.zeros((48, 72, 3), np.uint8))
+    (images / '1.png').write_text('no image')
+    names = [f'{i}.png' for i in range(4)]
+    store = create(teacher_world, tmp_path / 's')
+
+    def work(_):
+        with pytest.raises(ValueError, match='1 of 4 images cannot be read'):
+            label_images(teacher, names, images, store, num_workers=0, progress=False)
+
+    assert two_ranks(work, tmp_path) == [0, 0]
+    assert store.missing(names) == ['1.png']
+
+
+def test_one_ranks_failure_ends_both(teacher_world, teacher, tmp_path):
+    store = create(teacher_world, tmp_path / 's')
+
+    def work(rank):
+        if rank == 1:
+            teacher.test_step = None  # Calling it is a TypeError.
+        with pytest.raises(
+            TypeError if rank == 1 else RuntimeError,
+            match='not callable' if rank == 1 else 'Rank 1 failed: TypeError',
+        ):
+            label(teacher_world, teacher, store)
+
+    assert two_ranks(work, tmp_path) == [0, 0]
+    assert len(files(store)) == 5
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['label_images.py', *map(str, arguments)])
+    runpy.run_path(SCRIPT, run_name='__main__')
+
+
+def test_command_labels_and_exports(teacher_world, teacher, tmp_path, monkeypatch):
+    (tmp_path / 'list.txt').write_text('\n'.join(teacher_world.names[:3]))
+    root = tmp_path / 's'
+    command(
+        monkeypatch,
+        *(teacher_world.config, teacher_world.checkpoint),
+        *('--img-root', teacher_world.img_root, '--list', tmp_path / 'list.txt'),
+        *('--store', root, '--device', 'cpu', '--num-workers', 0),
+    )
+    expected = create(teacher_world, tmp_path / 'expected')
+    label(teacher_world, teacher, expected, teacher_world.names[:3])
+    assert files(PseudoLabelStore.open(root)) == files(expected)
+    command(monkeypatch, '--store', root, '--to-coco', tmp_path / 'c.json')
+    coco = json.loads((tmp_path / 'c.json').read_text())
+    assert sorted(image['file_name'] for image in coco['images']) == sorted(
+        teacher_world.names[:3]
+    )
+
+
+def test_command_errors_are_one_line(teacher_world, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r'none\.pth does not exist: correct the path'):
+        command(
+            monkeypatch,
+            *(teacher_world.config, 'none.pth', '--store', tmp_path / 's'),
+            *('--img-root', teacher_world.img_root),
+        )
+    assert not (tmp_path / 's').exists()

@@ -1,0 +1,51 @@
+"""`.train()` and `.eval()` of mmpretrain's backbones return the module."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mmcast
+
+# compat's files alone: `import mmcast` would apply all of them.
+BUILD = """
+import importlib.util, sys
+def gap(name):
+    spec = importlib.util.spec_from_file_location(name, f'{sys.argv[1]}/{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+gap('transformers_names').apply()
+if sys.argv[2] == 'with':
+    gap('backbone_train').apply()
+    gap('backbone_train').apply()  # twice does no harm
+from mmpretrain.models.backbones import ResNet, VisionTransformer
+vit = VisionTransformer(
+    dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=8), 32, 16
+)
+resnet = ResNet(18, frozen_stages=1)
+for backbone in vit, resnet:
+    print(backbone.train() is backbone, backbone.eval() is backbone)
+resnet.train()
+print(resnet.layer1.training, resnet.layer2.training)
+"""
+
+
+def build(mode: str) -> list[str]:
+    compat = Path(mmcast.__file__).parent / 'compat'
+    command = [sys.executable, '-c', BUILD, str(compat), mode]
+    return subprocess.check_output(command, text=True).splitlines()
+
+
+def test_without_it_they_return_none() -> None:
+    assert build('without') == ['False False', 'False False', 'False True']
+
+
+def test_with_it_they_return_themselves_and_still_freeze() -> None:
+    assert build('with') == ['True True', 'True True', 'False True']
+
+
+def test_mmcast_applies_it() -> None:
+    from mmpretrain.models.backbones import ResNet_CIFAR, SwinTransformerV2
+
+    for backbone in ResNet_CIFAR, SwinTransformerV2:
+        assert hasattr(backbone.train, 'returns_self')

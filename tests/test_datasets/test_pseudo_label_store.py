@@ -1,0 +1,375 @@
+"""PseudoLabelStore and LoadPseudoAnnotations."""
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+from mmdet.registry import TRANSFORMS
+from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
+
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.rle import is_whole
+
+CLASSES = ('person', 'car')
+TEACHER = Teacher('teacher.py', 'teacher.pth', 'ab' * 32)
+
+
+def rle(mask):
+    return mask_utils.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+
+def rectangle(top, left, bottom, right, size=(20, 30)):
+    mask = np.zeros(size, np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PseudoLabelStore.create(tmp_path / 'store', classes=CLASSES, teacher=TEACHER)
+
+
+def write(store, name, masks, scores, labels=None):
+    store.write(
+        name,
+        (20, 30),
+        labels or [0] * len(masks),
+        scores,
+        [[0, 0, 30, 20]] * len(masks),
+        [rle(mask) for mask in masks],
+    )
+
+
+def test_an_entry_comes_back_sorted_by_score(store):
+    masks = [rectangle(0, 0, 5, 5), rectangle(3, 3, 20, 30)]
+    write(store, 'town/a.png', masks, [0.3, 0.75], [1, 0])
+    assert (store.root / 'town/a.json').is_file()
+    entry = PseudoLabelStore.open(store.root).read('town/a.png')
+    assert entry.size == (20, 30)
+    assert entry.labels.tolist() == [0, 1]
+    assert entry.scores.dtype == np.float32
+    assert entry.scores.tolist() == [0.75, np.float32(0.3)]
+    for found, mask in zip(entry.masks, masks[::-1], strict=True):
+        assert (mask_utils.decode(found) == mask).all()
+
+
+def test_an_entry_without_instances(store):
+    write(store, 'a.png', [], [])
+    entry = store.read('a.png')
+    assert entry.bboxes.shape == (0, 4)
+    assert entry.masks == []
+
+
+def test_missing_keeps_the_order_and_sees_subfolders(store):
+    write(store, 'town/b.png', [], [])
+    write(store, 'c.png', [], [])
+    assert store.missing(['z.png', 'town/b.png', 'a.png', 'c.png']) == [
+        'z.png',
+        'a.png',
+    ]
+
+
+def test_missing_is_fast_for_many_names(store):
+    started = time.perf_counter()
+    assert len(store.missing(f't{i % 100}/{i}.png' for i in range(100_000))) == 100_000
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize('name', ['../a.png', '/a.png', 'a/../../b.png', '', '.'])
+def test_names_outside_the_image_root_are_refused(store, name):
+    with pytest.raises(ValueError, match='relative to the image root'):
+        store.missing([name])
+    with pytest.raises(ValueError, match='relative to the image root'):
+        write(store, name, [], [])
+
+
+def test_names_that_would_share_a_file_are_refused(store):
+    with pytest.raises(ValueError, match=r'a.png and a.jpg would share'):
+        store.missing(['a.png', 'a.jpg'])
+    with pytest.raises(ValueError, match=r'would overwrite manifest.json'):
+        store.missing(['manifest.png'])
+    write(store, 'a.png', [], [])
+    with pytest.raises(ValueError, match=r'it is of image a.png'):
+        store.read('a.jpg')
+
+
+def test_digest_is_sha256_of_the_checkpoint(tmp_path):
+    content = os.urandom(3_000_000)
+    (tmp_path / 'x.pth').write_bytes(content)
+    teacher = Teacher.from_files('configs/x.py', tmp_path / 'x.pth')
+    assert teacher == Teacher('x.py', 'x.pth', hashlib.sha256(content).hexdigest())
+
+
+def test_create_opens_a_store_of_the_same_kind(store):
+    write(store, 'a.png', [], [])
+    moved = Teacher('other_name.py', 'moved.pth', TEACHER.digest)
+    again = PseudoLabelStore.create(store.root, classes=CLASSES, teacher=moved)
+    assert again.missing(['a.png']) == []
+    assert again.teacher == TEACHER
+
+
+@pytest.mark.parametrize(
+    ('change', 'sides'),
+    [
+        (dict(classes=('person', 'bus')), ['car', 'bus']),
+        (dict(classes=('car', 'person')), [r"\('person', 'car'\)"]),
+        (dict(teacher=Teacher('t.py', 't.pth', 'cd' * 32)), ['abab', 'cdcd']),
+        (dict(min_score=0.2), ['0.05', '0.2']),
+        (dict(max_instances=7), ['100', '7']),
+    ],
+)
+def test_another_store_is_refused_with_both_sides(store, change, sides):
+    arguments = dict(classes=CLASSES, teacher=TEACHER) | change
+    before = (store.root / 'manifest.json').read_bytes()
+    for side in sides:
+        with pytest.raises(ValueError, match=side):
+            PseudoLabelStore.create(store.root, **arguments)
+    with pytest.raises(ValueError, match='delete the folder, or point `store`'):
+        PseudoLabelStore.create(store.root, **arguments)
+    assert (store.root / 'manifest.json').read_bytes() == before
+
+
+def test_foreign_folders_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no pseudo-label store'):
+        PseudoLabelStore.open(tmp_path / 'none')
+    (tmp_path / 'foreign').mkdir()
+    (tmp_path / 'foreign/photo.png').write_text('x')
+    with pytest.raises(ValueError, match='holds files but no manifest'):
+        PseudoLabelStore.create(tmp_path / 'foreign', classes=CLASSES, teacher=TEACHER)
+    for content in ['{"name": "a web app"}', '{', '[]', '"x"']:
+        (tmp_path / 'foreign/manifest.json').write_text(content)
+        with pytest.raises(ValueError, match='not the manifest of a pseudo-label'):
+            PseudoLabelStore.open(tmp_path / 'foreign')
+
+
+def test_torn_and_foreign_entries_name_the_file_and_the_remedy(store):
+    write(store, 'a.png', [rectangle(0, 0, 5, 5), rectangle(1, 1, 9, 9)], [0.9, 0.8])
+    path = store.path('a.png')
+    whole = path.read_text()
+
+    def broken(change):
+        entry = json.loads(whole)
+        change(entry)
+        return json.dumps(entry)
+
+    first = 'instances'
+    for content in [
+        whole[: len(whole) // 2],
+        '',
+        '[]',
+        '{"shapes": []}',
+        broken(lambda e: e.update(image='b.png')),
+        broken(lambda e: e.update(size=[30, 20])),
+        broken(lambda e: e[first][0].update(label=2)),
+        broken(lambda e: e[first][0].update(label='car')),
+        broken(lambda e: e[first][0].update(score=float('nan'))),
+        broken(lambda e: e[first][0].update(bbox=[1, 2, 3])),
+        broken(lambda e: e[first][0]['segmentation'].update(counts='zzz')),
+        broken(lambda e: e[first][0].pop('segmentation')),
+    ]:
+        assert content != whole
+        path.write_text(content)
+        with pytest.raises(
+            ValueError, match='delete this file and start again'
+        ) as error:
+            store.read('a.png')
+        assert str(path) in str(error.value)
+        assert '\n' not in str(error.value)
+
+
+def test_run_lengths_are_recognised_as_whole():
+    random = np.random.default_rng(0)
+    for density in [0, 0.01, 0.5, 0.99, 1]:
+        for size in [(1, 1), (7, 5), (64, 33), (700, 900)]:
+            mask = rle(random.random(size) < density)
+            text = mask['counts'].decode()
+            whole = {'size': list(size), 'counts': text}
+            assert is_whole(whole)
+            assert not is_whole({**whole, 'size': [size[0], size[1] + 1]})
+            assert not is_whole({**whole, 'counts': text[:-1]})
+            assert not is_whole({**whole, 'counts': text + '5'})
+
+
+def test_write_refuses_what_read_would_refuse(store):
+    with pytest.raises(ValueError, match='outside the 2 classes'):
+        write(store, 'a.png', [rectangle(0, 0, 5, 5)], [0.5], [2])
+    with pytest.raises(ValueError, match='does not cover'):
+        write(store, 'a.png', [rectangle(0, 0, 5, 5, (20, 31))], [0.5])
+    assert list(store.root.iterdir()) == [store.root / 'manifest.json']
+
+
+def test_only_stale_leftovers_are_removed(store):
+    write(store, 'town/a.png', [], [])
+    fresh = store.root / 'town/.b.json.abc'
+    stale = store.root / 'town/.c.json.abc'
+    for path in (fresh, stale):
+        path.write_text('{')
+    os.utime(stale, (0, 0))
+    store.remove_leftovers()
+    assert fresh.exists()
+    assert not stale.exists()
+    assert store.missing(['town/a.png', 'town/b.png']) == ['town/b.png']
+
+
+def write_for_ever(store, start):
+    one = rle(np.eye(300))
+    for i in itertools.count(start):
+        boxes = [[0, 0, 9, 9]] * 50
+        name = f't/{i}.png'
+        store.write(name, (300, 300), [0] * 50, [0.5] * 50, boxes, [one] * 50)
+
+
+def test_a_killed_writer_leaves_no_torn_entry(store):
+    """SIGKILL at random moments while one process writes as fast as it can."""
+    for start in range(0, 5_000_000, 1_000_000):
+        process = multiprocessing.get_context('fork').Process(
+            target=write_for_ever, args=(store, start)
+        )
+        process.start()
+        while not store.path(f't/{start}.png').exists():
+            time.sleep(0.001)
+        time.sleep(random.random() / 20)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    names = list(store.names())
+    assert len(names) >= 5
+    for name in names:
+        assert len(store.read(name).labels) == 50
+
+
+def test_coco_there_and_back(store, tmp_path):
+    masks = [rectangle(0, 0, 5, 5), rectangle(3, 3, 20, 30)]
+    write(store, 'town/a.png', masks, [0.75, 0.25], [1, 0])
+    write(store, 'town/empty.jpg', [], [])
+    store.to_coco(tmp_path / 'coco.json')
+
+    coco = COCO(tmp_path / 'coco.json')
+    assert [image['file_name'] for image in coco.imgs.values()] == list(store.names())
+    annotations = coco.loadAnns(coco.getAnnIds())
+    assert [a['category_id'] for a in annotations] == [2, 1]
+    assert [a['area'] for a in annotations] == [25, 17 * 27]
+    assert annotations[0]['bbox'] == [0, 0, 30, 20]
+    assert (coco.annToMask(annotations[1]) == masks[1]).all()
+
+    back = PseudoLabelStore.from_coco(tmp_path / 'coco.json', tmp_path / 'back')
+    assert back.classes == CLASSES
+    for name in store.names():
+        assert back.path(name).read_bytes() == store.path(name).read_bytes()
+
+
+def test_polygons_become_masks(tmp_path):
+    content = {
+        'images': [{'id': 7, 'file_name': 'a.jpg', 'height': 20, 'width': 30}],
+        'annotations': [
+            {
+                'id': 1,
+                'image_id': 7,
+                'category_id': 5,
+                'bbox': [2, 3, 8, 6],
+                'segmentation': [[2, 3, 10, 3, 10, 9, 2, 9]],
+            },
+            {'id': 2, 'image_id': 7, 'category_id': 5, 'iscrowd': 1},
+        ],
+        'categories': [{'id': 5, 'name': 'car'}, {'id': 3, 'name': 'person'}],
+    }
+    (tmp_path / 'c.json').write_text(json.dumps(content))
+    store = PseudoLabelStore.from_coco(tmp_path / 'c.json', tmp_path / 's')
+    entry = store.read('a.jpg')
+    assert store.classes == ('person', 'car')
+    assert entry.labels.tolist() == [1]
+    assert entry.scores.tolist() == [1]
+    assert entry.bboxes.tolist() == [[2, 3, 10, 9]]
+    assert (mask_utils.decode(entry.masks[0]) == rectangle(3, 2, 9, 10)).all()
+
+
+def load(store, name='a.png', img_shape=(20, 30), **arguments):
+    transform = TRANSFORMS.build(
+        dict(type='LoadPseudoAnnotations', store=str(store.root), **arguments)
+    )
+    return transform(dict(img_name=name, img_shape=img_shape))
+
+
+def test_loading_takes_overlaps_from_the_lower_score(store):
+    best = rectangle(0, 0, 10, 10)
+    partly = rectangle(5, 0, 15, 10)
+    covered = rectangle(2, 2, 6, 6)
+    faint = rectangle(15, 15, 20, 20)
+    write(store, 'a.png', [covered, partly, best, faint], [0.5, 0.6, 0.9, 0.3])
+    results = load(store)
+    # The faint one has exactly the threshold; the paper keeps scores above it.
+    assert (results['gt_masks'].masks == [best, partly & ~best & 1]).all()
+    assert results['gt_bboxes'].numpy().tolist() == [[0, 0, 10, 10], [0, 10, 10, 15]]
+    assert results['gt_masks'].masks.sum(0).max() == 1
+    overlapping = load(store, remove_overlap=False, score_thr=0.1)
+    assert (overlapping['gt_masks'].masks == [best, partly, covered, faint]).all()
+
+
+def test_loading_drops_small_masks_without_taking_their_pixels(store):
+    small, large = rectangle(0, 0, 2, 2), rectangle(0, 0, 9, 9)
+    write(store, 'a.png', [small, large], [0.9, 0.8], [0, 1])
+    assert load(store)['gt_masks'].masks.sum((1, 2)).tolist() == [4, 77]
+    results = load(store, min_area=5)
+    assert results['gt_bboxes_labels'].tolist() == [1]
+    assert (results['gt_masks'].masks == [large]).all()
+
+
+def test_loading_gives_the_types_of_load_annotations(store):
+    """Against mmdet's own transform, fed the same instances."""
+    masks = [rectangle(0, 0, 10, 10), rectangle(12, 3, 20, 30)]
+    write(store, 'a.png', masks, [0.9, 0.8], [1, 0])
+    write(store, 'empty.png', [], [])
+    stock = TRANSFORMS.build(
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+    )
+    for name in ['a.png', 'empty.png']:
+        entry = store.read(name)
+        ours = load(store, name)
+        instances = [
+            dict(bbox=box, bbox_label=label, ignore_flag=0, mask={**rle_})
+            for box, label, rle_ in zip(
+                ours['gt_bboxes'].numpy().tolist(),
+                entry.labels.tolist(),
+                entry.masks,
+                strict=True,
+            )
+        ]
+        theirs = stock(
+            dict(instances=instances, img_shape=(20, 30), ori_shape=(20, 30))
+        )
+        for key in ['gt_bboxes_labels', 'gt_ignore_flags']:
+            assert ours[key].dtype == theirs[key].dtype
+            assert ours[key].tolist() == theirs[key].tolist()
+        assert type(ours['gt_bboxes']) is type(theirs['gt_bboxes'])
+        assert ours['gt_bboxes'].tensor.dtype == theirs['gt_bboxes'].tensor.dtype
+        assert ours['gt_bboxes'].tensor.shape == theirs['gt_bboxes'].tensor.shape
+        assert type(ours['gt_masks']) is type(theirs['gt_masks'])
+        assert ours['gt_masks'].masks.dtype == theirs['gt_masks'].masks.dtype
+        assert (ours['gt_masks'].masks == theirs['gt_masks'].masks).all()
+
+
+def test_loading_errors_have_a_remedy(store, tmp_path):
+    write(store, 'a.png', [], [])
+    with pytest.raises(ValueError, match=r'21x30 pixels.* 20x30'):
+        load(store, img_shape=(21, 30))
+    with pytest.raises(FileNotFoundError, match=r'b.png has no .*PseudoLabelHook'):
+        load(store, 'b.png')
+    with pytest.raises(ValueError, match=r"\('person', 'car'\).*\('dog',\)"):
+        load(store, classes=['dog'])
+    with pytest.raises(ValueError, match=r'keeps only scores from 0.05'):
+        load(store, score_thr=0.01)
+    transform = TRANSFORMS.build(
+        dict(type='LoadPseudoAnnotations', store=str(tmp_path / 'none'))
+    )
+    with pytest.raises(FileNotFoundError, match=r'tools/misc/label_images\.py'):
+        transform(dict(img_name='a.png', img_shape=(20, 30)))
+    with pytest.raises(ValueError, match='use ImageListDataset'):
+        transform(dict(img_shape=(20, 30)))

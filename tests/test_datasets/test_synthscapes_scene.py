@@ -1,0 +1,155 @@
+"""Scenes: what is in them, and how the two domains differ."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from cityscapesscripts.helpers.labels import id2label, labels, name2label
+
+from mmcast.datasets.synthscapes import Scene, render_scene
+
+THINGS = {each.name for each in labels if each.hasInstances and not each.ignoreInEval}
+SIZE = (128, 256)
+COUNT = 100
+
+
+def _render(domain: str, index: int) -> Scene:
+    return render_scene(domain, 0, 'train', index, SIZE)
+
+
+@pytest.fixture(scope='module')
+def scenes() -> dict[str, list[Scene]]:
+    return {
+        domain: [_render(domain, index) for index in range(COUNT)]
+        for domain in ('source', 'target')
+    }
+
+
+def _instances(scene: Scene) -> dict[int, int]:
+    """Area in pixels of each instance id."""
+    ids, areas = np.unique(scene.instance_ids, return_counts=True)
+    return {
+        int(each): int(area)
+        for each, area in zip(ids, areas, strict=True)
+        if each >= 1000
+    }
+
+
+@pytest.mark.parametrize('domain', ['source', 'target'])
+def test_every_class_and_enough_instances(scenes, domain):
+    areas = [list(_instances(scene).items()) for scene in scenes[domain]]
+    names = Counter(id2label[each // 1000].name for image in areas for each, _ in image)
+    assert set(names) == THINGS
+    assert min(names.values()) >= COUNT / 20
+    assert 5 <= sum(names.values()) / COUNT <= 10
+    flat = np.array([area for image in areas for _, area in image])
+    assert (flat >= 60).mean() > 0.9
+    assert (flat < 250).any()  # small far objects too
+
+
+def test_background_classes(scenes):
+    found = {
+        id2label[int(each)].name
+        for scene in scenes['target']
+        for each in np.unique(scene.label_ids)
+    }
+    assert found >= {'road', 'sidewalk', 'sky', 'building', 'vegetation'}
+
+
+def test_nothing_is_left_unlabelled(scenes):
+    # Sky is painted first and spans the image, so id 0 could only be a defect.
+    for scene in scenes['source']:
+        assert scene.instance_ids.min() > 0
+
+
+@pytest.mark.parametrize('domain', ['source', 'target'])
+def test_truncated_and_touching_instances_exist(scenes, domain):
+    truncated = touching = 0
+    for scene in scenes[domain]:
+        ids = scene.instance_ids
+        border = np.concatenate([ids[:, 0], ids[:, -1], ids[-1]])
+        truncated += bool((border >= 1000).any())
+        left, right = ids[:, :-1], ids[:, 1:]
+        pairs = (left != right) & (left >= 1000) & (left // 1000 == right // 1000)
+        touching += bool(pairs.any())
+    assert truncated >= COUNT / 10
+    assert touching >= COUNT / 10
+
+
+def test_domains_differ(scenes):
+    def mean(domain, statistic):
+        return float(np.mean([statistic(scene) for scene in scenes[domain]]))
+
+    def colourfulness(scene):
+        return np.ptp(scene.image.astype(float), axis=-1).mean()
+
+    light = {domain: mean(domain, lambda s: s.image.mean()) for domain in scenes}
+    crowd = {domain: mean(domain, lambda s: len(_instances(s))) for domain in scenes}
+    assert light['source'] > light['target'] + 30
+    assert crowd['target'] > crowd['source'] + 0.5
+    assert mean('source', colourfulness) != pytest.approx(
+        mean('target', colourfulness), rel=0.1
+    )
+
+
+def test_depth_agrees_with_the_ground(scenes):
+    """A person stands where the ground has the person's own depth."""
+    person, checked = name2label['person'].id * 1000, 0
+    for scene in scenes['source']:
+        camera = scene.camera
+        outlines = [points for name, points in scene.objects if name == 'person']
+        for number, outline in enumerate(outlines):
+            distance = scene.depth[scene.instance_ids == person + number]
+            assert np.ptp(distance) == 0
+            foot = camera.v0 + camera.focal * camera.height / distance[0]
+            lowest = max(v for _, v in outline)
+            assert lowest == pytest.approx(min(foot, SIZE[0] - 1), abs=1.5)
+            checked += 1
+    assert checked > 50
+
+
+def test_near_things_hide_far_ones(scenes):
+    for scene in scenes['target']:
+        ground = np.isin(scene.label_ids, [7, 8])
+        rows = np.arange(SIZE[0])[:, None]
+        plane = scene.camera.focal * scene.camera.height
+        expected = plane / np.maximum(rows - scene.camera.v0, plane / 95.0)
+        np.testing.assert_allclose(
+            scene.depth[ground],
+            np.broadcast_to(expected, SIZE)[ground],
+            rtol=1e-4,
+        )
+        assert np.isinf(scene.depth[scene.label_ids == 23]).all()
+        assert np.isfinite(scene.depth[scene.label_ids != 23]).all()
+
+
+def test_a_scene_depends_on_its_arguments_alone():
+    first = _render('target', 3)
+    np.random.seed(1)
+    again = _render('target', 3)
+    np.testing.assert_array_equal(first.image, again.image)
+    np.testing.assert_array_equal(first.instance_ids, again.instance_ids)
+    others = [
+        render_scene('source', 0, 'train', 3, SIZE),
+        render_scene('target', 1, 'train', 3, SIZE),
+        render_scene('target', 0, 'val', 3, SIZE),
+        render_scene('target', 0, 'train', 4, SIZE),
+    ]
+    for other in others:
+        assert (first.image != other.image).mean() > 0.5
+
+
+@pytest.mark.parametrize('size', [(32, 32), (97, 131), (300, 100), (64, 400)])
+def test_any_size(size):
+    for index in range(4):
+        scene = render_scene('target', 0, 'val', index, size)
+        assert scene.image.shape == (*size, 3)
+        assert scene.image.dtype == np.uint8
+        assert scene.instance_ids.shape == scene.depth.shape == size
+        assert scene.instance_ids.dtype == np.int32
+        assert scene.depth.dtype == np.float32
+
+
+def test_unknown_domain():
+    with pytest.raises(ValueError, match=r"no domain 'moon': choose one of \["):
+        _render('moon', 0)

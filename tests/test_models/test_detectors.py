@@ -1,0 +1,258 @@
+"""The detector and the wrapper on a tiny real model."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine import Config
+from mmengine.structures import InstanceData
+
+BASE = 'configs/mmcast/_base_/models'
+
+
+def student_config(**changes):
+    config = Config.fromfile(f'{BASE}/student_synthscapes.py')
+    config.merge_from_dict(
+        {
+            'model.train_cfg.num_points': 64,
+            'model.panoptic_head.num_queries': 12,
+            **{f'model.{key}': value for key, value in changes.items()},
+        }
+    )
+    return config.model
+
+
+def wrapper(teacher=None, **kwargs):
+    student = student_config()
+    return MODELS.build(
+        dict(
+            type='SemiSupervisedSegmentor',
+            student=student,
+            teacher=teacher,
+            data_preprocessor=dict(
+                type='MultiBranchDataPreprocessor',
+                data_preprocessor=student.data_preprocessor,
+            ),
+            **kwargs,
+        )
+    )
+
+
+def sample(height, width, count=3, padded=None):
+    """A data sample with `count` upright rectangles."""
+    meta = dict(
+        img_shape=(height, width),
+        ori_shape=(height, width),
+        batch_input_shape=padded or (height, width),
+    )
+    masks = np.zeros((count, height, width), np.uint8)
+    for i in range(count):
+        masks[i, 8 : height - 8, 20 * i + 4 : 20 * i + 18] = 1
+    sample = DetDataSample(metainfo=meta)
+    sample.gt_instances = InstanceData(
+        labels=torch.arange(count) % 8, masks=BitmapMasks(masks, height, width)
+    )
+    return sample
+
+
+def batch(count=2, height=64, width=96):
+    images = torch.randn(count, 3, height, width)
+    return images, [sample(height, width) for _ in range(count)]
+
+
+def both(sup=None, unsup=None):
+    (x, a), (y, b) = sup or batch(), unsup or batch()
+    return dict(sup=x, unsup=y), dict(sup=a, unsup=b)
+
+
+def seeded(function, *args):
+    torch.manual_seed(1)
+    return function(*args)
+
+
+def test_a_slice_of_the_union_has_the_loss_of_its_own_pass():
+    student = MODELS.build(student_config()).eval()  # batch norm per image
+    images, samples = batch(4)
+    union = student.forward_train(images, samples)
+    for part in (slice(None, 3), slice(3, None)):
+        alone = student.forward_train(images[part], samples[part])
+        expected = seeded(student.supervised_loss, alone, slice(None), samples[part])
+        found = seeded(student.supervised_loss, union, part, samples[part])
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)
+
+
+def test_losses_are_mmdets_own():
+    """The head's loss equals that of mmdet's Mask2Former on the same weights."""
+    student = MODELS.build(student_config(pixel_contrast=None, strong_view=None)).eval()
+    images, samples = batch()
+    from mmdet.models.detectors import Mask2Former
+
+    expected = seeded(Mask2Former.loss, student, images, copy.deepcopy(samples))
+    found = seeded(student.loss, images, samples)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_lambda_semi_weighs_the_unlabelled_losses_alone():
+    model = wrapper().eval()
+    inputs, samples = both()
+    once = seeded(model.loss, inputs, samples)
+    model.semi_weight = 3.0
+    thrice = seeded(model.loss, inputs, samples)
+    assert {name.split('_')[0] for name in once} == {'sup', 'unsup', 'loss'}
+    for name, value in once.items():
+        factor = 3 if name.startswith('unsup_') else 1
+        torch.testing.assert_close(thrice[name], factor * value)
+
+
+def test_lambda_pxl_weighs_the_contrast():
+    model = wrapper().eval()
+    inputs, samples = both()
+    first = seeded(model.loss, inputs, samples)['loss_pxl']
+    model.student.pixel_contrast.contrast.loss_weight *= 5
+    second = seeded(model.loss, inputs, samples)['loss_pxl']
+    torch.testing.assert_close(second, 5 * first)
+    assert first > 0
+
+
+def test_the_contrast_trains_encoder_and_projection_but_no_prediction():
+    model = wrapper()
+    inputs, samples = both()
+    model.loss(inputs, samples)['loss_pxl'].backward()
+    touched = {
+        n.split('.')[1] for n, p in model.named_parameters() if p.grad is not None
+    }
+    assert touched == {'backbone', 'pixel_contrast'}
+
+
+def test_one_step_gives_every_parameter_a_gradient():
+    """Distributed training needs no search for unused parameters."""
+    model = wrapper()
+    inputs, samples = both()
+    sum(model.loss(inputs, samples).values()).backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None]
+    assert not idle
+
+
+def test_images_without_instances_train():
+    model = wrapper()
+    empty = torch.randn(2, 3, 64, 96), [sample(64, 96, 0) for _ in range(2)]
+    losses = model.loss(*both(unsup=empty))
+    total = sum(losses.values())
+    total.backward()
+    assert torch.isfinite(total)
+    masks = [v for n, v in losses.items() if n.startswith('unsup_') and 'cls' not in n]
+    assert all(float(value) == 0 for value in masks)
+
+
+def test_branches_of_different_size_are_padded_to_one():
+    model = wrapper().eval()
+    labeled, unlabeled = batch(2, 64, 96), batch(1, 96, 64)
+    losses = model.loss(*both(labeled, unlabeled))
+    assert torch.isfinite(sum(losses.values()))
+    for item in [*labeled[1], *unlabeled[1]]:
+        assert item.gt_instances.masks.masks.shape[1:] == (96, 96)
+        assert item.batch_input_shape == (96, 96)
+
+
+def test_a_batch_without_one_source_is_an_error():
+    inputs, samples = both()
+    del inputs['unsup'], samples['unsup']
+    with pytest.raises(ValueError, match=r'without unlabelled images.*source_ratio'):
+        wrapper().loss(inputs, samples)
+
+
+def test_other_images_only_needs_two_of_them():
+    config = student_config(**{'pixel_contrast.loss.candidates': 'other_images'})
+    with pytest.raises(ValueError, match='at least 2 images per device'):
+        MODELS.build(config).loss(*batch(1))
+
+
+def test_the_strong_view_leaves_the_running_statistics_alone():
+    model = MODELS.build(student_config())
+    images, samples = batch()
+    predictions = model.forward_train(images, samples)
+    before = copy.deepcopy(dict(model.backbone.named_buffers()))
+    model.contrast_loss(predictions)
+    for name, value in model.backbone.named_buffers():
+        if name.endswith(('running_mean', 'running_var')):
+            assert torch.equal(value, before[name]), name
+    assert all(
+        m.momentum == 0.1
+        for m in model.backbone.modules()
+        if isinstance(m, torch.nn.BatchNorm2d)
+    )
+
+
+def test_one_image_per_device_is_fine_with_its_own_pixels():
+    losses = MODELS.build(student_config()).loss(*batch(1))
+    assert torch.isfinite(losses['loss_pxl'])
+    assert losses['loss_pxl'] > 0
+
+
+def test_contrast_and_strong_view_belong_together():
+    with pytest.raises(ValueError, match='give both or none'):
+        MODELS.build(student_config(strong_view=None))
+
+
+def test_online_teacher_labels_what_it_predicts():
+    teacher = student_config(pixel_contrast=None, strong_view=None)
+    model = wrapper(teacher=teacher, score_thr=0.02)
+    model.train()
+    assert not model.teacher.training
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+    images, samples = batch(2)
+    labelled = model.pseudo_label(images, samples)
+    bare = [DetDataSample(metainfo=s.metainfo) for s in samples]
+    for made, expected in zip(
+        labelled, model.teacher.predict(images, bare, rescale=False), strict=True
+    ):
+        found = expected.pred_instances
+        kept = found[found.scores > 0.02]
+        assert len(kept) > 0
+        assert torch.equal(made.gt_instances.labels, kept.labels)
+        assert torch.equal(made.gt_instances.masks, kept.masks)
+    before = copy.deepcopy(model.teacher.state_dict())
+    sum(model.loss(*both(unsup=(images, samples))).values()).backward()
+    assert all(torch.equal(v, before[k]) for k, v in model.teacher.state_dict().items())
+
+
+@pytest.mark.parametrize('name', ['student_synthscapes', 'teacher_synthscapes'])
+@pytest.mark.parametrize('sizes', [[(50, 90)], [(33, 65), (64, 40)], [(64, 128)]])
+def test_any_image_size_comes_back_as_it_went_in(name, sizes):
+    model = MODELS.build(Config.fromfile(f'{BASE}/{name}.py').model).eval()
+    data = dict(
+        inputs=[torch.randint(0, 255, (3, *size), dtype=torch.uint8) for size in sizes],
+        data_samples=[
+            DetDataSample(metainfo=dict(img_shape=size, ori_shape=size))
+            for size in sizes
+        ],
+    )
+    for result, size in zip(model.test_step(data), sizes, strict=True):
+        assert result.pred_instances.masks.shape[1:] == size
+
+
+def test_dinov2_student_takes_any_size():
+    config = Config.fromfile(f'{BASE}/student_dpt256.py').model
+    config.backbone.arch = dict(
+        embed_dims=24, num_layers=12, num_heads=2, feedforward_channels=24
+    )
+    config.panoptic_head.in_channels = [24] * 4
+    config.pixel_contrast.in_channels = 24
+    config.panoptic_head.transformer_decoder.num_layers = 1
+    model = MODELS.build(config).eval()
+    size = (45, 100)  # no multiple of 14
+    data = dict(
+        inputs=[torch.randint(0, 255, (3, *size), dtype=torch.uint8)],
+        data_samples=[DetDataSample(metainfo=dict(img_shape=size, ori_shape=size))],
+    )
+    assert model.test_step(data)[0].pred_instances.masks.shape[1:] == size
+    losses = model.train().loss(torch.randn(2, 3, 56, 112), batch(2, 56, 112)[1])
+    assert torch.isfinite(sum(losses.values()))

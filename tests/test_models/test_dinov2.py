@@ -1,0 +1,160 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmcast.models.backbones import DINOv2
+
+ARCH = dict(embed_dims=12, num_layers=4, num_heads=2, feedforward_channels=24)
+SMALL = dict(arch=ARCH, patch_size=4, img_size=16, out_indices=(0, 1, 2, 3))
+
+
+def meta_state(seed=0):
+    """Random weights under the names of Meta's file, mask token included."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator) * 0.3
+
+    state = {
+        'cls_token': draw(1, 1, 12),
+        'pos_embed': draw(1, 17, 12),
+        'mask_token': draw(1, 12),
+        'patch_embed.proj.weight': draw(12, 3, 4, 4),
+        'patch_embed.proj.bias': draw(12),
+        'norm.weight': draw(12),
+        'norm.bias': draw(12),
+    }
+    for i in range(4):
+        for name, shapes in {
+            'norm1': [(12,), (12,)],
+            'attn.qkv': [(36, 12), (36,)],
+            'attn.proj': [(12, 12), (12,)],
+            'norm2': [(12,), (12,)],
+            'mlp.fc1': [(24, 12), (24,)],
+            'mlp.fc2': [(12, 24), (12,)],
+        }.items():
+            state[f'blocks.{i}.{name}.weight'] = draw(*shapes[0])
+            state[f'blocks.{i}.{name}.bias'] = draw(*shapes[1])
+        state[f'blocks.{i}.ls1.gamma'] = draw(12)
+        state[f'blocks.{i}.ls2.gamma'] = draw(12)
+    return state
+
+
+def reference(state, image):
+    """DINOv2's intermediate layers, written out from Meta's parameters."""
+
+    def linear(x, name):
+        return F.linear(x, state[f'{name}.weight'], state[f'{name}.bias'])
+
+    def norm(x, name):
+        weight, bias = state[f'{name}.weight'], state[f'{name}.bias']
+        return F.layer_norm(x, (12,), weight, bias, eps=1e-6)
+
+    maps = F.conv2d(
+        image, state['patch_embed.proj.weight'], state['patch_embed.proj.bias'], 4
+    )
+    batch, _, height, width = maps.shape
+    x = torch.cat([state['cls_token'].expand(batch, -1, -1), maps.flatten(2).mT], 1)
+    x = x + state['pos_embed']
+    outputs = []
+    for i in range(4):
+        block = f'blocks.{i}'
+        qkv = linear(norm(x, f'{block}.norm1'), f'{block}.attn.qkv')
+        query, key, value = (
+            part.unflatten(-1, (2, 6)).transpose(1, 2) for part in qkv.chunk(3, -1)
+        )
+        weights = (query @ key.mT / 6**0.5).softmax(-1)
+        attended = (weights @ value).transpose(1, 2).flatten(2)
+        attended = linear(attended, f'{block}.attn.proj')
+        x = x + attended * state[f'{block}.ls1.gamma']
+        hidden = F.gelu(linear(norm(x, f'{block}.norm2'), f'{block}.mlp.fc1'))
+        x = x + linear(hidden, f'{block}.mlp.fc2') * state[f'{block}.ls2.gamma']
+        tokens = norm(x, 'norm')[:, 1:]
+        outputs.append(tokens.mT.unflatten(-1, (height, width)))
+    return outputs
+
+
+def load(tmp_path, content, **kwargs):
+    path = tmp_path / 'weights.pth'
+    torch.save(content, path)
+    model = DINOv2(
+        **{**SMALL, **kwargs}, init_cfg=dict(type='Pretrained', checkpoint=str(path))
+    )
+    model.init_weights()
+    return model.eval()
+
+
+def test_metas_file_gives_the_published_network(tmp_path):
+    state = meta_state()
+    model = load(tmp_path, state)
+    image = torch.randn(2, 3, 16, 16)
+    for ours, expected in zip(model(image), reference(state, image), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_every_output_is_normalised_and_the_last_once(tmp_path):
+    state = meta_state()
+    state['norm.weight'] = torch.ones(12)
+    state['norm.bias'] = torch.zeros(12)
+    for output in load(tmp_path, state)(torch.randn(1, 3, 16, 16)):
+        torch.testing.assert_close(
+            output.mean(1), torch.zeros(1, 4, 4), atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            output.var(1, unbiased=False), torch.ones(1, 4, 4), atol=1e-3, rtol=0
+        )
+
+
+def test_mmpretrains_file_gives_the_same(tmp_path):
+    model = load(tmp_path, meta_state())
+    converted = {f'backbone.{k}': v for k, v in model.state_dict().items()}
+    other = load(tmp_path, dict(state_dict=converted))
+    image = torch.randn(1, 3, 20, 12)
+    for a, b in zip(model(image), other(image), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (
+            dict(arch={**ARCH, 'embed_dims': 8, 'feedforward_channels': 16}),
+            'embed_dims=8',
+        ),
+        (dict(arch={**ARCH, 'num_layers': 5}), '5 layers'),
+        (dict(arch={**ARCH, 'num_layers': 3}, out_indices=(0, 1, 2)), '3 layers'),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, meta_state(), **change)
+
+
+def test_a_missing_file_is_named():
+    init_cfg = dict(type='Pretrained', checkpoint='nowhere/dinov2_vits14_pretrain.pth')
+    with pytest.raises(FileNotFoundError, match=r'nowhere/dinov2_vits14_pretrain\.pth'):
+        DINOv2(**SMALL, init_cfg=init_cfg).init_weights()
+
+
+def test_without_network_the_message_says_where_the_file_belongs(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    url = 'http://127.0.0.1:9/dinov2_vits14_pretrain.pth'
+    init_cfg = dict(type='Pretrained', checkpoint=url)
+    place = tmp_path / 'hub' / 'checkpoints' / 'dinov2_vits14_pretrain.pth'
+    with pytest.raises(FileNotFoundError) as error:
+        DINOv2(**SMALL, init_cfg=init_cfg).init_weights()
+    assert str(place) in str(error.value)
+    # Following the advice helps.
+    place.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(meta_state(), place)
+    DINOv2(**SMALL, init_cfg=init_cfg).init_weights()
+
+
+def test_an_input_off_the_patch_grid_is_refused():
+    with pytest.raises(ValueError, match='pad_size_divisor=4'):
+        DINOv2(**SMALL)(torch.zeros(1, 3, 18, 16))
+
+
+def test_dinov2_small_has_the_published_size_less_the_mask_token():
+    count = sum(p.numel() for p in DINOv2().parameters())
+    assert count == 22_056_576 - 384

@@ -1,0 +1,350 @@
+"""The package as it is built, and the set-up as a newcomer meets it."""
+
+import email
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import venv
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import mmcast
+from mmcast._requirements import check_requirements
+
+ROOT = Path(mmcast.__file__).resolve().parents[1]
+SHIPPED = (
+    *('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md'),
+    *('model-index.yml', 'requirements', 'configs', 'tools', 'mmcast'),
+)
+BUILD = 'import sys; from setuptools import build_meta as b; b.{}(sys.argv[1])'
+
+
+def sh(*command: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    line = [str(part) for part in command]
+    return subprocess.run(line, capture_output=True, text=True, **kwargs)
+
+
+@pytest.fixture(scope='module')
+def setup_env() -> ModuleType:
+    path = ROOT / 'tools' / 'misc' / 'setup_env.py'
+    spec = importlib.util.spec_from_file_location('setup_env', path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# -- the built package ---------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is built, as a clone has it."""
+    target = tmp_path_factory.mktemp('clone')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    for name in SHIPPED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=ignore)
+        else:
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope='module')
+def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    out = tmp_path_factory.mktemp('wheel')
+    result = sh(sys.executable, '-c', BUILD.format('build_wheel'), out, cwd=tree)
+    assert result.returncode == 0, result.stderr
+    return zipfile.ZipFile(next(out.glob('*.whl')))
+
+
+def test_wheel_holds_package_configs_tools_and_licence(
+    wheel: zipfile.ZipFile, tree: Path
+) -> None:
+    names = set(wheel.namelist())
+    for folder, where in ('mmcast', ''), ('configs', 'mmcast/.mim/'), ('tools', ''):
+        where = 'mmcast/.mim/' if folder == 'tools' else where
+        for path in (tree / folder).rglob('*.py'):
+            assert where + path.relative_to(tree).as_posix() in names
+    assert 'mmcast/.mim/model-index.yml' in names
+    assert 'mmcast/.mim/configs/mmcast/metafile.yml' in names
+    assert any(name.endswith('licenses/LICENSE') for name in names)
+    assert not any(name.startswith(('tests/', 'configs/', 'tools/')) for name in names)
+    assert not any('__pycache__' in name for name in names)
+
+
+def test_wheel_from_sdist_is_the_same(
+    wheel: zipfile.ZipFile, tree: Path, tmp_path: Path
+) -> None:
+    result = sh(sys.executable, '-c', BUILD.format('build_sdist'), tmp_path, cwd=tree)
+    assert result.returncode == 0, result.stderr
+    with tarfile.open(next(tmp_path.glob('*.tar.gz'))) as archive:
+        archive.extractall(tmp_path)
+    source = next(path for path in tmp_path.iterdir() if path.is_dir())
+    build = sh(sys.executable, '-c', BUILD.format('build_wheel'), tmp_path, cwd=source)
+    assert build.returncode == 0, build.stderr
+    again = zipfile.ZipFile(next(tmp_path.glob('*.whl')))
+    assert sorted(again.namelist()) == sorted(wheel.namelist())
+
+
+def test_metadata(wheel: zipfile.ZipFile) -> None:
+    name = next(name for name in wheel.namelist() if name.endswith('/METADATA'))
+    metadata = email.message_from_string(wheel.read(name).decode())
+    assert metadata['Version'] == mmcast.__version__
+    assert metadata['License'] == 'Apache-2.0'
+    assert metadata['Requires-Python'] == '>=3.10,<3.13'
+    extras = set(metadata.get_all('Provides-Extra'))
+    assert extras == {'mim', 'mminstall', 'vfm', 'tests'}
+    required = [Requirement(text) for text in metadata.get_all('Requires-Dist')]
+    always = {r.name for r in required if r.marker is None}
+    # Import names, not distributions, say what OpenMMLab packages are needed.
+    assert not always & {'torch', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain'}
+    assert 'pycocotools' in always
+
+
+def test_index_names_configs_that_exist() -> None:
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    for metafile in index['Import']:
+        content = yaml.safe_load((ROOT / metafile).read_text())
+        names = [model['Name'] for model in content['Models']]
+        assert len(set(names)) == len(names) > 0
+        for model in content['Models']:
+            assert (ROOT / model['Config']).is_file(), model['Config']
+
+
+def test_tried_versions_are_within_the_extras(setup_env: ModuleType) -> None:
+    for name in 'build', 'runtime', 'mim', 'vfm', 'openmim':
+        text = (ROOT / 'requirements' / f'{name}.txt').read_text()
+        ranges = {
+            r.name: r.specifier
+            for r in map(Requirement, re.findall(r'^[a-z].*', text, re.MULTILINE))
+        }
+        for line in setup_env.read(name):
+            pinned = Requirement(line)
+            for specifier in pinned.specifier:
+                if specifier.operator == '==':
+                    assert ranges[pinned.name].contains(specifier.version), line
+
+
+# -- the check at import -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('name', 'version'),
+    [('mmcv', '2.0.1'), ('mmcv', '2.4.0'), ('mmdet', '3.2.0'), ('mmengine', '0.10.3')],
+)
+def test_another_version_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, version: str
+) -> None:
+    monkeypatch.setattr(importlib.import_module(name), '__version__', version)
+    with pytest.raises(ImportError, match=f'{name} >= .* but {version} is') as caught:
+        check_requirements()
+    assert 'make quickstart' in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('version', ['2.3.6', '2.1.0'])
+def test_versions_of_the_forks_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    for name, found in ('mmcv', version), ('mmdet', '3.5.1'), ('mmengine', '0.10.12'):
+        monkeypatch.setattr(importlib.import_module(name), '__version__', found)
+    check_requirements()
+
+
+@pytest.mark.parametrize(
+    ('missing', 'message'),
+    [('mmdet', 'mmdet .* not installed'), ('mmcv._ext', 'compiled ops')],
+)
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, missing: str, message: str
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        'find_spec',
+        lambda name: None if name == missing else find_spec(name),
+    )
+    with pytest.raises(ImportError, match=message):
+        check_requirements()
+
+
+def test_mmdets_own_refusal_becomes_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not importlib.metadata.version('mmdet').startswith('3.3'):
+        pytest.skip('mmdet 3.3 refuses mmcv 2.2')
+    monkeypatch.setattr(importlib.import_module('mmcv'), '__version__', '2.2.0')
+    monkeypatch.delitem(sys.modules, 'mmdet')
+    with pytest.raises(ImportError, match=r'mmdet refuses to load: MMCV==2\.2\.0'):
+        check_requirements()
+
+
+# -- Makefile and set-up -------------------------------------------------------------
+
+
+def make(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFL'))}
+    return sh('make', '-s', *arguments, cwd=ROOT, env={**clean, **env})
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A PATH folder with a shell's bare needs and no Python, no compiler."""
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    for name in 'sh', 'dirname', 'make', 'cat':
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return folder
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f'#!/bin/sh\n{script}\n')
+    (folder / name).chmod(0o755)
+
+
+def one_error_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode
+    lines = [x for x in result.stderr.splitlines() if not x.startswith('make:')]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith('error: ')
+    return lines[0]
+
+
+def test_help_tells_exactly_two_commands() -> None:
+    commands = re.findall(r'^ *make (\w+)', make('help').stdout, re.MULTILINE)
+    assert commands == ['quickstart', 'test']
+
+
+def test_no_python_is_told_at_once(programs: Path, tmp_path: Path) -> None:
+    venv_path = tmp_path / 'venv'
+    line = one_error_line(make('test', f'VENV={venv_path}', PATH=str(programs)))
+    assert 'apt-get install python3 python3-dev python3-venv' in line
+    assert not venv_path.exists()
+
+
+def test_an_unfit_python_is_told_at_once(programs: Path, tmp_path: Path) -> None:
+    program(programs, 'python3.9', f'exec {sys.executable} -c "raise SystemExit(1)"')
+    chosen = f'PYTHON={programs}/python3.9'
+    result = make('quickstart', f'VENV={tmp_path}/venv', chosen)
+    assert 'not Python 3.10, 3.11 or 3.12' in one_error_line(result)
+
+
+def test_a_missing_compiler_is_told_before_anything_is_made(
+    programs: Path, tmp_path: Path
+) -> None:
+    """And a name in PATH that does not run, like pyenv's shims, is passed over."""
+    program(
+        programs, 'python3.12', 'echo "pyenv: python3.12: command not found"; exit 127'
+    )
+    program(programs, 'python3', f'exec {sys.executable} "$@"')
+    result = make('test', f'VENV={tmp_path}/venv', PATH=str(programs))
+    line = one_error_line(result)
+    assert 'apt-get install g++' in line
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / 'thesis.txt').write_text('mine')
+    result = make('test', f'VENV={tmp_path}', f'PYTHON={sys.executable}')
+    assert 'is no virtual environment' in one_error_line(result)
+    assert (tmp_path / 'thesis.txt').read_text() == 'mine'
+
+
+def test_a_complete_environment_is_used_as_it_is() -> None:
+    url = importlib.metadata.distribution('mmcast').read_text('direct_url.json')
+    if json.loads(url or '{}').get('url') != ROOT.as_uri():
+        pytest.skip('this environment has mmcast from elsewhere (not `make test`)')
+    start = time.monotonic()
+    script = ROOT / 'tools' / 'misc' / 'setup_env.sh'
+    result = sh('sh', script, sys.prefix, '', '--tests', cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+    assert time.monotonic() - start < 15  # about one second on an idle machine
+
+
+def test_half_installed_packages_count_as_missing(
+    setup_env: ModuleType, tmp_path: Path
+) -> None:
+    venv.create(tmp_path, with_pip=True)
+    environment = setup_env.Environment(tmp_path)
+    site = next(tmp_path.glob('lib/*/site-packages'))
+    for name in 'whole', 'torn':
+        info = site / f'{name}-1.5.dist-info'
+        info.mkdir()
+        text = f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n'
+        (info / 'METADATA').write_text(text)
+    (site / 'whole-1.5.dist-info' / 'INSTALLER').write_text('pip\n')
+    wanted = ['whole>=1', 'whole>=2', 'torn>=1', 'absent']
+    assert environment.probe(wanted) == (['whole>=2', 'torn>=1', 'absent'], None)
+    assert not (site / 'torn-1.5.dist-info').exists()
+
+
+@pytest.mark.parametrize(
+    ('versions', 'missing'),
+    [
+        (('2.13.0', '0.28.0'), []),
+        (('2.13.0+cpu', '0.28.0+cpu'), []),
+        (('2.13.0+cpu', '0.28.0'), ['torch===2.13.0', 'torchvision===0.28.0']),
+        (('2.12.0', '0.28.0'), ['torch===2.13.0']),
+    ],
+)
+def test_torch_and_torchvision_have_to_match(
+    setup_env: ModuleType, tmp_path: Path, versions: tuple[str, str], missing: list[str]
+) -> None:
+    for name, version in zip(('torch', 'torchvision'), versions, strict=True):
+        info = tmp_path / f'{name}-{version}.dist-info'
+        info.mkdir()
+        text = f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
+        (info / 'METADATA').write_text(text)
+    # Ahead of this environment's own.
+    code = f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n{setup_env.PROBE}'
+    wanted = [setup_env.pin('torch'), setup_env.pin('torchvision')]
+    result = sh(sys.executable, '-c', code, *wanted)
+    assert json.loads(result.stdout)[0] == missing, result.stderr
+
+
+def test_progress_counts_compiled_files(
+    setup_env: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = ['rule compile', 'build a.o: compile a.cpp', 'build b.o: cuda_compile b.cu']
+    (tmp_path / 'build.ninja').write_text('\n'.join([*plan, 'build x.so: link a.o']))
+    (tmp_path / 'a.o').touch()
+    setup_env.show_progress(subprocess.Popen(['sleep', '1.5']), tmp_path)
+    assert '1 of 2 files compiled' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('nvidia_smi', 'cuda'),
+    [('echo "GPU 0: NVIDIA H200"', True), ('exit 9', False), (None, False)],
+)
+def test_cuda_ops_need_nvcc_and_a_gpu(
+    setup_env: ModuleType,
+    programs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nvidia_smi: str | None,
+    cuda: bool,
+) -> None:
+    program(programs, 'nvcc', 'exit 0')
+    if nvidia_smi is not None:
+        program(programs, 'nvidia-smi', nvidia_smi)
+    monkeypatch.setenv('PATH', str(programs))
+    monkeypatch.delenv('FORCE_CUDA', raising=False)
+    assert setup_env.compile_with_cuda() is cuda
+
+
+def test_pre_commit_runs_what_make_test_runs() -> None:
+    config = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())
+    entries = [hook['entry'] for repo in config['repos'] for hook in repo['hooks']]
+    checks = (ROOT / 'tools' / 'misc' / 'run_checks.sh').read_text().splitlines()
+    assert entries == [line for line in checks if line.startswith(('ruff', 'mypy'))]

@@ -1,0 +1,59 @@
+"""The quickstart, run for real with a few images and iterations."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools/misc/quickstart.py'
+TINY = ['--labeled', '30', '--unlabeled', '6', '--val', '6', '--scale', '0.005']
+NAMES = [
+    'zero_shot_teacher',
+    'adapted_teacher',
+    'supervised_student',
+    'distilled_student',
+    'refined_student',
+]
+
+
+def test_quickstart_ends_with_results_and_a_picture(tmp_path):
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(SCRIPT), *TINY]
+    subprocess.run(command, cwd=tmp_path, env=env, check=True)
+    out = tmp_path / 'work_dirs/quickstart'
+    report = json.loads((out / 'results.json').read_text())
+    assert set(report) == {'seed', 'versions', 'dataset', 'models'}
+    assert report['dataset'] == {'labelled': 30, 'unlabelled': 6, 'val': 6}
+    assert [model['name'] for model in report['models']] == NAMES
+    sizes = {model['name']: model['params_m'] for model in report['models']}
+    for model in report['models']:
+        assert set(model) == {
+            'name',
+            'params_m',
+            'mask_ap',
+            'mask_ap50',
+            'minutes',
+            'config',
+            'checkpoint',
+        }
+        assert 0 <= model['mask_ap'] <= model['mask_ap50'] <= 100
+        assert (SCRIPT.parents[2] / model['config']).is_file()
+    assert 8 * sizes['refined_student'] <= sizes['adapted_teacher']
+    picture = cv2.imread(str(out / 'predictions.png'))
+    assert picture.shape[1] == (1 + len(NAMES)) * 2 * 256
+
+    # Interrupted, it goes on: what is done stays, what is lost is done again.
+    state = json.loads((out / 'state.json').read_text())
+    student = tmp_path / 'work_dirs/distill_synthscapes/student.pth'
+    written = student.stat().st_mtime_ns
+    del state['done']['refined_student']
+    (out / 'state.json').write_text(json.dumps(state))
+    again = subprocess.run(
+        command, cwd=tmp_path, env=env, check=True, text=True, capture_output=True
+    )
+    assert again.stdout.count('mim test') == 1
+    assert 'mim train' not in again.stdout
+    assert student.stat().st_mtime_ns == written

@@ -1,0 +1,101 @@
+"""Label images with a detector, or export labels to COCO JSON.
+
+    python tools/misc/label_images.py CONFIG CHECKPOINT --img-root DIR --store DIR
+    python tools/misc/label_images.py --store DIR --to-coco labels.json
+
+Labels what is missing only; several devices with `torchrun --nproc-per-node N`.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmdet.apis import init_detector
+from mmengine.dist import barrier, get_rank
+
+import mmcast
+from mmcast.apis import label_images
+from mmcast.apis.ranks import run_on_first
+from mmcast.datasets import ImageListDataset
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.engine.checkpoints import check_fits
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', nargs='?', help='config of the detector')
+    parser.add_argument('checkpoint', nargs='?', help='its checkpoint file')
+    parser.add_argument('--img-root', default='', help='folder of the images')
+    parser.add_argument('--list', default='', help='image list; else the whole folder')
+    parser.add_argument('--store', required=True, help='folder of the labels')
+    parser.add_argument('--to-coco', metavar='FILE', help='write COCO JSON at the end')
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--num-workers', type=int, default=2)
+    parser.add_argument('--device', help='by default a GPU where there is one')
+    args = parser.parse_args()
+    if (args.config is None) != (args.checkpoint is None):
+        parser.error('give both CONFIG and CHECKPOINT')
+    if args.config is None and args.to_coco is None:
+        parser.error('give CONFIG and CHECKPOINT to label, or --to-coco to export')
+    return args
+
+
+def label(args: argparse.Namespace) -> None:
+    """Label what the store lacks."""
+    for path in (args.config, args.checkpoint):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{path} does not exist: correct the path.')
+    images = ImageListDataset(
+        ann_file=args.list and os.path.abspath(args.list),
+        data_prefix=dict(img=args.img_root),
+    )
+    names = [images.get_data_info(index)['img_name'] for index in range(len(images))]
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    model = init_detector(args.config, args.checkpoint, device=device)
+    check_fits(model, args.checkpoint)
+    run_on_first(
+        lambda: (
+            PseudoLabelStore.create(
+                args.store,
+                classes=model.dataset_meta['classes'],
+                teacher=Teacher.from_files(args.config, args.checkpoint),
+            ).root
+        )
+    )
+    label_images(
+        model,
+        names,
+        args.img_root,
+        PseudoLabelStore.open(args.store),
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+    )
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    if 'LOCAL_RANK' in os.environ:
+        # mmengine's init_dist calls for a GPU even with gloo.
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+        torch.distributed.init_process_group('nccl' if cuda else 'gloo')
+    try:
+        if args.config is not None:
+            label(args)
+        barrier()
+        if args.to_coco and get_rank() == 0:
+            PseudoLabelStore.open(args.store).to_coco(args.to_coco)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(
+            f'label_images (mmcast {mmcast.__version__}): {error}'
+        ) from None
+
+
+if __name__ == '__main__':
+    main()

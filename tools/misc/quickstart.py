@@ -1,0 +1,293 @@
+"""The main job on a laptop: CAST's three stages on SynthScapes, and what they gain.
+
+    make quickstart            or: python tools/misc/quickstart.py
+
+generates SynthScapes' target domain, then trains and evaluates a teacher and a
+student through ``mim train mmdet`` and ``mim test mmdet``. A run that was interrupted
+goes on at the stage it was in. Leaves ``work_dirs/quickstart/results.json`` and
+``predictions.png``.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mmcast.utils import write_atomic
+
+REPO = Path(__file__).resolve().parents[2]
+CONFIGS = REPO / 'configs' / 'mmcast'
+OUT = Path('work_dirs/quickstart')
+DATA = Path('data/synthscapes/target')
+FOUNDATION = CONFIGS / 'weights' / 'synthscapes_teacher.pth'
+ITERATION = re.compile(
+    r'Iter\(train\) +\[ *(\d+)/(\d+)\].*? eta: ([\d:]+).*? loss: (\S+)'
+)
+
+# Stage to train, name in the results, config to evaluate with, checkpoint; in the order
+# of the table. Two lanes run side by side, one core each.
+MODELS = {
+    'zero_shot_teacher': (None, 'adapt', FOUNDATION),
+    'adapted_teacher': ('adapt', 'adapt', 'teacher.pth'),
+    'supervised_student': ('supervised', 'supervised', 'student.pth'),
+    'distilled_student': ('distill', 'supervised', 'student.pth'),
+    'refined_student': ('finetune', 'supervised', 'student.pth'),
+}
+LANES = (
+    ('adapted_teacher', 'distilled_student', 'refined_student'),
+    ('zero_shot_teacher', 'supervised_student'),
+)
+console = Console(highlight=False)
+progress = Progress(
+    SpinnerColumn(),
+    TextColumn('{task.description}'),
+    TimeElapsedColumn(),
+    console=console,
+    transient=True,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--labeled', type=int, default=60, help='labelled images')
+    parser.add_argument('--unlabeled', type=int, default=540, help='unlabelled images')
+    parser.add_argument('--val', type=int, default=100, help='validation images')
+    parser.add_argument(
+        '--scale', type=float, default=1.0, help="factor on every stage's iterations"
+    )
+    parser.add_argument('--fresh', action='store_true', help='forget an earlier run')
+    return parser.parse_args()
+
+
+class Job:
+    """What was done so far; kept on disk so that a later call goes on from there."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.path = OUT / 'state.json'
+        self.lock = threading.Lock()
+        settings = {key: value for key, value in vars(args).items() if key != 'fresh'}
+        self.state: dict = {'settings': settings, 'done': {}}
+        if self.path.is_file() and not args.fresh:
+            found = json.loads(self.path.read_text())
+            if found['settings'] == settings:
+                self.state = found
+
+    def once(self, key: str, action: Callable[..., dict], *args: Any) -> dict:
+        """Return ``action(*args)``, from disk if an earlier call got that far."""
+        done = self.state['done']
+        if key not in done:
+            result = action(*args)
+            with self.lock:
+                done[key] = result
+                write_atomic(self.path, json.dumps(self.state, indent=1))
+        return done[key]
+
+
+def run(name: str, command: list[str], log: Path) -> None:
+    """Run a command, its output in ``log`` and its progress in one line here.
+
+    Raises:
+        RuntimeError: The command failed; the message holds its last lines.
+    """
+    shown = ' '.join(command).replace(f'{REPO}/', '')
+    console.print(f'[bold]$ {shown}[/bold]', soft_wrap=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    executable = str(Path(sys.executable).parent / command[0])
+    task = progress.add_task(f'{name}: starting')
+    with (
+        log.open('w', buffering=1) as file,
+        subprocess.Popen(
+            [executable, *command[1:]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'},
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            match = ITERATION.search(line)
+            if match:
+                step, total, eta, loss = match.groups()
+                text = f'{name}: iteration {step}/{total}, loss {loss}, {eta} to go'
+                progress.update(task, description=text)
+            elif 'Labelling' in line:
+                progress.update(task, description=f'{name}: labelling')
+    progress.remove_task(task)
+    if process.returncode != 0:
+        tail = '\n'.join(log.read_text().splitlines()[-15:])
+        raise RuntimeError(f'{tail}\n"{shown}" failed; the whole output is in {log}')
+
+
+def make_data(args: argparse.Namespace) -> dict:
+    """Images, COCO files and the labelled/unlabelled lists."""
+    total = args.labeled + args.unlabeled
+    tools = REPO / 'tools'
+    for script in (
+        [
+            tools / 'dataset_converters' / 'synthscapes.py',
+            *(DATA, '--domain', 'target', '--train', total, '--val', args.val),
+            *('--size', 128, 256, '--seed', args.seed),
+        ],
+        [tools / 'dataset_converters' / 'cityscapes.py', DATA],
+        [
+            tools / 'misc' / 'split_labels.py',
+            *('--coco', DATA / 'annotations/instancesonly_filtered_gtFine_train.json'),
+            *('--count', args.labeled, '--per-class', 2, '--seed', args.seed),
+            *('--out', DATA / 'splits'),
+        ],
+    ):
+        words = [str(word) for word in script]
+        console.print('[bold]$ python ' + ' '.join(words).replace(f'{REPO}/', ''))
+        subprocess.run([sys.executable, *words], check=True)
+    return {'labelled': args.labeled, 'unlabelled': args.unlabeled, 'val': args.val}
+
+
+def train(stage: str, args: argparse.Namespace) -> dict:
+    """Run one stage; its minutes."""
+    config = CONFIGS / f'{stage}_synthscapes.py'
+    work_dir = Path('work_dirs') / config.stem
+    shutil.rmtree(work_dir, ignore_errors=True)
+    options = [f'randomness.seed={args.seed}']
+    if args.scale != 1:
+        from mmengine import Config
+
+        full = Config.fromfile(config).train_cfg.max_iters
+        iterations = max(1, round(full * args.scale))
+        options += [
+            f'train_cfg.max_iters={iterations}',
+            f'param_scheduler.0.end={iterations}',
+        ]
+    start = time.monotonic()
+    run(
+        stage,
+        ['mim', 'train', 'mmdet', str(config), '--cfg-options', *options],
+        OUT / f'{stage}.log',
+    )
+    return {'minutes': (time.monotonic() - start) / 60}
+
+
+def evaluate(name: str, config: Path, checkpoint: Path) -> dict:
+    """Mask AP of one model in percent, from the stock evaluator, and its size."""
+    work_dir = OUT / f'test_{name}'
+    shutil.rmtree(work_dir, ignore_errors=True)
+    command = ['mim', 'test', 'mmdet', str(config), '--checkpoint', str(checkpoint)]
+    run(
+        f'test of {name}',
+        [*command, '--work-dir', str(work_dir)],
+        OUT / f'test_{name}.log',
+    )
+    (result,) = work_dir.glob('*/*.json')
+    metrics = json.loads(result.read_text())
+    return {
+        'params_m': round(count_parameters(config) / 1e6, 3),
+        'mask_ap': round(100 * metrics['coco/segm_mAP'], 2),
+        'mask_ap50': round(100 * metrics['coco/segm_mAP_50'], 2),
+    }
+
+
+def count_parameters(config: Path) -> int:
+    """Parameters that act in prediction: all but the contrast's projection."""
+    from mmdet.registry import MODELS
+    from mmengine import Config
+    from mmengine.registry import init_default_scope
+
+    cfg = Config.fromfile(config)
+    init_default_scope('mmdet')
+    cfg.model.pixel_contrast = cfg.model.strong_view = None
+    return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
+
+
+def measure(name: str, job: Job, args: argparse.Namespace) -> dict:
+    """Train what one row of the table needs, and evaluate it: the row."""
+    stage, judge, checkpoint = MODELS[name]
+    minutes = job.once(stage, train, stage, args)['minutes'] if stage else 0.0
+    config = CONFIGS / f'{judge}_synthscapes.py'
+    path = (
+        Path('work_dirs', f'{stage}_synthscapes', checkpoint) if stage else FOUNDATION
+    )
+    return {
+        'name': name,
+        **job.once(name, evaluate, name, config, path),
+        'minutes': round(minutes, 2),
+        'config': str(config.relative_to(REPO)),
+        'checkpoint': str(path if stage else path.relative_to(REPO)),
+    }
+
+
+def main() -> None:
+    args = parse_args()
+    for file in (FOUNDATION, FOUNDATION.with_name('synthscapes_student.pth')):
+        if not file.is_file():
+            sys.exit(f'error: {file} is missing: restore it with git checkout')
+    job = Job(args)
+    dataset = job.once('data', make_data, args)
+    row = functools.partial(measure, job=job, args=args)
+    try:
+        with progress, ThreadPoolExecutor(len(LANES)) as pool:
+            lanes = [pool.submit(lambda names: [*map(row, names)], n) for n in LANES]
+            rows = {each['name']: each for lane in lanes for each in lane.result()}
+    except RuntimeError as error:
+        sys.exit(f'error: {error}')
+    results = [rows[name] for name in MODELS]
+    packages = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmcast')
+    report = {
+        'seed': args.seed,
+        'versions': {name: importlib.metadata.version(name) for name in packages},
+        'dataset': dataset,
+        'models': results,
+    }
+    write_atomic(OUT / 'results.json', json.dumps(report, indent=2) + '\n')
+    show(results)
+
+    from quickstart_picture import draw  # imports torch; not needed before
+
+    models = []
+    for each in results:
+        title = f'{each["name"].replace("_", " ")}: mask AP {each["mask_ap"]:.1f}'
+        checkpoint = Path(each['checkpoint'])
+        if each['name'] == 'zero_shot_teacher':
+            checkpoint = FOUNDATION
+        models.append((title, REPO / each['config'], checkpoint))
+    log = OUT / 'picture.log'
+    with log.open('w') as file, contextlib.redirect_stdout(file):
+        draw(models, DATA, OUT / 'predictions.png')
+    console.print(f'written: {OUT}/results.json and {OUT}/predictions.png')
+
+
+def show(results: list[dict]) -> None:
+    """Print the table."""
+    table = Table(title='SynthScapes, target domain, validation set')
+    for column in ('model', 'parameters (M)', 'mask AP', 'mask AP50', 'minutes'):
+        table.add_column(column, justify='left' if column == 'model' else 'right')
+    for row in results:
+        table.add_row(
+            row['name'].replace('_', ' '),
+            f'{row["params_m"]:.2f}',
+            f'{row["mask_ap"]:.1f}',
+            f'{row["mask_ap50"]:.1f}',
+            f'{row["minutes"]:.1f}',
+        )
+    console.print(table)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,97 @@
+"""The quickstart's picture: validation images with ground truth, teacher, student."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmdet.apis import inference_detector, init_detector
+from mmdet.evaluation import get_classes
+from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
+
+from mmcast.utils import write_atomic
+
+ROWS = 5
+SCORE = 0.3
+# One hue a class, OpenCV's scale of 0 to 179.
+HUES = np.linspace(0, 179, len(get_classes('cityscapes')), endpoint=False)
+
+
+def overlay(image: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Colour instances by class, each with a shade of its own and an outline.
+
+    Args:
+        image: BGR, uint8 (H, W, 3).
+        masks: bool (n, H, W), best last.
+        labels: Class indices (n,).
+
+    Returns:
+        The picture at twice the size, uint8 (2H, 2W, 3).
+    """
+    size = (2 * image.shape[1], 2 * image.shape[0])
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    for i, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+        shade = np.uint8([[[int(HUES[label]), 255 - 40 * (i % 3), 255 - 50 * (i % 2)]]])
+        colour = cv2.cvtColor(shade, cv2.COLOR_HSV2BGR)[0, 0].astype(float)
+        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        inside = large > 0
+        canvas[inside] = (0.5 * canvas[inside] + 0.5 * colour).astype(np.uint8)
+        outlines, _ = cv2.findContours(
+            large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        )
+        cv2.drawContours(canvas, outlines, -1, colour.tolist(), 1, cv2.LINE_AA)
+    return canvas
+
+
+def truth(coco: COCO, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ground-truth masks and labels of one image, crowds left out."""
+    order = {category: i for i, category in enumerate(sorted(coco.getCatIds()))}
+    found = coco.loadAnns(coco.getAnnIds(image_id, iscrowd=False))
+    masks = [mask_utils.decode(coco.annToRLE(annotation)) for annotation in found]
+    labels = [order[annotation['category_id']] for annotation in found]
+    return np.array(masks), np.array(labels)
+
+
+def predict(
+    config: Path, checkpoint: Path, images: list[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Masks and labels of the instances above ``SCORE``, best last, by image."""
+    model = init_detector(str(config), str(checkpoint), device='cpu')
+    found = []
+    for image in images:
+        instances = inference_detector(model, image).pred_instances.numpy()
+        instances = instances[instances.scores > SCORE]
+        instances = instances[np.argsort(instances.scores)]
+        found.append((instances.masks, instances.labels))
+    return found
+
+
+def draw(models: list[tuple[str, Path, Path]], root: Path, out: Path) -> None:
+    """Write the grid: a row an image, ground truth and one column a model.
+
+    Args:
+        models: Title, config and checkpoint of each.
+        root: The data set's folder.
+        out: The PNG to write.
+    """
+    coco = COCO(str(root / 'annotations/instancesonly_filtered_gtFine_val.json'))
+    ids = sorted(coco.getImgIds(), key=lambda i: -len(coco.getAnnIds(i)))
+    # Some of the fullest images, where separating instances shows, and ordinary ones.
+    ids = [*ids[2:4], *ids[len(ids) // 2 : len(ids) // 2 + ROWS - 2]]
+    files = [root / 'leftImg8bit/val' / coco.imgs[i]['file_name'] for i in ids]
+    images = [cv2.imread(str(file)) for file in files]
+    columns = {'ground truth': [truth(coco, i) for i in ids]}
+    for title, config, checkpoint in models:
+        columns[title] = predict(config, checkpoint, images)
+    strips = []
+    for title, found in columns.items():
+        tiles = [overlay(i, *f) for i, f in zip(images, found, strict=True)]
+        header = np.full((36, tiles[0].shape[1], 3), 255, np.uint8)
+        cv2.putText(
+            header, title, (8, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.65, 0, 1, cv2.LINE_AA
+        )
+        strips.append(np.vstack([header, *tiles]))
+    written, data = cv2.imencode('.png', np.hstack(strips))
+    if not written:
+        raise RuntimeError(f'OpenCV could not encode {out}')
+    write_atomic(out, data.tobytes())

@@ -1,0 +1,362 @@
+"""Bring an environment to the stack that mmcast was tried with.
+
+Called by the Makefile through setup_env.sh, before anything is installed: standard
+library only. The versions stand in requirements/stack.txt. Every step first looks at
+what the environment holds and does only what is missing, so that a second call
+installs nothing, an interrupted one continues, and an environment made elsewhere is
+used as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / 'requirements'
+STACK = REQUIREMENTS / 'stack.txt'
+
+# Runs inside the environment: which of these requirements (argv) does it lack?
+# INSTALLER is the last file pip writes, so metadata without it means that pip was
+# stopped in between; such metadata goes, and the package counts as missing.
+PROBE = """
+import importlib.metadata as metadata, json, re, shutil, sys
+from pip._vendor.packaging.requirements import Requirement
+
+found, here = {}, None
+for dist in metadata.distributions():
+    name = re.sub(r'[-_.]+', '-', dist.metadata['Name'] or '').lower()
+    path = getattr(dist, '_path', None)
+    if path is not None and path.suffix == '.dist-info' and sys.prefix in str(path):
+        if not (path / 'INSTALLER').exists():
+            print('half-installed, to be done again:', path.name, file=sys.stderr)
+            shutil.rmtree(path)
+            continue
+    found.setdefault(name, dist.version)
+    if name == 'mmcast':
+        here = json.loads(dist.read_text('direct_url.json') or '{}').get('url')
+missing = []
+for text in sys.argv[1:]:
+    requirement = Requirement(text.replace('===', '=='))
+    name = re.sub(r'[-_.]+', '-', requirement.name).lower()
+    if name not in found or not requirement.specifier.contains(found[name], True):
+        missing.append(text)
+# A matched pair agrees in its local part too ("+cpu" or none).
+locals_ = {found.get(name, '').partition('+')[2] for name in ('torch', 'torchvision')}
+if len(locals_) > 1:
+    missing += [text for text in sys.argv[1:] if text.startswith('torch')]
+print(json.dumps([missing, here, sys.version_info[:2]]))
+"""
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line."""
+    sys.exit(f'error: {message}')
+
+
+def say(message: str) -> None:
+    """Tell what is being done, at once."""
+    print(f'[set-up] {message}', flush=True)
+
+
+def read(name: str) -> list[str]:
+    """Read the lines of a requirements file, each with the stack's own pin if any."""
+    lines = []
+    for path in (REQUIREMENTS / f'{name}.txt', STACK):
+        text = [line.split('#')[0].strip() for line in path.read_text().splitlines()]
+        lines.append([line for line in text if line])
+    pins = {_name_of(pin): pin for pin in lines[1]}
+    return [pins.get(_name_of(line), line) for line in lines[0]]
+
+
+def pin(name: str) -> str:
+    """Look up one package in requirements/stack.txt."""
+    return next(line for line in read('stack') if _name_of(line) == name)
+
+
+def _name_of(requirement: str) -> str:
+    end = min((requirement.find(c) for c in '<>=!~' if c in requirement), default=None)
+    return requirement[:end].strip().lower()
+
+
+class Environment:
+    """A virtual environment, and what it takes to complete it.
+
+    Args:
+        path: Its folder; made if it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.python = path / 'bin' / 'python'
+        self.build = path / '.build'
+
+    def make(self) -> None:
+        """Make the environment, or complete one whose making was interrupted."""
+        if not self.python.exists():
+            if self.path.exists() and any(
+                name for name in os.listdir(self.path) if name not in _OWN_TRACES
+            ):
+                fail(
+                    f'{self.path} exists and is no virtual environment; give another '
+                    'folder (make VENV=... ) or remove it'
+                )
+        elif self._runs('import pip'):
+            return
+        elif not self._runs(''):
+            fail(f'{self.python} does not run; remove {self.path} and call again')
+        say(f'making {self.path} with {sys.executable}')
+        subprocess.run([sys.executable, '-m', 'venv', self.path], check=True)
+
+    def probe(self, requirements: Iterable[str]) -> tuple[list[str], str | None]:
+        """List which requirements are not met, and where mmcast is installed from."""
+        result = subprocess.run(
+            [self.python, '-c', PROBE, *requirements],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        missing, location, version = json.loads(result.stdout)
+        if not [3, 10] <= version <= [3, 12]:
+            fail(
+                f'{self.python} is Python {version[0]}.{version[1]}, mmcast needs 3.10 '
+                'to 3.12; give another environment (make VENV=...)'
+            )
+        return missing, location
+
+    def pip(self, what: str, *arguments: str) -> None:
+        """Run pip install within the stack's constraints."""
+        say(f'installing {what}')
+        command = [self.python, '-m', 'pip', 'install', '--constraint', STACK]
+        command += ['--disable-pip-version-check', *arguments]
+        if subprocess.run(command).returncode:
+            fail(f'installing {what} failed, see above; call again to continue')
+
+    def install_missing(self, what: str, names: list[str], *options: str) -> None:
+        """Install those of the requirements that are not met."""
+        missing, _ = self.probe(names)
+        if missing:
+            self.pip(what, *options, *missing)
+
+    def install_mmcv(self) -> None:
+        """Compile mmcv with its ops; objects of an interrupted call are kept."""
+        requirement = pin('mmcv')
+        if not self.probe([requirement])[0]:
+            return
+        source = self._unpack_mmcv(requirement)
+        log = self.build / 'mmcv.log'
+        cuda = compile_with_cuda()
+        env = dict(os.environ, MMCV_WITH_OPS='1', FORCE_CUDA=str(int(cuda)))
+        env.setdefault('MAX_JOBS', str(compile_jobs()))
+        # Its compilers are found by name: ninja is in the environment.
+        env['PATH'] = f'{self.path / "bin"}{os.pathsep}{env.get("PATH", "")}'
+        if not cuda:
+            # Or mmcv's build would go for CUDA wherever torch sees a device.
+            env['CUDA_VISIBLE_DEVICES'] = ''
+        say(
+            f'compiling mmcv with its ops {"for CUDA and CPU" if cuda else "for CPU"}, '
+            f'{env["MAX_JOBS"]} at a time; this takes minutes, log: {log}'
+        )
+        command = [self.python, '-m', 'pip', 'wheel', '--verbose', '--no-deps']
+        command += ['--no-build-isolation', '--wheel-dir', self.build, source]
+        with log.open('w') as output:
+            process = subprocess.Popen(
+                command,
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # Whatever survives us goes on holding the lock.
+                pass_fds=[_LOCK_FD],
+            )
+        try:
+            show_progress(process, source / 'build')
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+        if process.returncode:
+            print(*log.read_text(errors='replace').splitlines()[-30:], sep='\n')
+            hint = '; FORCE_CUDA=0 builds without CUDA' if cuda else ''
+            fail(f'compiling mmcv failed, the whole log is {log}{hint}')
+        wheel = next(self.build.glob('mmcv-*.whl'))
+        self.pip('the compiled mmcv', str(wheel))
+        shutil.rmtree(self.build)
+
+    def _unpack_mmcv(self, requirement: str) -> Path:
+        source = self.build / 'mmcv'
+        if source.exists():
+            return source
+        say(f'fetching the sources of {requirement}')
+        fresh = self.build / 'fresh'
+        shutil.rmtree(fresh, ignore_errors=True)
+        command = [self.python, '-m', 'pip', 'download', '--no-deps', '--quiet']
+        command += ['--disable-pip-version-check', '--no-build-isolation']
+        command += ['--no-binary', 'mmcv', '--dest', fresh, requirement]
+        if subprocess.run(command).returncode:
+            fail(f'fetching {requirement} failed, see above; call again to continue')
+        archive = next(fresh.glob('mmcv-*.tar.gz'))
+        with tarfile.open(archive) as tar:
+            # Where this Python has filters (Debian 12's has not), the strict one.
+            tar.extraction_filter = getattr(tarfile, 'data_filter', None)
+            tar.extractall(fresh)
+        os.replace(fresh / archive.name.removesuffix('.tar.gz'), source)
+        return source
+
+    def install_mmcast(self) -> None:
+        """Install this tree, editable, unless it is already."""
+        _, location = self.probe([])
+        if location != ROOT.as_uri() or not (ROOT / 'mmcast' / '.mim').is_dir():
+            options = ['--no-deps', '--no-build-isolation', '--editable']
+            self.pip('mmcast (editable)', '--quiet', *options, str(ROOT))
+
+    def check_imports(self) -> None:
+        """Import what fails in practice, and tell it here rather than in training."""
+        code = 'import cv2, torchvision, mmcv.ops, mmdet, mmengine.runner'
+        say('checking that the stack can be imported')
+        if subprocess.run([self.python, '-c', code]).returncode:
+            fail(
+                'the environment is complete but cannot be imported, see above; '
+                f'remove {self.path} and call again'
+            )
+
+    def _runs(self, code: str) -> bool:
+        command = [self.python, '-c', code]
+        return not subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+
+
+def compile_with_cuda() -> bool:
+    """Decide on CUDA ops: nvcc and a GPU that answers; `FORCE_CUDA=0|1` overrides."""
+    if 'FORCE_CUDA' in os.environ:
+        return os.environ['FORCE_CUDA'] == '1'
+    if not shutil.which('nvcc') or not shutil.which('nvidia-smi'):
+        return False
+    listing = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True)
+    return listing.returncode == 0 and 'GPU' in listing.stdout
+
+
+def compile_jobs() -> int:
+    """Count parallel compilations: one a core, each with 2 GiB of memory."""
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
+    return max(1, min(len(os.sched_getaffinity(0)), int(memory / 2)))
+
+
+def show_progress(process: subprocess.Popen[bytes], build: Path) -> None:
+    """Print how many objects are compiled, until the process ends."""
+    start = time.monotonic()
+    shown, shown_at = -1, 0.0
+    while process.poll() is None:
+        time.sleep(1)
+        done = sum(1 for _ in build.rglob('*.o'))
+        elapsed = int(time.monotonic() - start)
+        if done != shown or elapsed - shown_at >= 30:
+            total = _count_objects(build)
+            progress = f'{done} of {total} files compiled' if total else 'build starts'
+            say(f'mmcv: {progress}, {elapsed // 60}:{elapsed % 60:02d} elapsed')
+            shown, shown_at = done, elapsed
+
+
+def _count_objects(build: Path) -> int:
+    """Count what ninja has been told to compile (0: it has not been told yet)."""
+    count = 0
+    for plan in build.rglob('build.ninja'):
+        lines = plan.read_text().splitlines()
+        count += sum(line.startswith('build ') and 'compile ' in line for line in lines)
+    return count
+
+
+def check_machine() -> None:
+    """Tell what this machine lacks for making an environment, all in one line."""
+    packages = []
+    if not (shutil.which('g++') and shutil.which('gcc')):
+        packages.append('g++')
+    if not Path(sysconfig.get_path('include'), 'Python.h').exists():
+        packages.append('python3-dev')
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        packages.append('python3-venv')
+    if packages:
+        fail(
+            f'for {sys.executable} this machine lacks what mmcv is compiled with: '
+            f'apt-get install {" ".join(packages)}'
+        )
+
+
+_LOCK_FD = -1
+_LOCK_NAME = '.setup.lock'
+_OWN_TRACES = {_LOCK_NAME, '.build'}
+
+
+def lock(folder: Path) -> None:
+    """Keep two set-ups of one environment from running at once; the second waits."""
+    global _LOCK_FD
+    folder.mkdir(parents=True, exist_ok=True)
+    _LOCK_FD = os.open(folder / _LOCK_NAME, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(_LOCK_FD, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f'waiting for another set-up of {folder} to finish')
+        fcntl.flock(_LOCK_FD, fcntl.LOCK_EX)
+
+
+def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signum)
+
+
+def main() -> None:
+    """Run the steps."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('venv', type=Path, help='folder of the environment')
+    parser.add_argument('--tests', action='store_true', help='with what tests need')
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+
+    env = Environment(args.venv.absolute())
+    pair = [pin('torch'), pin('torchvision')]
+    needs = read('runtime') + read('openmim_needs') + read('vfm')
+    needs += [line for line in read('mim') if _name_of(line) != 'mmcv']
+    tests = read('tests') if args.tests else []
+    headless = [pin('opencv-python-headless')]
+    everything = [*read('build'), *pair, *needs, pin('mmcv'), *tests, *headless]
+    everything += read('openmim')
+
+    if not env.python.exists():
+        check_machine()
+    lock(env.path)
+    env.make()
+    missing, location = env.probe(everything)
+    if not missing and location == ROOT.as_uri():
+        return
+    if pin('mmcv') in missing:
+        check_machine()
+    env.install_missing('build tools', read('build'), '--quiet')
+    env.install_missing('torch and torchvision (some GB)', pair)
+    env.install_mmcv()
+    env.install_missing('the OpenMMLab packages and other needs', needs)
+    env.install_missing('openmim', read('openmim'), '--no-deps')
+    env.install_missing('what the tests need', tests)
+    # mmcv requires opencv-python, whose wheel wants libGL and glib of a desktop; the
+    # headless one wants neither, holds the same files and hence comes last.
+    env.install_missing('OpenCV', headless, '--no-deps', '--force-reinstall')
+    env.install_mmcast()
+    env.check_imports()
+    say('done')
+
+
+if __name__ == '__main__':
+    main()
