@@ -37,7 +37,7 @@ def reduced(name, data, weights):
     for part in list(all_dicts(config._cfg_dict)):
         kind = part.get('type')
         if kind == 'RandomCrop':
-            part['crop_size'] = SIZE
+            part['crop_size'] = (width, height)
         elif kind == 'RandomChoiceResize':
             part['scales'] = [height, 2 * height]
         elif kind == 'Resize':

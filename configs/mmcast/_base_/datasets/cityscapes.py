@@ -14,7 +14,7 @@ metainfo = dict(
         'bicycle',
     )
 )
-crop_size = (512, 1024)
+crop_size = (1024, 512)  # width, height
 
 # Weak augmentation of the research code: shortest edge of 0.5 to 2 times 1024,
 # crop, colour distortion, flip.

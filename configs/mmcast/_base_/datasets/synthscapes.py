@@ -3,8 +3,10 @@ _base_ = './cityscapes.py'
 data_root = 'data/synthscapes/target/'
 split = 'splits/'
 weak_view = [
-    dict(type='RandomResize', scale=(256, 128), ratio_range=(0.9, 1.4)),
-    dict(type='RandomCrop', crop_size=(128, 256), allow_negative_crop=True),
+    dict(
+        type='RandomResize', scale=(256, 128), ratio_range=(0.9, 1.4), keep_ratio=True
+    ),
+    dict(type='RandomCrop', crop_size=(256, 128), allow_negative_crop=True),
     dict(type='RandomFlip', prob=0.5),
     dict(
         type='FilterAnnotations',

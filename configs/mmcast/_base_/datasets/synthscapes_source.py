@@ -1,0 +1,22 @@
+# SynthScapes' source domain, all of it labelled: what the quickstart's stand-ins for
+# pre-trained weights are trained on. Colours are distorted, so that they bear another
+# domain a little.
+_base_ = './synthscapes.py'
+data_root = 'data/synthscapes/source/'
+weak_view = [
+    *_base_.weak_view[:2],
+    dict(type='PhotoMetricDistortion'),
+    *_base_.weak_view[2:],
+]
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        labeled_dataset=dict(data_root=data_root, image_list=None), weak_view=weak_view
+    ),
+)
+val_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    ann_file=data_root + 'annotations/instancesonly_filtered_gtFine_val.json'
+)
+test_evaluator = val_evaluator
