@@ -27,12 +27,12 @@ from mmcast.utils import write_atomic
 # What is timed: a preset and what is changed in it.
 CASES: dict[str, tuple[str, dict]] = {
     'default': ('default', {}),
-    'default, all candidates': ('default', dict(max_candidates=None)),
-    'default, 4096 anchors': ('default', dict(max_anchors=4096)),
+    'default, all anchors': ('default', dict(max_anchors=None)),
+    'default, all pairs': ('default', dict(max_anchors=None, max_candidates=None)),
     'paper': ('paper', {}),
-    'paper, 4096 candidates': ('paper', dict(max_candidates=4096)),
+    'paper, pools of 4096': ('paper', dict(max_anchors=4096, max_candidates=4096)),
     'author': ('author', {}),
-    'author, 4096 candidates': ('author', dict(max_candidates=4096)),
+    'author, pools of 4096': ('author', dict(max_anchors=4096, max_candidates=4096)),
 }
 SCALING = ((37, 74), (74, 148), (148, 296))
 EPS = 1e-6

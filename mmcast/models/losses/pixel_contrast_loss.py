@@ -19,7 +19,12 @@ from .functional import (
     pixel_predictions,
     score_features,
 )
-from .negatives import LOWEST_TEMPERATURE, ExpectedNegatives, SampledNegatives
+from .negatives import (
+    LOWEST_TEMPERATURE,
+    ExpectedNegatives,
+    SampledNegatives,
+    draw_negatives,
+)
 from .ranks import gather_rows, sum_over_ranks
 
 NEGATIVES = ('expected', 'sampled')
@@ -84,7 +89,7 @@ class PixelContrastLoss(nn.Module):
         score_floor: float = 0.0,
         candidates: str = 'all',
         margin: float | None = None,
-        max_anchors: int | None = None,
+        max_anchors: int | None = 4096,
         max_candidates: int | None = 4096,
         memory: int = 0,
         all_ranks: bool = False,
@@ -232,6 +237,45 @@ class PixelContrastLoss(nn.Module):
                 self._count = int(self.step) + 1 if self._count is None else self._count + 1
                 self.step += 1
             return loss * self.loss_weight * torch.where(finite, 1.0, torch.nan)
+
+    @torch.no_grad()
+    def draw(
+        self, z_weak: Tensor, mask_logits: Tensor, class_logits: Tensor, anchors: int
+    ) -> tuple[Pixels, Pixels, Tensor]:
+        """Draw negatives of some anchors of the batch, to be looked at.
+
+        Args:
+            z_weak: As in :meth:`forward`, and so are the two that follow.
+            anchors: Their number at most.
+
+        Returns:
+            Anchors, candidates (the batch's own), and the index of each anchor's R
+            drawn candidates ``(A, R)`` int64; M for a draw that found none.
+        """
+        z = z_weak.float()
+        count = z.shape[2] * z.shape[3]
+        pixels = [
+            self._pixels(
+                z,
+                mask_logits,
+                class_logits.float(),
+                draw_pixels(len(z), count, most, z.device),
+            )
+            for most in (anchors, self.max_candidates)
+        ]
+        pairing = Pairing(*pixels, self.candidates, self.score_floor)
+        total = len(pixels[1].z)
+        index_AR = torch.full(
+            (len(pixels[0].z), self.num_negatives), total, device=z.device
+        )
+        for rows, span, s_nm, index_nR in draw_negatives(
+            pairing, self.num_negatives, self.replacement
+        ):
+            found_nR = (index_nR < s_nm.shape[1]) & (s_nm.sum(1, keepdim=True) > 0)
+            index_AR[rows, : index_nR.shape[1]] = torch.where(
+                found_nR, index_nR + span.start, total
+            )
+        return *pixels, index_AR
 
     def _pixels(
         self,

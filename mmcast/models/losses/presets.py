@@ -12,7 +12,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     'default': dict(head=dict(), loss=dict()),
     'paper': dict(
         head=dict(),
-        loss=dict(candidates='same_image', negatives='sampled', max_candidates=None),
+        loss=dict(
+            candidates='same_image',
+            negatives='sampled',
+            max_anchors=None,
+            max_candidates=None,
+        ),
     ),
     'author': dict(
         head=dict(frozen_strong_mlp=True),
@@ -25,6 +30,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             replacement=False,
             temperature=dict(start=0.3, end=0.07, iters=90000),
             margin=0.5,
+            max_anchors=None,
             max_candidates=None,
         ),
     ),
