@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from gloo_ranks import fork, two_ranks
 from mmdet.apis import inference_detector, init_detector
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
-from gloo_ranks import fork, two_ranks
 from mmcast.apis import label_images
 from mmcast.apis.label_images import _write, summarise
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher

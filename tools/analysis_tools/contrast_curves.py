@@ -4,8 +4,8 @@
         --out curves.png
 
 Margin, false-negative rate and loss against the iteration, as in CAST's figure of its
-empirical monitors (arXiv 2505.21904). The runs need ``ContrastMonitorHook``; several runs
-are drawn into one picture, each with its folder's name.
+empirical monitors (arXiv 2505.21904). The runs need ``ContrastMonitorHook``; several
+runs are drawn into one picture, each with its folder's name.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 Both sides get the same embeddings and predictions in the same process, one after the
 other in turn, forward and backward. The dense side follows CAST's research code: all
-pairs of an image's pixels and their candidates, Gumbel noise, top-R. With each preset it
-has that preset's scores and candidates.
+pairs of an image's pixels and their candidates, Gumbel noise, top-R. With each preset
+it has that preset's scores and candidates.
 """
 
 import argparse

@@ -36,7 +36,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 def parse_args() -> argparse.Namespace:
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--config', type=Path, default=CONFIGS / 'distill_cityscapes.py')
+    parser.add_argument(
+        '--config', type=Path, default=CONFIGS / 'distill_cityscapes.py'
+    )
     parser.add_argument(
         '--size', type=int, nargs=2, default=(512, 1024) if cuda else (256, 512)
     )

@@ -211,9 +211,7 @@ class Pairing:
         return s_nm.masked_fill_(itself_nm, 0.0)
 
 
-def _blocks(
-    counts: tuple[int, ...], start: int, size: int
-) -> list[tuple[int, slice]]:
+def _blocks(counts: tuple[int, ...], start: int, size: int) -> list[tuple[int, slice]]:
     """Cut runs of the given lengths into ranges of at most ``size``."""
     found = []
     for number, count in enumerate(counts):

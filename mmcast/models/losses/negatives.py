@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from .functional import Pairing, draw_with_replacement, draw_without_replacement
 
@@ -32,7 +32,7 @@ def block_shape(device: torch.device) -> tuple[int, int]:
 
 
 class ExpectedNegatives(torch.autograd.Function):
-    """``log(sum_q w_q e^l_q / sum_q w_q)`` of each anchor, and whether it has any w > 0.
+    """``log(sum_q w_q e^l_q / sum_q w_q)`` of each anchor, and if it has any w > 0.
 
     ``l`` is the similarity over T, with a margin ``max(l - margin, 0)``.
     """
@@ -51,7 +51,8 @@ class ExpectedNegatives(torch.autograd.Function):
         weighted_A = anchor_AD.new_zeros(len(anchor_AD))
         weight_A = torch.zeros_like(weighted_A)
         shift = _bound(temperature, margin)
-        for rows, _, s_nm, e_nm, _ in _walk(scaled_AD, candidate_MD, pairing, margin, shift):
+        blocks = _walk(scaled_AD, candidate_MD, pairing, margin, shift)
+        for rows, _, s_nm, e_nm, _ in blocks:
             weight_A[rows] += s_nm.sum(1)
             weighted_A[rows] += e_nm.mul_(s_nm).sum(1)
         ctx.save_for_backward(anchor_AD, candidate_MD, weighted_A)

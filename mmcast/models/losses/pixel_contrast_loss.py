@@ -1,7 +1,6 @@
 """Instance-aware pixel contrastive loss of CAST as a registered module."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +41,8 @@ class PixelContrastLoss(nn.Module):
         s+ = <z_weak[p], z_strong[p]> / T,   s- = <z_weak[p], z_weak[q_r]> / T
 
     With ``negatives='expected'`` the sum over draws is replaced by its expectation
-    over them, ``R * sum_q w_q e^(s-_q) / sum_q w_q`` over all candidates q of score w_q:
-    the same negatives without the noise of drawing them.
+    over them, ``R * sum_q w_q e^(s-_q) / sum_q w_q`` over all candidates q of score
+    w_q: the same negatives without the noise of drawing them.
 
     Source: CAST, arXiv 2505.21904. Time grows with anchors times candidates, memory
     with their sum: :mod:`mmcast.models.losses.negatives`.
@@ -77,6 +76,8 @@ class PixelContrastLoss(nn.Module):
     Raises:
         ValueError: An argument is out of its range.
     """
+
+    step: Tensor
 
     def __init__(
         self,
@@ -130,11 +131,13 @@ class PixelContrastLoss(nn.Module):
             ('negatives', negatives, NEGATIVES),
         ):
             if choice not in known:
-                raise ValueError(f'{name}={choice!r} is unknown; choose one of {known}.')
+                raise ValueError(
+                    f'{name}={choice!r} is unknown; choose one of {known}.'
+                )
         if (memory or all_ranks) and candidates == 'same_image':
             raise ValueError(
-                "candidates='same_image' leaves no room for memory and all_ranks, whose "
-                "pixels are other images': set candidates='all' or drop them."
+                "candidates='same_image' leaves no room for memory and all_ranks, "
+                "whose pixels are other images': set candidates='all' or drop them."
             )
         for name, number in (
             ('score_floor', score_floor),
@@ -158,7 +161,8 @@ class PixelContrastLoss(nn.Module):
         self.all_ranks = all_ranks
         self.loss_weight = loss_weight
         self._remembered: tuple[Tensor, Tensor] | None = None
-        if schedule['start'] != schedule['end']:
+        self.scheduled = schedule['start'] != schedule['end']
+        if self.scheduled:
             self.register_buffer('step', torch.zeros((), dtype=torch.long))
             self.register_load_state_dict_post_hook(lambda *_: self._forget_count())
         self._count: int | None = None
@@ -170,11 +174,15 @@ class PixelContrastLoss(nn.Module):
     def temperature(self) -> float:
         """T of the next training forward."""
         start, end, iters = (self.schedule[key] for key in ('start', 'end', 'iters'))
-        if start == end:
+        if not self.scheduled:
             return start
+        return start + (end - start) * min(self._forwards() / iters, 1.0)
+
+    def _forwards(self) -> int:
+        """Training forwards so far."""
         if self._count is None:
             self._count = int(self.step)  # waits for the device, hence only once
-        return start + (end - start) * min(self._count / iters, 1.0)
+        return self._count
 
     def forward(
         self,
@@ -229,12 +237,12 @@ class PixelContrastLoss(nn.Module):
             if self.all_ranks:
                 count, ranks = sum_over_ranks(count)
             # Factors, not a branch: no wait for the device.
-            finite = sum(
-                x.sum(dtype=dtype) for x in (z_weak.detach(), z_strong, *predictions)
-            ).isfinite()
+            inputs = (z_weak.detach(), z_strong.detach(), *predictions)
+            sums = torch.stack([x.sum(dtype=dtype) for x in inputs])
+            finite = sums.isfinite().all()
             loss = total * ranks / count.clamp(min=1)
-            if self.training and hasattr(self, 'step'):
-                self._count = int(self.step) + 1 if self._count is None else self._count + 1
+            if self.training and self.scheduled:
+                self._count = self._forwards() + 1
                 self.step += 1
             return loss * self.loss_weight * torch.where(finite, 1.0, torch.nan)
 
@@ -254,7 +262,7 @@ class PixelContrastLoss(nn.Module):
         """
         z = z_weak.float()
         count = z.shape[2] * z.shape[3]
-        pixels = [
+        drawn, among = (
             self._pixels(
                 z,
                 mask_logits,
@@ -262,11 +270,11 @@ class PixelContrastLoss(nn.Module):
                 draw_pixels(len(z), count, most, z.device),
             )
             for most in (anchors, self.max_candidates)
-        ]
-        pairing = Pairing(*pixels, self.candidates, self.score_floor)
-        total = len(pixels[1].z)
+        )
+        pairing = Pairing(drawn, among, self.candidates, self.score_floor)
+        total = len(among.z)
         index_AR = torch.full(
-            (len(pixels[0].z), self.num_negatives), total, device=z.device
+            (len(drawn.z), self.num_negatives), total, device=z.device
         )
         for rows, span, s_nm, index_nR in draw_negatives(
             pairing, self.num_negatives, self.replacement
@@ -275,7 +283,7 @@ class PixelContrastLoss(nn.Module):
             index_AR[rows, : index_nR.shape[1]] = torch.where(
                 found_nR, index_nR + span.start, total
             )
-        return *pixels, index_AR
+        return drawn, among, index_AR
 
     def _pixels(
         self,
@@ -309,12 +317,12 @@ class PixelContrastLoss(nn.Module):
             if self._remembered is not None:
                 parts = [*parts, self._remembered]
             if self.training:
-                kept = [*(() if self._remembered is None else (self._remembered,)), *new]
+                past = [] if self._remembered is None else [self._remembered]
                 z, cross = (
-                    torch.cat([part[i].detach() for part in kept])[-self.memory :]
+                    torch.cat([part[i].detach() for part in (*past, *new)])
                     for i in (0, 1)
                 )
-                self._remembered = (z, cross)
+                self._remembered = (z[-self.memory :], cross[-self.memory :])
         z, cross = (torch.cat([part[i] for part in parts]) for i in (0, 1))
         return Pixels(z, own.same, cross, own.place, own.counts)
 

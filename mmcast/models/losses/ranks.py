@@ -31,8 +31,9 @@ def gather_rows(z: Tensor, cross: Tensor) -> list[tuple[Tensor, Tensor]]:
     """
     if _world() == 1:
         return []
-    counts = [torch.zeros((), dtype=torch.long, device=z.device) for _ in range(_world())]
-    dist.all_gather(counts, torch.tensor(len(z), device=z.device))
+    count = torch.tensor(len(z), device=z.device)
+    counts = [torch.zeros_like(count) for _ in range(_world())]
+    dist.all_gather(counts, count)
     most = int(torch.stack(counts).max())
     width = z.shape[1]
     rows = torch.cat([z, cross.detach()], dim=1)
