@@ -2,7 +2,6 @@
 
 import copy
 import json
-import multiprocessing
 import random
 import runpy
 import signal
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from gloo_ranks import fork, two_ranks
 from mmdet.apis import inference_detector, init_detector
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
@@ -25,7 +25,6 @@ from mmcast.apis.label_images import _write, summarise
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
 SCRIPT = Path(__file__).parents[2] / 'tools/misc/label_images.py'
-fork = multiprocessing.get_context('fork')
 
 
 @pytest.fixture(scope='module')
@@ -273,29 +272,6 @@ def test_killed_runs_continue(teacher_world, teacher, tmp_path):
     assert all(path.stat().st_mtime_ns == at for path, at in times.items())
     assert store.missing(names) == []
     assert len({store.read(name).scores.tobytes() for name in names}) == 1
-
-
-def on_rank(function, rank, path):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{path}', rank=rank, world_size=2
-    )
-    function(rank)
-    torch.distributed.destroy_process_group()
-
-
-def two_ranks(function, tmp_path):
-    """Run a function on two gloo ranks; return their exit codes."""
-    processes = [
-        fork.Process(target=on_rank, args=(function, rank, tmp_path / 'rendezvous'))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode is not None, 'a rank hangs'
-    return [process.exitcode for process in processes]
 
 
 def test_two_ranks_make_the_store_of_one(teacher_world, teacher, tmp_path):

@@ -7,219 +7,275 @@ Query indices mean nothing across images, so pairs of pixels from different imag
 are scored by the class part only.
 
 Letters in names give the axes: B images, K queries, C class columns (the last one
-is "no object"), N = h * w pixels of an image, D embedding dimensions, F score
-features, n anchors of a chunk, M candidates, R negatives of an anchor. Candidates
-are the pixels of the whole batch in row-major order (image, then pixel), or those
-of the anchor's image if only these are allowed.
+is "no object"), P pixels taken of an image, D embedding dimensions, F score
+features, A anchors and M candidates in all, n anchors and m candidates of a block,
+R negatives of an anchor.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 SCORES = ('fused', 'mask', 'class', 'uniform')
 CANDIDATES = ('all', 'same_image', 'other_images')
 
 
-def aggregate_predictions(
-    mask_logits: Tensor, class_logits: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """Query distribution and expected class distribution of every pixel.
+def draw_pixels(images: int, pixels: int, most: int | None, device: torch.device):
+    """Draw pixels of each image, all alike likely, without replacement.
 
     Args:
-        mask_logits: ``(B, K, H, W)`` float, resized bilinearly to ``size``.
-        class_logits: ``(B, K, C)`` float, "no object" among the C.
-        size: ``(h, w)`` of the embeddings' grid, N = h * w.
+        images: B.
+        pixels: Number of pixels of an image.
+        most: Bound on the number taken of all images together; None for all pixels.
+        device: Where to draw.
 
     Returns:
-        ``p_BNK``, the softmax over queries of the mask logits, and ``f_BNC``, the
+        Indices ``(B, P)`` int64, ascending if all pixels are taken.
+    """
+    share = pixels if most is None else min(pixels, max(1, most // images))
+    if share == pixels:
+        return torch.arange(pixels, device=device).expand(images, pixels)
+    noise_BN = torch.rand(images, pixels, device=device)
+    return noise_BN.topk(share, dim=1, sorted=False).indices
+
+
+def gather_pixels(maps_BDhw: Tensor, index_BP: Tensor) -> Tensor:
+    """Pick pixels of a map: ``(B, P, D)``, with a graph."""
+    flat_BDN = maps_BDhw.flatten(2)
+    if index_BP.shape[1] == flat_BDN.shape[2]:  # all of them, in order
+        return flat_BDN.transpose(1, 2)
+    index_BDP = index_BP[:, None].expand(-1, flat_BDN.shape[1], -1)
+    return flat_BDN.gather(2, index_BDP).transpose(1, 2)
+
+
+def pixel_predictions(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: tuple[int, int],
+    index_BP: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Query distribution and expected class distribution of some pixels.
+
+    Args:
+        mask_logits: ``(B, K, H, W)`` of any float type, read bilinearly on the
+            embeddings' grid.
+        class_logits: ``(B, K, C)`` float, "no object" among the C; the result has
+            its dtype.
+        size: ``(h, w)`` of the embeddings' grid.
+        index_BP: Pixels of that grid, row-major.
+
+    Returns:
+        ``p_BPK``, the softmax over queries of the mask logits, and ``f_BPC``, the
         class distributions of the queries averaged with these weights. The rows of
         both sum to one.
     """
-    resized_BKhw = F.interpolate(
-        mask_logits, size=size, mode='bilinear', align_corners=False
+    height, width = size
+    points = None
+    if index_BP.shape[1] < height * width:
+        x_BP = ((index_BP % width) * 2 + 1) / width - 1
+        y_BP = ((index_BP // width) * 2 + 1) / height - 1
+        points = torch.stack([x_BP, y_BP], dim=-1)[:, None].to(class_logits.dtype)
+    p_BKP = mask_logits.new_empty(
+        *mask_logits.shape[:2], index_BP.shape[1], dtype=class_logits.dtype
     )
-    p_BKN = resized_BKhw.flatten(2).softmax(1)
-    f_BNC = torch.einsum('bkn,bkc->bnc', p_BKN, class_logits.softmax(-1))
-    return p_BKN.transpose(1, 2), f_BNC
+    # One image at a time: masks are large, and a copy of another dtype is as large.
+    for b, logits_KHW in enumerate(mask_logits):
+        logits_1KHW = logits_KHW[None].to(class_logits.dtype)
+        if points is None:
+            read = F.interpolate(logits_1KHW, size=size, mode='bilinear')
+        else:
+            read = F.grid_sample(
+                logits_1KHW,
+                points[b : b + 1],
+                padding_mode='border',
+                align_corners=False,
+            )
+        p_BKP[b] = read.flatten(2).softmax(1)[0]
+    f_BPC = torch.einsum('bkp,bkc->bpc', p_BKP, class_logits.softmax(-1))
+    return p_BKP.transpose(1, 2), f_BPC
 
 
-def score_features(p_BNK: Tensor, f_BNC: Tensor, score: str) -> tuple[Tensor, Tensor]:
-    """Unit vectors whose inner products say how alike two pixels are.
+def score_features(
+    p_BPK: Tensor, f_BPC: Tensor, score: str, unit: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Vectors whose inner products say how alike two pixels are.
 
     Args:
-        p_BNK: Query distributions, see :func:`aggregate_predictions`.
-        f_BNC: Expected class distributions.
+        p_BPK: Query distributions, see :func:`pixel_predictions`.
+        f_BPC: Expected class distributions.
         score: One of :data:`SCORES`.
+        unit: Whether vectors are scaled to unit length, so that a pixel is wholly
+            like itself; else they stay distributions that sum to one, of which two
+            equal ones are alike only as far as they are certain.
 
     Returns:
-        ``same_BNF`` for pairs within an image and ``cross_BNF`` for pairs from
+        ``same_BPF`` for pairs within an image and ``cross_BPF`` for pairs from
         different images. Features of zero width stand for "all pairs are unlike":
         their inner products are 0, so their debiased scores are 1.
     """
-    none_BN0 = f_BNC[..., :0]
+    none_BP0 = f_BPC[..., :0]
     if score == 'uniform':
-        return none_BN0, none_BN0
-    if score == 'mask':
-        return F.normalize(p_BNK, dim=-1), none_BN0
-    class_BNC = F.normalize(f_BNC, dim=-1)
-    if score == 'class':
-        return class_BNC, class_BNC
-    return F.normalize(torch.cat([p_BNK, f_BNC], dim=-1), dim=-1), class_BNC
+        return none_BP0, none_BP0
+    same_BPF = {
+        'mask': lambda: p_BPK,
+        'class': lambda: f_BPC,
+        'fused': lambda: torch.cat([p_BPK, f_BPC], dim=-1),
+    }[score]()
+    cross_BPF = none_BP0 if score == 'mask' else f_BPC
+    if not unit:
+        total = 2.0 if score == 'fused' else 1.0
+        return same_BPF / total, cross_BPF
+    return F.normalize(same_BPF, dim=-1), F.normalize(cross_BPF, dim=-1)
 
 
-def debiased_scores(y_nF: Tensor, y_MF: Tensor) -> Tensor:
-    """Debiased scores ``max(0, 1 - <y, y'>)`` of all pairs, ``(n, M)``.
+@dataclass(frozen=True)
+class Pixels:
+    """Anchors or candidates, image after image, and what scores a pair of them.
+
+    Attributes:
+        z: Unit embeddings ``(A, D)`` float.
+        same: Features for pairs within an image ``(A, F)``, see
+            :func:`score_features`; only of the first ``sum(counts)`` pixels where
+            more follow.
+        cross: Features for pairs from different images ``(A, F)``.
+        place: Pixel within its image, ``(A,)`` int64; like ``same``.
+        counts: Number of pixels by image. Further pixels may follow, of images
+            unlike all of these.
+    """
+
+    z: Tensor
+    same: Tensor
+    cross: Tensor
+    place: Tensor
+    counts: tuple[int, ...]
+
+
+def debiased_scores(y_nF: Tensor, y_mF: Tensor, out: Tensor | None = None) -> Tensor:
+    """Debiased scores ``max(0, 1 - <y, y'>)`` of all pairs, ``(n, m)``.
 
     What is positive by rounding alone counts as 0: pixels with equal predictions
     must never be each other's negatives.
     """
     floor = 8 * torch.finfo(y_nF.dtype).eps
     one = y_nF.new_ones(())
-    s_nM = torch.addmm(one, y_nF, y_MF.T, alpha=-1)
-    return F.threshold(s_nM, floor, 0.0, inplace=True)
+    s_nm = torch.addmm(one, y_nF, y_mF.T, alpha=-1, out=out)
+    return F.threshold(s_nm, floor, 0.0, inplace=True)
 
 
-def anchor_scores(
-    same_BNF: Tensor, cross_BNF: Tensor, image: int, rows: slice, candidates: str
-) -> Tensor:
-    """Scores of some anchors of one image against every candidate.
+@dataclass(frozen=True)
+class Pairing:
+    """Which pairs may be negatives, and how strongly: the scores of blocks.
 
-    Args:
-        same_BNF: Features for pairs within an image, see :func:`score_features`.
-        cross_BNF: Features for pairs from different images.
-        image: Index of the anchors' image.
-        rows: The anchors: a range of that image's pixels.
-        candidates: One of :data:`CANDIDATES`.
-
-    Returns:
-        ``(n, N)`` for ``'same_image'``, else ``(n, B * N)``. Candidates that are
-        excluded, the anchor's own location among them, score 0.
+    Attributes:
+        anchors: The anchors; their ``z`` is not used here.
+        candidates: The candidates.
+        which: One of :data:`CANDIDATES`.
+        floor: Added to the score of each pair that is allowed.
     """
-    N = same_BNF.shape[1]
-    if candidates == 'same_image':
-        s_nM = own_nN = debiased_scores(same_BNF[image, rows], same_BNF[image])
-    else:
-        s_nM = debiased_scores(cross_BNF[image, rows], cross_BNF.flatten(0, 1))
-        own_nN = s_nM[:, image * N : (image + 1) * N]
-        if candidates == 'other_images':
-            own_nN.zero_()
-        else:
-            own_nN.copy_(debiased_scores(same_BNF[image, rows], same_BNF[image]))
-    own_nN[:, rows].fill_diagonal_(0)
-    return s_nM
+
+    anchors: Pixels
+    candidates: Pixels
+    which: str
+    floor: float = 0.0
+
+    def row_blocks(self, size: int) -> list[tuple[int, slice]]:
+        """Ranges of at most ``size`` anchors with the image that each lies in."""
+        return [(b, rows) for b, rows in _blocks(self.anchors.counts, 0, size)]
+
+    def column_blocks(self, image: int, size: int) -> list[tuple[bool, slice]]:
+        """Ranges of candidates for an image's anchors: of its own, or of others."""
+        counts, total = self.candidates.counts, len(self.candidates.z)
+        rest = total - sum(counts)
+        return [
+            (b == image, columns)
+            for b, columns in _blocks((*counts, rest), 0, size)
+            if (self.which != 'same_image' or b == image)
+            and (self.which != 'other_images' or b != image)
+        ]
+
+    def scores(
+        self, own: bool, rows: slice, columns: slice, out: Tensor | None = None
+    ) -> Tensor:
+        """Scores of a block ``(n, m)``; an anchor's own pixel has none."""
+        if not own:
+            y_nF, y_mF = self.anchors.cross[rows], self.candidates.cross[columns]
+            s_nm = debiased_scores(y_nF, y_mF, out)
+            return s_nm.add_(self.floor) if self.floor else s_nm
+        y_nF, y_mF = self.anchors.same[rows], self.candidates.same[columns]
+        s_nm = debiased_scores(y_nF, y_mF, out)
+        if self.floor:
+            s_nm.add_(self.floor)
+        itself_nm = self.anchors.place[rows, None] == self.candidates.place[columns]
+        return s_nm.masked_fill_(itself_nm, 0.0)
 
 
-def sample_negatives(s_nM: Tensor, u_nR: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw candidates, with replacement, in proportion to their scores.
+def _blocks(counts: tuple[int, ...], start: int, size: int) -> list[tuple[int, slice]]:
+    """Cut runs of the given lengths into ranges of at most ``size``."""
+    found = []
+    for number, count in enumerate(counts):
+        for first in range(start, start + count, size):
+            found.append((number, slice(first, min(first + size, start + count))))
+        start += count
+    return found
 
-    By inversion of the cumulative scores, not ``torch.multinomial``: it costs the
-    same on one core and less on more, the caller's random numbers make it
-    independent of chunks, and rows that sum to zero or hold NaN raise no
-    device-side assert.
+
+def draw_with_replacement(s_nM: Tensor, u_nR: Tensor) -> Tensor:
+    """Draw candidates in proportion to their scores, by inversion.
+
+    Not ``torch.multinomial``: the caller's random numbers make the result
+    independent of blocks, and rows that sum to zero or hold NaN raise no device-side
+    assert.
 
     Args:
         s_nM: Non-negative scores.
         u_nR: Uniform random numbers in [0, 1).
 
     Returns:
-        Candidate indices ``(n, R)`` int64 and, ``(n,)`` bool, which anchors have
-        any candidate of positive (or NaN) score. The indices of the others, and
-        those of rows with NaN, are in range and otherwise meaningless.
+        Candidate indices ``(n, R)`` int64. Those of rows without a positive score,
+        or with NaN, are in range and otherwise meaningless.
     """
     cumulative_nM = s_nM.cumsum(1)
-    total_n1 = cumulative_nM[:, -1:]
     # u <= 1 - eps / 2, so u * total rounds to less than total: some interval holds it.
-    target_nR = u_nR * total_n1
+    target_nR = u_nR * cumulative_nM[:, -1:]
     index_nR = torch.searchsorted(cumulative_nM, target_nR, right=True)
-    index_nR = index_nR.clamp_(max=s_nM.shape[1] - 1)  # NaN and empty rows
-    # Not "> 0": an anchor of NaN scores must reach the loss, not leave it unseen.
-    return index_nR, ~(total_n1[:, 0] <= 0)
+    return index_nR.clamp_(max=s_nM.shape[1] - 1)  # NaN and empty rows
 
 
-def info_nce(pos_n: Tensor, neg_nR: Tensor) -> Tensor:
-    """``-log(e^pos / (e^pos + sum_r e^neg_r))`` of each anchor, ``(n,)``."""
-    return torch.cat([pos_n[:, None], neg_nR], dim=1).logsumexp(1) - pos_n
-
-
-def contrast_anchors(
-    anchor_nD: Tensor,
-    positive_nD: Tensor,
-    candidate_MD: Tensor,
-    index_nR: Tensor,
-    temperature: float,
-) -> Tensor:
-    """Loss of each anchor, ``(n,)``, for given negatives; the differentiable part.
-
-    Negatives are columns gathered from the chunk's similarities: cheaper than
-    gathering ``(n, R, D)`` embeddings. All embeddings are unit vectors.
-    """
-    scaled_nD = anchor_nD / temperature
-    pos_n = (scaled_nD * positive_nD).sum(1)
-    neg_nR = (scaled_nD @ candidate_MD.T).gather(1, index_nR)
-    return info_nce(pos_n, neg_nR)
-
-
-def pixel_contrast(
-    weak_BND: Tensor,
-    strong_BND: Tensor,
-    same_BNF: Tensor,
-    cross_BNF: Tensor,
-    *,
-    candidates: str,
-    num_negatives: int,
-    temperature: float,
-    chunk_size: int,
-) -> Tensor:
-    """Mean loss over the anchors that have a negative; scalar.
-
-    Anchors are taken ``chunk_size`` at a time, and a chunk's similarities are
-    computed again in the backward pass, so memory grows with chunk_size * M and
-    never with N * M. Negatives are drawn once, with torch's global generator.
+def draw_without_replacement(s_nM: Tensor, negatives: int) -> Tensor:
+    """Draw different candidates in proportion to their scores, by Gumbel top-k.
 
     Args:
-        weak_BND: Unit embeddings of the weak view: anchors and negatives.
-        strong_BND: Unit embeddings of the strong view: positives.
-        same_BNF: Features for pairs within an image, see :func:`score_features`.
-        cross_BNF: Features for pairs from different images.
-        candidates: One of :data:`CANDIDATES`.
-        num_negatives: R.
-        temperature: Divides the cosines.
-        chunk_size: n, anchors taken at a time.
+        s_nM: Non-negative scores; overwritten.
+        negatives: R; all M candidates if there are fewer.
 
     Returns:
-        The mean, or an exact zero with a graph if no anchor has a negative.
+        Candidate indices ``(n, min(R, M))`` int64; M in place of candidates of score
+        zero, where there are fewer than R others.
     """
-    B, N, _ = weak_BND.shape
-    losses, has_negatives = [], []
-    for image in range(B):
-        # Before chunking, so that chunk_size does not change what is drawn.
-        u_NR = torch.rand(
-            N, num_negatives, dtype=same_BNF.dtype, device=weak_BND.device
-        )
-        if candidates == 'same_image':
-            candidate_MD = weak_BND[image]
-        else:
-            candidate_MD = weak_BND.flatten(0, 1)
-        for start in range(0, N, chunk_size):
-            rows = slice(start, min(start + chunk_size, N))
-            with torch.no_grad():
-                s_nM = anchor_scores(same_BNF, cross_BNF, image, rows, candidates)
-                index_nR, has_negatives_n = sample_negatives(s_nM, u_NR[rows])
-                del s_nM
-            loss_n = checkpoint(
-                contrast_anchors,
-                weak_BND[image, rows],
-                strong_BND[image, rows],
-                candidate_MD,
-                index_nR,
-                temperature,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            losses.append(loss_n)
-            has_negatives.append(has_negatives_n)
-    has_negatives_A = torch.cat(has_negatives)
-    loss_A = torch.where(has_negatives_A, torch.cat(losses), 0.0)
-    return loss_A.sum() / has_negatives_A.sum().clamp(min=1)
+    # The k smallest of Exp(1) / s are the k largest of log s + Gumbel noise.
+    race_nM = torch.empty_like(s_nM).exponential_().div_(s_nM)
+    k = min(negatives, s_nM.shape[1])
+    race_nR, index_nR = race_nM.topk(k, dim=1, largest=False, sorted=False)
+    return index_nR.masked_fill_(race_nR.isinf(), s_nM.shape[1])
+
+
+def contrast(
+    pos_A: Tensor, log_neg_A: Tensor, has_negatives_A: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum over anchors of ``-log(e^pos / (e^pos + neg))``, and their number.
+
+    Anchors without a negative count in neither.
+
+    Args:
+        pos_A: Similarity to the positive, divided by the temperature.
+        log_neg_A: Logarithm of the sum of the negatives' ``e^similarity``.
+        has_negatives_A: bool; False leaves the anchor out.
+
+    Returns:
+        Two scalars; the first is an exact zero with a graph if the second is 0.
+    """
+    gap_A = torch.where(has_negatives_A, log_neg_A - pos_A, 0.0)
+    loss_A = torch.where(has_negatives_A, F.softplus(gap_A), 0.0)
+    return loss_A.sum(), has_negatives_A.sum()

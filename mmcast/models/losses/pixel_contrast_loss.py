@@ -10,79 +10,179 @@ from torch import Tensor, nn
 from .functional import (
     CANDIDATES,
     SCORES,
-    aggregate_predictions,
-    pixel_contrast,
+    Pairing,
+    Pixels,
+    contrast,
+    draw_pixels,
+    gather_pixels,
+    pixel_predictions,
     score_features,
 )
+from .negatives import (
+    LOWEST_TEMPERATURE,
+    ExpectedNegatives,
+    SampledNegatives,
+    draw_negatives,
+)
+from .ranks import gather_rows, sum_over_ranks
+
+NEGATIVES = ('expected', 'sampled')
 
 
 @MODELS.register_module()
 class PixelContrastLoss(nn.Module):
     """Pull a pixel's two views together, push it from pixels of other instances.
 
-    For each pixel of the weak view, R negatives are drawn from the weak view with
-    probability proportional to how unlike the predictions of the two pixels are::
+    A pixel of the weak view is drawn towards the strong view's at the same location,
+    and away from R pixels of the weak view, drawn with probability proportional to the
+    debiased score, how unlike the predictions of the two pixels are::
 
         L = mean_p -log( e^(s+) / (e^(s+) + sum_r e^(s-_r)) )
         s+ = <z_weak[p], z_strong[p]> / T,   s- = <z_weak[p], z_weak[q_r]> / T
 
-    Source: CAST, arXiv 2505.21904, in the paper's form (the author's research code
-    has class-only sampling from other images, ``score='class'`` with
-    ``candidates='other_images'``, but without normalised vectors, without
-    replacement and with a hinge).
+    With ``negatives='expected'`` the sum over draws is replaced by its expectation
+    over them, ``R * sum_q w_q e^(s-_q) / sum_q w_q`` over all candidates q of score
+    w_q: the same negatives without the noise of drawing them.
+
+    Source: CAST, arXiv 2505.21904. Time grows with anchors times candidates, memory
+    with their sum: :mod:`mmcast.models.losses.negatives`.
 
     Args:
-        temperature: T > 0; a plain attribute, so that a hook may anneal it.
-        num_negatives: R, negatives of an anchor, drawn with replacement.
+        temperature: T, at least 0.025, or ``dict(start=, end=, iters=)``: linear over
+            that many training forwards, which are counted in the state dict.
+        num_negatives: R, negatives of an anchor.
+        negatives: ``'expected'`` or ``'sampled'``.
+        replacement: Whether a candidate may be drawn twice for an anchor; only where
+            negatives are sampled.
         score: What tells two pixels' instances apart: ``'fused'`` (query and class
             distributions), ``'mask'`` (queries), ``'class'`` or ``'uniform'``
             (every pixel alike). Across images, queries cannot be compared:
             ``'fused'`` falls to the class part, ``'mask'`` to uniform.
+        unit_scores: Whether scores are cosines of the distributions, else their inner
+            products.
+        score_floor: Added to the score of every candidate.
         candidates: Where negatives come from: ``'all'`` (same and other images),
             ``'same_image'`` or ``'other_images'``.
-        chunk_size: Anchors taken at a time. Changes memory, not the result.
+        margin: Similarities over T count for negatives only as far as they exceed it:
+            ``max(s- - margin, 0)``; None for no margin.
+        max_anchors: Anchors of a batch, drawn anew from its pixels; None for all.
+        max_candidates: Candidates of a batch, likewise.
+        memory: Candidates of past batches kept as further negatives, without gradient.
+            They count as other images'. Forgotten when a run is resumed.
+        all_ranks: Whether pixels of all ranks are candidates, as other images', with
+            gradient. Loss and gradient are then those of the joined batch.
         loss_weight: Factor on the result (lambda_pxl).
 
     Raises:
         ValueError: An argument is out of its range.
     """
 
+    step: Tensor
+
     def __init__(
         self,
-        temperature: float = 0.2,
+        temperature: float | dict[str, float] = 0.2,
         num_negatives: int = 200,
+        negatives: str = 'expected',
+        replacement: bool = True,
         score: str = 'fused',
+        unit_scores: bool = True,
+        score_floor: float = 0.0,
         candidates: str = 'all',
-        chunk_size: int = 1024,
+        margin: float | None = None,
+        max_anchors: int | None = 4096,
+        max_candidates: int | None = 4096,
+        memory: int = 0,
+        all_ranks: bool = False,
         loss_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        if not (temperature > 0 and math.isfinite(temperature)):
+        schedule = (
+            temperature
+            if isinstance(temperature, dict)
+            else dict(start=temperature, end=temperature, iters=1)
+        )
+        if set(schedule) != {'start', 'end', 'iters'}:
             raise ValueError(
-                f'temperature={temperature} must be positive; 0.07 to 0.4 is usual.'
+                f'temperature={temperature!r} must be a number or '
+                'dict(start=..., end=..., iters=...).'
             )
-        for name, value in (
-            ('num_negatives', num_negatives),
-            ('chunk_size', chunk_size),
+        for value in (schedule['start'], schedule['end']):
+            if not (value >= LOWEST_TEMPERATURE and math.isfinite(value)):
+                raise ValueError(
+                    f'temperature={value} must be at least {LOWEST_TEMPERATURE}; 0.07 '
+                    'to 0.4 is usual.'
+                )
+        for name, count, least in (
+            ('temperature.iters', schedule['iters'], 1),
+            ('num_negatives', num_negatives, 1),
+            ('max_anchors', max_anchors, 1),
+            ('max_candidates', max_candidates, 1),
+            ('memory', memory, 0),
         ):
-            if not (isinstance(value, int) and value >= 1):
-                raise ValueError(f'{name}={value!r} must be an integer of at least 1.')
-        if score not in SCORES:
-            raise ValueError(f'score={score!r} is unknown; choose one of {SCORES}.')
-        if candidates not in CANDIDATES:
+            optional = name.startswith('max_') and count is None
+            if not optional and not (isinstance(count, int) and count >= least):
+                raise ValueError(
+                    f'{name}={count!r} must be an integer of at least {least}.'
+                )
+        for name, choice, known in (
+            ('score', score, SCORES),
+            ('candidates', candidates, CANDIDATES),
+            ('negatives', negatives, NEGATIVES),
+        ):
+            if choice not in known:
+                raise ValueError(
+                    f'{name}={choice!r} is unknown; choose one of {known}.'
+                )
+        if (memory or all_ranks) and candidates == 'same_image':
             raise ValueError(
-                f'candidates={candidates!r} is unknown; choose one of {CANDIDATES}.'
+                "candidates='same_image' leaves no room for memory and all_ranks, "
+                "whose pixels are other images': set candidates='all' or drop them."
             )
-        if not (loss_weight >= 0 and math.isfinite(loss_weight)):
-            raise ValueError(
-                f'loss_weight={loss_weight} must not be negative; 0 disables the loss.'
-            )
-        self.temperature = temperature
+        for name, number in (
+            ('score_floor', score_floor),
+            ('margin', margin or 0.0),
+            ('loss_weight', loss_weight),
+        ):
+            if not (number >= 0 and math.isfinite(number)):
+                raise ValueError(f'{name}={number} must not be negative.')
+        self.schedule = schedule
         self.num_negatives = num_negatives
+        self.negatives = negatives
+        self.replacement = replacement
         self.score = score
+        self.unit_scores = unit_scores
+        self.score_floor = score_floor
         self.candidates = candidates
-        self.chunk_size = chunk_size
+        self.margin = margin
+        self.max_anchors = max_anchors
+        self.max_candidates = max_candidates
+        self.memory = memory
+        self.all_ranks = all_ranks
         self.loss_weight = loss_weight
+        self._remembered: tuple[Tensor, Tensor] | None = None
+        self.scheduled = schedule['start'] != schedule['end']
+        if self.scheduled:
+            self.register_buffer('step', torch.zeros((), dtype=torch.long))
+            self.register_load_state_dict_post_hook(lambda *_: self._forget_count())
+        self._count: int | None = None
+
+    def _forget_count(self) -> None:
+        self._count = None
+
+    @property
+    def temperature(self) -> float:
+        """T of the next training forward."""
+        start, end, iters = (self.schedule[key] for key in ('start', 'end', 'iters'))
+        if not self.scheduled:
+            return start
+        return start + (end - start) * min(self._forwards() / iters, 1.0)
+
+    def _forwards(self) -> int:
+        """Training forwards so far."""
+        if self._count is None:
+            self._count = int(self.step)  # waits for the device, hence only once
+        return self._count
 
     def forward(
         self,
@@ -93,12 +193,12 @@ class PixelContrastLoss(nn.Module):
     ) -> Tensor:
         """Loss of a batch, already times ``loss_weight``.
 
-        Computed in float32 whatever the inputs' dtype and under autocast. Anchors
-        without any candidate of positive score (a single image in which all
-        predictions are equal, one image with ``candidates='other_images'``) are
-        left out of the mean. NaN or Inf in any input makes the loss NaN, and with
-        it the anchors' gradients, so that the runner's loss check and the gradient
-        scaler see it.
+        Computed in float32 (float64 for such embeddings) whatever the inputs' dtype and
+        under autocast. Anchors without any candidate of positive score (a single image
+        in which all predictions are equal, one image with
+        ``candidates='other_images'``) are left out of the mean. NaN or Inf in any input
+        makes the loss NaN, and with it the anchors' gradients, so that the runner's
+        loss check and the gradient scaler see it.
 
         Args:
             z_weak: ``(B, D, h, w)`` float, embeddings of the weak view, anchors
@@ -115,6 +215,134 @@ class PixelContrastLoss(nn.Module):
         Raises:
             ValueError: The shapes do not fit together.
         """
+        self._check(z_weak, z_strong, mask_logits, class_logits)
+        with torch.autocast(z_weak.device.type, enabled=False):
+            dtype = torch.promote_types(z_weak.dtype, torch.float32)
+            z_weak, z_strong = z_weak.to(dtype), z_strong.to(dtype)
+            pixels = z_weak.shape[2] * z_weak.shape[3]
+            most = (self.max_anchors, self.max_candidates)
+            at_anchors_BP, at_candidates_BP = (
+                draw_pixels(len(z_weak), pixels, bound, z_weak.device) for bound in most
+            )
+            predictions = (mask_logits.detach(), class_logits.detach().to(dtype))
+            anchors = self._pixels(z_weak, *predictions, at_anchors_BP)
+            positive_AD = _rows(gather_pixels(z_strong, at_anchors_BP))
+            candidates = self._with_others(
+                self._pixels(z_weak, *predictions, at_candidates_BP)
+            )
+            log_neg_A, has_negatives_A = self._log_negatives(anchors, candidates)
+            pos_A = (anchors.z * positive_AD).sum(1) / self.temperature
+            total, count = contrast(pos_A, log_neg_A, has_negatives_A)
+            ranks = 1
+            if self.all_ranks:
+                count, ranks = sum_over_ranks(count)
+            # Factors, not a branch: no wait for the device.
+            inputs = (z_weak.detach(), z_strong.detach(), *predictions)
+            sums = torch.stack([x.sum(dtype=dtype) for x in inputs])
+            finite = sums.isfinite().all()
+            loss = total * ranks / count.clamp(min=1)
+            if self.training and self.scheduled:
+                self._count = self._forwards() + 1
+                self.step += 1
+            return loss * self.loss_weight * torch.where(finite, 1.0, torch.nan)
+
+    @torch.no_grad()
+    def draw(
+        self, z_weak: Tensor, mask_logits: Tensor, class_logits: Tensor, anchors: int
+    ) -> tuple[Pixels, Pixels, Tensor]:
+        """Draw negatives of some anchors of the batch, to be looked at.
+
+        Args:
+            z_weak: As in :meth:`forward`, and so are the two that follow.
+            anchors: Their number at most.
+
+        Returns:
+            Anchors, candidates (the batch's own), and the index of each anchor's R
+            drawn candidates ``(A, R)`` int64; M for a draw that found none.
+        """
+        z = z_weak.float()
+        count = z.shape[2] * z.shape[3]
+        drawn, among = (
+            self._pixels(
+                z,
+                mask_logits,
+                class_logits.float(),
+                draw_pixels(len(z), count, most, z.device),
+            )
+            for most in (anchors, self.max_candidates)
+        )
+        pairing = Pairing(drawn, among, self.candidates, self.score_floor)
+        total = len(among.z)
+        index_AR = torch.full(
+            (len(drawn.z), self.num_negatives), total, device=z.device
+        )
+        for rows, span, s_nm, index_nR in draw_negatives(
+            pairing, self.num_negatives, self.replacement
+        ):
+            found_nR = (index_nR < s_nm.shape[1]) & (s_nm.sum(1, keepdim=True) > 0)
+            index_AR[rows, : index_nR.shape[1]] = torch.where(
+                found_nR, index_nR + span.start, total
+            )
+        return drawn, among, index_AR
+
+    def _pixels(
+        self,
+        z: Tensor,
+        mask_logits: Tensor,
+        class_logits: Tensor,
+        index_BP: Tensor,
+    ) -> Pixels:
+        """Unit embeddings and score features of some pixels of each image."""
+        with torch.no_grad():
+            size = (z.shape[2], z.shape[3])
+            p_BPK, f_BPC = pixel_predictions(mask_logits, class_logits, size, index_BP)
+            same_BPF, cross_BPF = score_features(
+                p_BPK, f_BPC, self.score, self.unit_scores
+            )
+        return Pixels(
+            _rows(gather_pixels(z, index_BP)),
+            same_BPF.flatten(0, 1),
+            cross_BPF.flatten(0, 1),
+            index_BP.flatten(),
+            (index_BP.shape[1],) * len(index_BP),
+        )
+
+    def _with_others(self, own: Pixels) -> Pixels:
+        """Append the candidates of other ranks and of past batches."""
+        parts = [(own.z, own.cross)]
+        if self.all_ranks:
+            parts += gather_rows(own.z, own.cross)
+        if self.memory:
+            new = parts
+            if self._remembered is not None:
+                parts = [*parts, self._remembered]
+            if self.training:
+                past = [] if self._remembered is None else [self._remembered]
+                z, cross = (
+                    torch.cat([part[i].detach() for part in (*past, *new)])
+                    for i in (0, 1)
+                )
+                self._remembered = (z[-self.memory :], cross[-self.memory :])
+        z, cross = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+        return Pixels(z, own.same, cross, own.place, own.counts)
+
+    def _log_negatives(
+        self, anchors: Pixels, candidates: Pixels
+    ) -> tuple[Tensor, Tensor]:
+        pairing = Pairing(anchors, candidates, self.candidates, self.score_floor)
+        arguments = (anchors.z, candidates.z, pairing, self.temperature, self.margin)
+        if self.negatives == 'sampled':
+            log_A, has_A, _ = SampledNegatives.apply(
+                *arguments, self.num_negatives, self.replacement
+            )
+            return log_A, has_A
+        log_A, has_A = ExpectedNegatives.apply(*arguments)
+        return log_A + math.log(self.num_negatives), has_A
+
+    @staticmethod
+    def _check(
+        z_weak: Tensor, z_strong: Tensor, mask_logits: Tensor, class_logits: Tensor
+    ) -> None:
         if z_weak.dim() != 4 or z_weak.shape != z_strong.shape or not z_weak.numel():
             raise ValueError(
                 f'z_weak {tuple(z_weak.shape)} and z_strong {tuple(z_strong.shape)} '
@@ -133,28 +361,8 @@ class PixelContrastLoss(nn.Module):
                 f"with the embeddings' B={len(z_weak)}; pass one decoder layer's "
                 'predictions of the same batch.'
             )
-        size = (z_weak.shape[2], z_weak.shape[3])
-        with torch.autocast(z_weak.device.type, enabled=False):
-            weak_BDhw, strong_BDhw = z_weak.float(), z_strong.float()
-            with torch.no_grad():
-                masks, classes = mask_logits.float(), class_logits.float()
-                finite = torch.stack(
-                    [
-                        x.isfinite().all()
-                        for x in (weak_BDhw, strong_BDhw, masks, classes)
-                    ]
-                ).all()
-                p_BNK, f_BNC = aggregate_predictions(masks, classes, size)
-                same_BNF, cross_BNF = score_features(p_BNK, f_BNC, self.score)
-            loss = pixel_contrast(
-                F.normalize(weak_BDhw.flatten(2).transpose(1, 2), dim=-1),
-                F.normalize(strong_BDhw.flatten(2).transpose(1, 2), dim=-1),
-                same_BNF,
-                cross_BNF,
-                candidates=self.candidates,
-                num_negatives=self.num_negatives,
-                temperature=self.temperature,
-                chunk_size=self.chunk_size,
-            )
-            # Factors, not a branch: no wait for the device.
-            return loss * self.loss_weight * torch.where(finite, 1.0, torch.nan)
+
+
+def _rows(z_BPD: Tensor) -> Tensor:
+    """Unit embeddings ``(B * P, D)``."""
+    return F.normalize(z_BPD.flatten(0, 1), dim=-1)

@@ -1,3 +1,5 @@
+"""The contrast against a slow oracle, closed forms, and what a run may throw at it."""
+
 import math
 
 import numpy as np
@@ -6,102 +8,114 @@ import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcast  # noqa: F401
-from mmcast.models.losses import PixelContrastLoss, functional
+from mmcast.models.losses import PRESETS, PixelContrastLoss, functional, negatives
+from mmcast.models.losses.functional import CANDIDATES, SCORES, Pairing, Pixels
+
+from . import oracle
 
 B, K, C1, D, h, w = 3, 4, 3, 5, 2, 3
 N = h * w
-SCORES = ('fused', 'mask', 'class', 'uniform')
-CANDIDATES = ('all', 'same_image', 'other_images')
+ALL = torch.arange(N).expand(B, N)
+COMBINATIONS = [
+    (score, candidates, unit, floor)
+    for score in SCORES
+    for candidates in CANDIDATES
+    for unit, floor in ((True, 0.0), (False, 1e-3))
+]
+
+
+def make(seed=3, b=B, dtype=torch.float32, size=(h, w)):
+    """z_weak, z_strong, mask_logits, class_logits of a random batch."""
+    g = torch.Generator().manual_seed(seed)
+    shapes = (b, D, *size), (b, D, *size), (b, K, 4 * h, 4 * w), (b, K, C1)
+    return [
+        torch.randn(shape, generator=g).to(dtype) * factor
+        for shape, factor in zip(shapes, (1, 1, 2, 2), strict=True)
+    ]
 
 
 @pytest.fixture
 def batch():
-    """z_weak, z_strong, mask_logits, class_logits of a random batch, float32."""
-    g = torch.Generator().manual_seed(3)
-    return (
-        torch.randn(B, D, h, w, generator=g),
-        torch.randn(B, D, h, w, generator=g),
-        torch.randn(B, K, 4 * h, 4 * w, generator=g) * 2,
-        torch.randn(B, K, C1, generator=g) * 2,
+    return make()
+
+
+@pytest.fixture
+def blocks(monkeypatch):
+    """Blocks that cut images at odd places."""
+    monkeypatch.setattr(negatives, 'block_shape', lambda device: (4, 5))
+
+
+def pairing(masks, classes, score='fused', candidates='all', unit=True, floor=0.0):
+    p, f = functional.pixel_predictions(masks, classes, (h, w), ALL[: len(masks)])
+    same, cross = functional.score_features(p, f, score, unit)
+    pixels = Pixels(
+        torch.zeros(len(masks) * N, D, dtype=same.dtype),
+        same.flatten(0, 1),
+        cross.flatten(0, 1),
+        ALL[: len(masks)].flatten(),
+        (N,) * len(masks),
     )
+    return Pairing(pixels, pixels, candidates, floor)
 
 
-def softmax(x):
-    e = np.exp(np.asarray(x, dtype=np.float64))
-    return e / e.sum()
-
-
-def unit(x):
-    return np.asarray(x) / np.linalg.norm(x)
-
-
-def oracle_scores(mask_logits, class_logits, score, candidates):
-    """(B * N, B * N) scores, one pair after another, as the paper writes them."""
-    b, k = mask_logits.shape[:2]
-    logits = F.interpolate(mask_logits, (h, w), mode='bilinear').reshape(b, k, N)
-    p_m = [[softmax(logits[i, :, p]) for p in range(N)] for i in range(b)]
-    p_c = [[softmax(class_logits[i, q]) for q in range(k)] for i in range(b)]
-    f_c = [
-        [sum(p_m[i][p][q] * p_c[i][q] for q in range(k)) for p in range(N)]
-        for i in range(b)
-    ]
-    out = np.zeros((b * N, b * N))
-    for a in range(b * N):
-        for c in range(b * N):
-            (i, p), (j, q) = divmod(a, N), divmod(c, N)
-            if a == c:
-                continue
-            if i == j and candidates == 'other_images':
-                continue
-            if i != j and candidates == 'same_image':
-                continue
-            use_m = score in ('fused', 'mask') and i == j
-            use_c = score in ('fused', 'class')
-            y = np.concatenate(([*p_m[i][p]] * use_m, [*f_c[i][p]] * use_c))
-            z = np.concatenate(([*p_m[j][q]] * use_m, [*f_c[j][q]] * use_c))
-            out[a, c] = max(0.0, 1.0 - unit(y) @ unit(z)) if len(y) else 1.0
+def all_scores(pairs, rows=2, columns=4):
+    """The matrix of all scores, block by block."""
+    count = len(pairs.anchors.z)
+    out = torch.zeros(count, count, dtype=pairs.anchors.same.dtype)
+    for image, anchors in pairs.row_blocks(rows):
+        for own, others in pairs.column_blocks(image, columns):
+            out[anchors, others] = pairs.scores(own, anchors, others)
     return out
 
 
-def our_scores(mask_logits, class_logits, score, candidates, chunk=4):
-    """The same matrix from the code under test, chunk by chunk."""
-    p, f = functional.aggregate_predictions(mask_logits, class_logits, (h, w))
-    same, cross = functional.score_features(p, f, score)
-    b = len(mask_logits)
-    out = torch.zeros(b * N, b * N, dtype=p.dtype)
-    for i in range(b):
-        for start in range(0, N, chunk):
-            rows = slice(start, min(start + chunk, N))
-            s = functional.anchor_scores(same, cross, i, rows, candidates)
-            at = i * N if candidates == 'same_image' else 0
-            out[i * N + rows.start : i * N + rows.stop, at : at + s.shape[1]] = s
-    return out
+# -- predictions and scores ----------------------------------------------------------
 
 
-def test_aggregate_predictions_sums_over_queries(batch):
+def test_pixel_predictions_sum_over_queries(batch):
     _, _, masks, classes = batch
-    p_BNK, f_BNC = functional.aggregate_predictions(masks, classes, (h, w))
-    assert p_BNK.shape == (B, N, K)
-    assert f_BNC.shape == (B, N, C1)
-    ones = torch.ones(B, N)
-    torch.testing.assert_close(p_BNK.sum(-1), ones)
-    torch.testing.assert_close(f_BNC.sum(-1), ones)
+    p, f = functional.pixel_predictions(masks, classes, (h, w), ALL)
+    assert p.shape == (B, N, K)
+    assert f.shape == (B, N, C1)
+    torch.testing.assert_close(p.sum(-1), torch.ones(B, N))
+    torch.testing.assert_close(f.sum(-1), torch.ones(B, N))
     # One query that owns a pixel gives it its own class distribution.
     masks = torch.full((1, 2, h, w), -30.0)
     masks[0, 0, 0, 0] = masks[0, 1, 1, 2] = 30.0
-    _, f_BNC = functional.aggregate_predictions(masks, classes[:1, :2], (h, w))
-    torch.testing.assert_close(f_BNC[0, 0], classes[0, 0].softmax(0))
-    torch.testing.assert_close(f_BNC[0, N - 1], classes[0, 1].softmax(0))
+    _, f = functional.pixel_predictions(masks, classes[:1, :2], (h, w), ALL[:1])
+    torch.testing.assert_close(f[0, 0], classes[0, 0].softmax(0))
+    torch.testing.assert_close(f[0, N - 1], classes[0, 1].softmax(0))
 
 
-@pytest.mark.parametrize('score', SCORES)
-@pytest.mark.parametrize('candidates', CANDIDATES)
-def test_scores_equal_the_pairwise_oracle(batch, score, candidates):
+@pytest.mark.parametrize('masks_size', [(8, 12), (2, 3), (5, 7), (1, 1)])
+def test_some_pixels_are_predicted_as_among_all(masks_size):
+    g = torch.Generator().manual_seed(0)
+    masks = torch.randn(2, K, *masks_size, generator=g)
+    classes = torch.randn(2, K, C1, generator=g)
+    every = torch.arange(20).expand(2, 20)
+    some = torch.tensor([[0, 4, 19], [3, 7, 15]])
+    whole = functional.pixel_predictions(masks, classes, (4, 5), every)
+    part = functional.pixel_predictions(masks, classes, (4, 5), some)
+    for all_of_them, few in zip(whole, part, strict=True):
+        expected = torch.stack([all_of_them[b, some[b]] for b in range(2)])
+        torch.testing.assert_close(few, expected)
+
+
+@pytest.mark.parametrize(('score', 'candidates', 'unit', 'floor'), COMBINATIONS)
+def test_scores_equal_the_pairwise_oracle(batch, score, candidates, unit, floor):
     _, _, masks, classes = batch
-    expected = oracle_scores(masks, classes, score, candidates)
-    ours = our_scores(masks, classes, score, candidates)
+    expected = oracle.scores(
+        masks,
+        classes,
+        (h, w),
+        score=score,
+        candidates=candidates,
+        unit_scores=unit,
+        floor=floor,
+    )
+    ours = all_scores(pairing(masks, classes, score, candidates, unit, floor))
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
     assert expected.any()
 
@@ -109,10 +123,10 @@ def test_scores_equal_the_pairwise_oracle(batch, score, candidates):
 @pytest.mark.parametrize('score', SCORES)
 def test_scores_do_not_know_the_order_of_an_images_queries(batch, score):
     _, _, masks, classes = (x.double() for x in batch)
-    before = our_scores(masks, classes, score, 'all')
+    before = all_scores(pairing(masks, classes, score))
     order = torch.tensor([2, 0, 3, 1])
     masks[1], classes[1] = masks[1, order], classes[1, order]
-    after = our_scores(masks, classes, score, 'all')
+    after = all_scores(pairing(masks, classes, score))
     torch.testing.assert_close(after, before, rtol=1e-12, atol=1e-14)
 
 
@@ -122,210 +136,304 @@ def test_scores_of_equal_predictions_are_exactly_zero(score):
     g = torch.Generator().manual_seed(0)
     masks = torch.randn(1, 100, 1, 1, generator=g).expand(1, 100, h, w) * 5
     classes = torch.randn(1, 100, 101, generator=g)
-    assert not our_scores(masks, classes, score, 'all').any()
+    assert not all_scores(pairing(masks, classes, score)).any()
+
+
+# -- draws -----------------------------------------------------------------------------
+
+
+def chi_square(drawn, share):
+    """p-value of the drawn indices under the shares, of which zeros must not occur."""
+    counts = np.bincount(drawn, minlength=len(share))
+    assert not counts[share == 0].any()
+    used = share * len(drawn) > 5
+    expected = share[used] / share[used].sum() * counts[used].sum()
+    return stats.chisquare(counts[used], expected).pvalue
 
 
 @pytest.mark.parametrize(
     ('score', 'candidates'),
     [('fused', 'all'), ('mask', 'same_image'), ('class', 'other_images')],
 )
-def test_negatives_are_drawn_in_proportion(batch, score, candidates):
+def test_negatives_are_drawn_in_proportion(batch, score, candidates, blocks):
     _, _, masks, classes = batch
-    draws = 20_000
-    scores = our_scores(masks, classes, score, candidates)
-    torch.manual_seed(0)
-    u = torch.rand(len(scores), draws)
-    index, has_negatives = functional.sample_negatives(scores, u)
-    assert has_negatives.all()
-    expected = oracle_scores(masks, classes, score, candidates)
-    for anchor, drawn in enumerate(index):
-        counts = np.bincount(drawn.numpy(), minlength=len(scores))
-        share = expected[anchor] / expected[anchor].sum()
-        assert not counts[share == 0].any()
-        used = share * draws > 5
-        p = stats.chisquare(
-            counts[used], share[used] / share[used].sum() * counts[used].sum()
-        ).pvalue
-        assert p > 1e-4, (anchor, p)
+    pairs = pairing(masks, classes, score, candidates)
+    expected = oracle.scores(masks, classes, (h, w), score=score, candidates=candidates)
+    seen = 0
+    for rows, span, _, index in negatives.draw_negatives(pairs, 20_000, True):
+        for anchor, drawn in zip(range(rows.start, rows.stop), index, strict=True):
+            share = expected[anchor] / expected[anchor].sum()
+            assert chi_square((drawn + span.start).numpy(), share) > 1e-4
+            seen += 1
+    assert seen == B * N
+
+
+def test_without_replacement_draws_follow_the_successive_distribution():
+    """First two of three draws against the closed form of drawing one by one."""
+    scores = np.array([1.0, 2.0, 3.0, 0.0, 4.0])
+    total, draws = scores.sum(), 40_000
+    index = functional.draw_without_replacement(
+        torch.tensor(scores).float().repeat(draws, 1), 2
+    )
+    pairs = np.sort(index.numpy(), axis=1)
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    share = np.zeros((5, 5))
+    for a in range(5):
+        for b in range(5):
+            if a != b:
+                chance = scores[a] / total * scores[b] / (total - scores[a])
+                share[min(a, b), max(a, b)] += chance
+    assert share.sum() == pytest.approx(1)
+    assert chi_square(pairs[:, 0] * 5 + pairs[:, 1], share.ravel()) > 1e-4
+
+
+def test_without_replacement_runs_out_of_candidates():
+    index = functional.draw_without_replacement(torch.tensor([[0.0, 0.3, 0.0, 0.1]]), 3)
+    assert sorted(index[0].tolist()) == [1, 3, 4]
 
 
 def test_sampling_never_leaves_the_support():
     """The extremes of u, where rounding could reach a candidate of score 0."""
     scores = torch.tensor([[0.0, 0.3, 0.0, 0.1, 0.0], [0.0] * 5])
     u = torch.tensor([0.0, 1 - 2**-24, 0.75, 0.7499]).repeat(2, 1)
-    index, has_negatives = functional.sample_negatives(scores, u)
-    assert has_negatives.tolist() == [True, False]
+    index = functional.draw_with_replacement(scores, u)
     assert set(index[0].tolist()) <= {1, 3}
     assert index[0, :2].tolist() == [1, 3]
     assert ((index >= 0) & (index < 5)).all()
     totals = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) + 1
     scores = torch.stack([totals, torch.zeros_like(totals)], dim=1)
-    index, _ = functional.sample_negatives(scores, u[:1, 1:2].expand(100_000, 1))
-    assert not index.any()
+    u = torch.full((100_000, 1), 1 - 2**-24)
+    assert not functional.draw_with_replacement(scores, u).any()
 
 
-def oracle_loss(z_w, z_s, index, temperature):
-    """Loss of each anchor, one after another, with math.exp alone."""
-    losses = []
-    for a, negatives in enumerate(index.tolist()):
-        pos = math.exp(float(z_w[a] @ z_s[a]) / temperature)
-        neg = sum(math.exp(float(z_w[a] @ z_w[q]) / temperature) for q in negatives)
-        losses.append(-math.log(pos / (pos + neg)))
-    return torch.tensor(losses, dtype=torch.float64)
-
-
-@pytest.mark.parametrize('temperature', [0.07, 0.2, 1.0])
-def test_loss_of_given_negatives_equals_the_oracle(temperature):
+def test_pools_are_drawn_alike_likely_and_differ():
     torch.manual_seed(0)
-    z_w, z_s = F.normalize(torch.randn(2, 12, D, dtype=torch.float64), dim=-1)
-    index = torch.randint(12, (12, 7))
-    ours = functional.contrast_anchors(z_w, z_s, z_w, index, temperature)
-    torch.testing.assert_close(ours, oracle_loss(z_w, z_s, index, temperature))
+    pools = [functional.draw_pixels(2, 12, 8, torch.device('cpu')) for _ in range(3000)]
+    drawn = torch.cat(pools)
+    assert drawn.shape == (6000, 4)
+    assert all(len(set(row.tolist())) == 4 for row in drawn[:100])
+    counts = np.bincount(drawn.flatten().numpy(), minlength=12)
+    assert stats.chisquare(counts).pvalue > 1e-4
+    whole = functional.draw_pixels(2, 12, None, torch.device('cpu'))
+    assert whole.tolist() == [list(range(12))] * 2
 
 
-def test_gradients_of_given_negatives():
-    torch.manual_seed(0)
-    z_w, z_s = torch.randn(2, 6, D, dtype=torch.float64)
-    index = torch.randint(6, (4, 3))
-
-    def loss(z_w, z_s):
-        z_w, z_s = F.normalize(z_w, dim=-1), F.normalize(z_s, dim=-1)
-        return functional.contrast_anchors(z_w[:4], z_s[:4], z_w, index, 0.2)
-
-    inputs = (z_w.requires_grad_(), z_s.requires_grad_())
-    assert torch.autograd.gradcheck(loss, inputs)
+# -- the loss --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('candidates', CANDIDATES)
-def test_gradients_through_chunks_and_checkpoints(candidates):
-    """float64 gradcheck of the whole loss; draws fixed, scores constant."""
-    torch.manual_seed(0)
-    z_w, z_s = torch.randn(2, 2, 4, 3, dtype=torch.float64)
-    same = F.normalize(torch.rand(2, 4, 3, dtype=torch.float64), dim=-1)
-
-    def loss(z_w, z_s):
-        torch.manual_seed(1)
-        return functional.pixel_contrast(
-            F.normalize(z_w, dim=-1),
-            F.normalize(z_s, dim=-1),
-            same,
-            same,
-            candidates=candidates,
-            num_negatives=5,
-            temperature=0.3,
-            chunk_size=3,
-        )
-
-    inputs = (z_w.requires_grad_(), z_s.requires_grad_())
-    assert torch.autograd.gradcheck(loss, inputs)
+def grads(loss, inputs):
+    z_weak, z_strong = (z.detach().clone().requires_grad_() for z in inputs[:2])
+    value = loss(z_weak, z_strong, *inputs[2:])
+    return value.detach(), *torch.autograd.grad(value, (z_weak, z_strong))
 
 
-@pytest.mark.parametrize('candidates', CANDIDATES)
-def test_module_equals_the_oracle_end_to_end(batch, candidates, monkeypatch):
-    """Scores, draws, indices of candidates and the mean, with the module's draws."""
-    drawn = []
-    sample = functional.sample_negatives
-
-    def record(scores, u):
-        index, has_negatives = sample(scores, u)
-        drawn.append(index)
-        return index, has_negatives
-
-    monkeypatch.setattr(functional, 'sample_negatives', record)
+@pytest.mark.parametrize('margin', [None, 0.5])
+@pytest.mark.parametrize(('score', 'candidates', 'unit', 'floor'), COMBINATIONS)
+def test_expected_equals_the_oracle(score, candidates, unit, floor, margin, blocks):
+    inputs = make(dtype=torch.float64)
     loss = PixelContrastLoss(
-        0.3, 11, candidates=candidates, chunk_size=4, loss_weight=0.5
+        0.3,
+        11,
+        score=score,
+        candidates=candidates,
+        unit_scores=unit,
+        score_floor=floor,
+        margin=margin,
+        loss_weight=0.5,
     )
-    ours = loss(*batch)
-    index = torch.cat(drawn)
-    if candidates == 'same_image':
-        index = index + torch.arange(B).repeat_interleave(N)[:, None] * N
-    z_w, z_s = (
-        F.normalize(z.permute(0, 2, 3, 1).reshape(B * N, D).double(), dim=-1)
-        for z in batch[:2]
+    weights = oracle.scores(
+        *inputs[2:],
+        (h, w),
+        score=score,
+        candidates=candidates,
+        unit_scores=unit,
+        floor=floor,
     )
-    image = torch.arange(B * N) // N
-    if candidates == 'other_images':
-        assert (image[index] != image[:, None]).all()
-    assert (index != torch.arange(B * N)[:, None]).all()
-    expected = 0.5 * oracle_loss(z_w, z_s, index, 0.3).mean()
-    torch.testing.assert_close(ours, expected.float())
+
+    def slow(z_weak, z_strong, *_):
+        return 0.5 * oracle.expected_loss(z_weak, z_strong, weights, 0.3, 11, margin)
+
+    for ours, expected in zip(grads(loss, inputs), grads(slow, inputs), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
-def test_closed_forms():
-    R, T = 200, 0.2
-    zeros = torch.zeros(3, R, dtype=torch.float64)
-    equal = functional.info_nce(zeros[:, 0], zeros)
-    torch.testing.assert_close(equal, torch.full_like(equal, math.log(1 + R)))
-    floor = functional.info_nce(zeros[:, 0] + 1 / T, zeros)
-    expected = math.log(1 + R * math.exp(-1 / T))
-    torch.testing.assert_close(floor, torch.full_like(floor, expected))
-    assert expected == pytest.approx(0.85, abs=0.01)  # cast.md's published reading
+@pytest.fixture
+def record(monkeypatch):
+    """The draws of SampledNegatives, by anchor, as they leave it."""
+    drawn = []
+    apply = negatives.SampledNegatives.apply
+
+    def recorded(*args):
+        found = apply(*args)
+        drawn.append([row[row < len(args[1])].tolist() for row in found[2]])
+        return found
+
+    monkeypatch.setattr(negatives.SampledNegatives, 'apply', recorded)
+    return drawn
 
 
-def test_closed_forms_of_the_module(batch):
+@pytest.mark.parametrize('replacement', [True, False])
+@pytest.mark.parametrize('margin', [None, 0.5])
+@pytest.mark.parametrize(('score', 'candidates', 'unit', 'floor'), COMBINATIONS)
+def test_sampled_equals_the_oracle(
+    score, candidates, unit, floor, margin, replacement, blocks, record
+):
+    inputs = make(dtype=torch.float64)
+    loss = PixelContrastLoss(
+        0.3,
+        7,
+        negatives='sampled',
+        replacement=replacement,
+        score=score,
+        candidates=candidates,
+        unit_scores=unit,
+        score_floor=floor,
+        margin=margin,
+        loss_weight=1.0,
+    )
+    found = grads(loss, inputs)
+    (index,) = record
+    allowed = oracle.scores(
+        *inputs[2:],
+        (h, w),
+        score=score,
+        candidates=candidates,
+        unit_scores=unit,
+        floor=floor,
+    )
+    for anchor, drawn in enumerate(index):
+        assert (allowed[anchor, drawn] > 0).all()
+        if replacement:
+            assert len(drawn) == 7
+        else:
+            assert len(set(drawn)) == len(drawn) == min(7, (allowed[anchor] > 0).sum())
+
+    def slow(z_weak, z_strong, *_):
+        return oracle.loss_of_draws(z_weak, z_strong, index, 0.3, margin)
+
+    for ours, expected in zip(found, grads(slow, inputs), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_sampled_approaches_expected_with_many_draws():
+    """The expectation is of the sum in the denominator: draws by the thousand."""
+    inputs = make()
+    expected = PixelContrastLoss(0.3, 50_000, negatives='expected')(*inputs)
+    torch.manual_seed(0)
+    sampled = PixelContrastLoss(0.3, 50_000, negatives='sampled')(*inputs)
+    torch.testing.assert_close(sampled, expected, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize('margin', [None, 0.5])
+@pytest.mark.parametrize('candidates', CANDIDATES)
+@pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
+def test_gradcheck(kind, candidates, margin, blocks):
+    inputs = make(b=2, dtype=torch.float64)
+    loss = PixelContrastLoss(
+        0.3,
+        5,
+        negatives='expected' if kind == 'expected' else 'sampled',
+        replacement=kind != 'distinct',
+        candidates=candidates,
+        margin=margin,
+    )
+
+    def seeded(z_weak, z_strong):
+        torch.manual_seed(1)
+        return loss(z_weak, z_strong, *inputs[2:])
+
+    views = tuple(z.requires_grad_() for z in inputs[:2])
+    assert torch.autograd.gradcheck(seeded, views)
+
+
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
+def test_closed_forms(batch, kind):
     """All embeddings equal: ln(1 + R). One orthonormal vector a pixel: the floor."""
     _, _, masks, classes = batch
-    loss = PixelContrastLoss(temperature=0.2, num_negatives=50, loss_weight=1.0)
+    options = dict(num_negatives=50, negatives=kind, loss_weight=1.0)
     same = torch.ones(B, D, h, w)
-    assert loss(same, same, masks, classes).item() == pytest.approx(math.log(51))
     eye = torch.eye(B * N).view(B, N, B * N).transpose(1, 2).reshape(B, B * N, h, w)
-    floor = math.log(1 + 50 * math.exp(-1 / 0.2))
-    assert loss(eye, eye, masks, classes).item() == pytest.approx(floor, rel=1e-5)
+    for temperature in (0.07, 0.2, 1.0):
+        loss = PixelContrastLoss(temperature, **options)
+        assert loss(same, same, masks, classes).item() == pytest.approx(math.log(51))
+        floor = oracle.floor_of_loss(50, temperature)
+        found = loss(eye, eye, masks, classes).item()
+        assert found == pytest.approx(floor, rel=1e-5)
 
 
-@pytest.mark.parametrize('candidates', CANDIDATES)
-def test_chunk_size_changes_nothing(batch, candidates):
-    results = []
-    for chunk_size in (1, 4, 1024):
-        z_weak, z_strong = (z.clone().requires_grad_() for z in batch[:2])
-        torch.manual_seed(5)
-        loss = PixelContrastLoss(candidates=candidates, chunk_size=chunk_size)(
-            z_weak, z_strong, *batch[2:]
+def test_the_published_floors():
+    """With the margin satisfied and equal views: ln(1 + R e^(-1/T))."""
+    eye = torch.eye(4).view(2, 2, 4).transpose(1, 2).reshape(2, 4, 1, 2)
+    masks, classes = torch.zeros(2, 1, 1, 2), torch.zeros(2, 1, 2)
+    for temperature, value in ((0.3, 2.10), (0.2, 0.85), (0.07, 1.2e-4)):
+        loss = PixelContrastLoss(
+            temperature, 200, score='uniform', margin=0.5, loss_weight=1.0
         )
-        loss.backward()
-        results.append((loss.detach(), z_weak.grad, z_strong.grad))
-    assert results[0][1].any()
-    assert results[0][2].any()
+        found = loss(eye, eye, masks, classes).item()
+        assert found == pytest.approx(value, rel=0.05)
+
+
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
+@pytest.mark.parametrize('candidates', CANDIDATES)
+def test_blocks_change_nothing(batch, candidates, kind, monkeypatch):
+    results = []
+    for shape in ((1, 1), (4, 5), (1024, 1024)):
+        monkeypatch.setattr(negatives, 'block_shape', lambda device, shape=shape: shape)
+        torch.manual_seed(5)
+        loss = PixelContrastLoss(candidates=candidates, negatives=kind)
+        results.append(grads(loss, batch))
+    assert all(part.any() for part in results[0])
     for other in results[1:]:
-        torch.testing.assert_close(other, results[0], rtol=1e-5, atol=1e-7)
+        for part, expected in zip(other, results[0], strict=True):
+            torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_similarities_of_all_pairs_are_never_held(batch):
-    """No tensor of the graph or of the forward pass has N * M entries."""
-    big_h, big_w, chunk_size = 16, 24, 32
-    n_pixels, candidates = big_h * big_w, 2 * big_h * big_w
-    z = torch.randn(2, D, big_h, big_w, requires_grad=True)
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
+def test_bounded_pools_estimate_the_whole(kind):
+    """The mean over many pools comes near the loss over all pixels."""
+    inputs = make(size=(8, 12))
+    whole = PixelContrastLoss(0.5, 20, negatives=kind, max_candidates=None)(*inputs)
+    pooled = PixelContrastLoss(
+        0.5, 20, negatives=kind, max_anchors=60, max_candidates=120
+    )
+    torch.manual_seed(0)
+    found = torch.stack([pooled(*inputs) for _ in range(200)])
+    assert found.std() > 0
+    assert found.mean().item() == pytest.approx(whole.item(), rel=0.01)
+
+
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
+def test_all_pairs_are_never_held(kind, monkeypatch):
+    """No tensor, saved or passing, has a size of anchors times candidates."""
+    monkeypatch.setattr(negatives, 'block_shape', lambda device: (8, 32))
+    inputs = make(size=(16, 24))
+    anchors = B * 16 * 24
     largest = 0
 
-    def pack(t):
-        nonlocal largest
-        largest = max(largest, t.numel())
-        return t
-
-    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    class Largest(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
             out = func(*args, **(kwargs or {}))
             for t in out if isinstance(out, tuple | list) else [out]:
                 if isinstance(t, torch.Tensor):
-                    pack(t)
+                    largest = max(largest, t.numel())
             return out
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), Largest():
-        loss = PixelContrastLoss(num_negatives=7, chunk_size=chunk_size)(
-            z, z, torch.randn(2, 3, big_h, big_w), torch.randn(2, 3, 4)
-        )
-        loss.backward()
-    assert largest == chunk_size * candidates
-    assert largest < n_pixels * candidates
+    loss = PixelContrastLoss(num_negatives=7, negatives=kind, max_candidates=None)
+    with Largest():
+        loss(inputs[0].requires_grad_(), *inputs[1:]).backward()
+    assert largest < anchors * anchors / 50
 
 
 def test_seed_determines_the_loss(batch):
-    loss = PixelContrastLoss()
-    torch.manual_seed(0)
-    first, second = loss(*batch), loss(*batch)
-    torch.manual_seed(0)
-    assert torch.equal(loss(*batch), first)
-    assert not torch.equal(second, first)
+    for options in (dict(negatives='sampled'), dict(max_candidates=9)):
+        loss = PixelContrastLoss(**options)
+        torch.manual_seed(0)
+        first, second = loss(*batch), loss(*batch)
+        torch.manual_seed(0)
+        assert torch.equal(loss(*batch), first)
+        assert not torch.equal(second, first)
+    assert torch.equal(PixelContrastLoss()(*batch), PixelContrastLoss()(*batch))
 
 
 def test_no_gradient_into_predictions(batch):
@@ -339,20 +447,13 @@ def test_no_gradient_into_predictions(batch):
     assert z_strong.grad.any()
 
 
-def test_gradient_flows_through_negatives(batch):
-    """One anchor moves its negatives too: they come from the weak view, attached."""
-    z = F.normalize(torch.randn(3, D), dim=-1).requires_grad_()
-    index = torch.tensor([[1, 1, 2]])
-    functional.contrast_anchors(z[:1], z[:1], z, index, 0.2).sum().backward()
-    assert z.grad[1].any()
-    assert z.grad[2].any()
-
-
+@pytest.mark.parametrize('temperature', [0.07, negatives.LOWEST_TEMPERATURE])
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_and_autocast(batch, dtype):
+def test_half_precision_and_autocast(batch, dtype, kind, temperature):
     half = [x.to(dtype) for x in batch]
     half[0].requires_grad_()
-    loss = PixelContrastLoss(temperature=0.07, loss_weight=1.0)
+    loss = PixelContrastLoss(temperature, negatives=kind, loss_weight=1.0)
     torch.manual_seed(0)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         ours = loss(*half)
@@ -364,22 +465,57 @@ def test_half_precision_and_autocast(batch, dtype):
     torch.testing.assert_close(ours, expected)
 
 
-def test_one_image(batch):
+def test_opposite_embeddings_at_the_lowest_temperature_stay_finite():
+    z = torch.ones(2, D, 1, 2)
+    z[1] *= -1
+    masks, classes = torch.zeros(2, 1, 1, 2), torch.zeros(2, 1, 2)
+    for kind in ('expected', 'sampled'):
+        loss = PixelContrastLoss(
+            0.025,
+            10,
+            negatives=kind,
+            score='uniform',
+            candidates='other_images',
+            loss_weight=1.0,
+        )
+        worst = loss(z, -z, masks, classes)  # far from the positive as from negatives
+        assert worst.item() == pytest.approx(math.log(11), rel=1e-5)
+        assert loss(z, z, masks, classes).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_compiled_it_gives_the_same(batch):
+    for kind in ('expected', 'sampled'):
+        loss = PixelContrastLoss(negatives=kind)
+        torch.manual_seed(0)
+        plain = grads(loss, batch)
+        torch.manual_seed(0)
+        compiled = grads(torch.compile(loss, backend='aot_eager'), batch)
+        for part, expected in zip(compiled, plain, strict=True):
+            torch.testing.assert_close(part, expected)
+
+
+# -- what a run may throw at it --------------------------------------------------------
+
+
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
+def test_one_image(batch, kind):
     one = [x[:1] for x in batch]
     for candidates in ('all', 'same_image'):
-        assert PixelContrastLoss(candidates=candidates)(*one) > 0
+        assert PixelContrastLoss(candidates=candidates, negatives=kind)(*one) > 0
 
 
-def test_one_query_has_negatives_in_other_images_only(batch):
-    """K = 1: within an image every pixel has the same prediction."""
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
+def test_one_query_has_negatives_in_other_images_only(batch, kind):
+    """K = 1, an image of one instance: within it every pixel has one prediction."""
     z_weak, z_strong, masks, classes = batch
     one = (z_weak, z_strong, masks[:, :1], classes[:, :1])
-    assert PixelContrastLoss(candidates='same_image')(*one) == 0
-    assert PixelContrastLoss(candidates='all')(*one) > 0
+    assert PixelContrastLoss(candidates='same_image', negatives=kind)(*one) == 0
+    assert PixelContrastLoss(candidates='all', negatives=kind)(*one) > 0
 
 
+@pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
 @pytest.mark.parametrize('case', ['equal', 'one_pixel', 'other_images'])
-def test_without_negatives_the_loss_is_zero_with_a_graph(batch, case):
+def test_without_negatives_the_loss_is_zero_with_a_graph(batch, case, kind):
     z_weak, z_strong, masks, classes = (x[:1] for x in batch)
     candidates = 'all'
     if case == 'equal':
@@ -389,7 +525,11 @@ def test_without_negatives_the_loss_is_zero_with_a_graph(batch, case):
     else:
         candidates = 'other_images'
     z_weak, z_strong = z_weak.clone().requires_grad_(), z_strong.requires_grad_()
-    loss = PixelContrastLoss(candidates=candidates)(z_weak, z_strong, masks, classes)
+    loss = PixelContrastLoss(
+        candidates=candidates,
+        negatives='expected' if kind == 'expected' else 'sampled',
+        replacement=kind != 'distinct',
+    )(z_weak, z_strong, masks, classes)
     assert loss.item() == 0
     loss.backward()
     for z in (z_weak, z_strong):
@@ -397,29 +537,30 @@ def test_without_negatives_the_loss_is_zero_with_a_graph(batch, case):
         assert not z.grad.any()
 
 
-def test_anchors_without_negatives_are_left_out_of_the_mean():
-    """Image 1's pixels are all alike: only image 0's anchors count."""
-    torch.manual_seed(0)
-    z_w, z_s = F.normalize(torch.randn(2, 2, 4, D), dim=-1)
-    same = F.normalize(torch.rand(2, 4, 3), dim=-1)
-    same[1] = same[1, :1]
-    options = {'candidates': 'same_image', 'num_negatives': 9, 'temperature': 0.2}
+@pytest.mark.parametrize('kind', ['expected', 'sampled'])
+def test_anchors_without_negatives_are_left_out_of_the_mean(batch, kind):
+    """Image 1's pixels are all alike: only the others' anchors count."""
+    batch[2][1] = 0
+    loss = PixelContrastLoss(candidates='same_image', negatives=kind)
     torch.manual_seed(1)
-    both = functional.pixel_contrast(z_w, z_s, same, same, chunk_size=3, **options)
+    both = loss(*(x[:2] for x in batch))
     torch.manual_seed(1)
-    first = functional.pixel_contrast(
-        z_w[:1], z_s[:1], same[:1], same[:1], chunk_size=3, **options
-    )
+    first = loss(*(x[:1] for x in batch))
     torch.testing.assert_close(both, first)
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize('which', range(4))
 @pytest.mark.parametrize('candidates', CANDIDATES)
-def test_not_finite_inputs_make_the_loss_nan(batch, value, which, candidates):
+@pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
+def test_not_finite_inputs_make_the_loss_nan(batch, value, which, candidates, kind):
     batch[which].view(-1)[5] = value
     z_weak = batch[0].requires_grad_()
-    loss = PixelContrastLoss(candidates=candidates)(*batch)
+    loss = PixelContrastLoss(
+        candidates=candidates,
+        negatives='expected' if kind == 'expected' else 'sampled',
+        replacement=kind != 'distinct',
+    )(*batch)
     assert loss.isnan()
     loss.backward()
     assert z_weak.grad.isnan().any()
@@ -431,36 +572,114 @@ def test_optimising_separates_the_instances():
     masks = torch.full((1, 2, 4, 4), -9.0)
     masks[0, 0, :, :2] = masks[0, 1, :, 2:] = 9.0
     classes = torch.tensor([[[5.0, 0.0], [5.0, 0.0]]])
-    z = torch.randn(1, 8, 4, 4).requires_grad_()
-    optimiser = torch.optim.SGD([z], lr=20.0)
-    loss = PixelContrastLoss(num_negatives=32, loss_weight=1.0)
-    for _ in range(60):
-        optimiser.zero_grad()
-        loss(z, z.detach(), masks, classes).backward()
-        optimiser.step()
-    unit_z = F.normalize(z.detach()[0], dim=0)
-    left, right = unit_z[:, :, :2].flatten(1), unit_z[:, :, 2:].flatten(1)
-    assert (left.T @ right).mean() < -0.6
-    assert (left.T @ left).mean() > 0.6
-    assert (right.T @ right).mean() > 0.6
+    for kind in ('expected', 'sampled'):
+        z = torch.randn(1, 8, 4, 4).requires_grad_()
+        optimiser = torch.optim.SGD([z], lr=20.0)
+        loss = PixelContrastLoss(num_negatives=32, negatives=kind, loss_weight=1.0)
+        for _ in range(60):
+            optimiser.zero_grad()
+            loss(z, z.detach(), masks, classes).backward()
+            optimiser.step()
+        unit_z = F.normalize(z.detach()[0], dim=0)
+        left, right = unit_z[:, :, :2].flatten(1), unit_z[:, :, 2:].flatten(1)
+        assert (left.T @ right).mean() < -0.6
+        assert (left.T @ left).mean() > 0.6
+        assert (right.T @ right).mean() > 0.6
 
 
-def test_built_from_the_registry():
-    loss = MODELS.build({'type': 'PixelContrastLoss', 'temperature': 0.07})
-    assert isinstance(loss, PixelContrastLoss)
-    assert loss.temperature == 0.07
+# -- state -----------------------------------------------------------------------------
+
+
+def test_the_schedule_counts_training_forwards_and_is_resumed(batch):
+    schedule = dict(start=0.3, end=0.1, iters=4)
+    loss = PixelContrastLoss(schedule)
+    seen = []
+    for _ in range(6):
+        seen.append(loss.temperature)
+        loss(*batch)
+    assert seen == pytest.approx([0.3, 0.25, 0.2, 0.15, 0.1, 0.1])
+    loss.eval()(*batch)
+    assert loss.step == 6
+    again = PixelContrastLoss(schedule)
+    again(*batch)
+    again.load_state_dict({'step': torch.tensor(2)})
+    assert again.temperature == pytest.approx(0.2)
+    again(*batch)
+    assert again.temperature == pytest.approx(0.15)
+    assert not PixelContrastLoss(0.3).state_dict()
+
+
+def test_memory_holds_the_latest_candidates_as_other_images():
+    first, second = make(1), make(2)
+    loss = PixelContrastLoss(0.3, 7, memory=B * N)
+    alone = PixelContrastLoss(0.3, 7)
+    torch.testing.assert_close(loss(*first), alone(*first))
+    ours = grads(loss, second)
+    # The same as a batch of both whose anchors are the second's only.
+    joined = [torch.cat(pair) for pair in zip(second, first, strict=True)]
+    weights = oracle.scores(*joined[2:], (h, w), score='fused', candidates='all')
+    weights[B * N :] = 0
+
+    def slow(z_weak, z_strong, *_):
+        z_weak = torch.cat([z_weak, first[0]])
+        z_strong = torch.cat([z_strong, first[1]])
+        return 0.1 * oracle.expected_loss(z_weak, z_strong, weights, 0.3, 7).float()
+
+    for found, expected in zip(ours, grads(slow, second), strict=True):
+        torch.testing.assert_close(found, expected)
+    z, cross = loss._remembered
+    assert z.shape == (B * N, D)
+    assert not z.requires_grad
+    assert cross.shape == (B * N, C1)
+    torch.testing.assert_close(z, oracle.rows(second[0]).float())
+    before = loss._remembered
+    loss.eval()(*first)
+    assert loss._remembered is before
+
+
+# -- construction ----------------------------------------------------------------------
+
+
+def test_presets_are_built_and_differ(batch):
+    torch.manual_seed(0)
+    for name, preset in PRESETS.items():
+        loss = MODELS.build(dict(type='PixelContrastLoss', **preset['loss']))
+        assert loss(*batch).isfinite()
+        is_author = name == 'author'
+        assert (loss.margin == 0.5) is is_author
+        assert loss.unit_scores is not is_author
+        assert loss.replacement is not is_author
+    author = PixelContrastLoss(**PRESETS['author']['loss'])
+    assert (author.score, author.candidates) == ('class', 'other_images')
+    assert author.temperature == pytest.approx(0.3)
+    author.load_state_dict({'step': torch.tensor(90_000)})
+    assert author.temperature == pytest.approx(0.07)
+    paper = PixelContrastLoss(**PRESETS['paper']['loss'])
+    assert (paper.score, paper.candidates, paper.negatives) == (
+        'fused',
+        'same_image',
+        'sampled',
+    )
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'temperature': 0}, 'temperature=0 must be positive; 0.07 to 0.4 is usual.'),
-        ({'temperature': math.nan}, 'must be positive'),
+        ({'temperature': 0}, 'temperature=0 must be at least 0.025; 0.07 to 0.4'),
+        ({'temperature': math.nan}, 'must be at least'),
+        ({'temperature': dict(start=0.3, end=0.0, iters=5)}, 'temperature=0.0 must'),
+        ({'temperature': dict(start=0.3)}, r'dict\(start=..., end=..., iters=...\)'),
+        ({'temperature': dict(start=0.3, end=0.1, iters=0)}, 'temperature.iters=0'),
         ({'num_negatives': 0}, 'num_negatives=0 must be an integer of at least 1.'),
-        ({'chunk_size': 2.5}, 'chunk_size=2.5 must be an integer'),
+        ({'max_candidates': 2.5}, 'max_candidates=2.5 must be an integer'),
+        ({'memory': -1}, 'memory=-1 must be an integer of at least 0'),
+        ({'memory': 5, 'candidates': 'same_image'}, "set candidates='all'"),
+        ({'all_ranks': True, 'candidates': 'same_image'}, "set candidates='all'"),
         ({'score': 'both'}, r"score='both' is unknown; choose one of \('fused'"),
         ({'candidates': 'some'}, r"candidates='some' is unknown; choose one of"),
-        ({'loss_weight': -1}, '0 disables the loss'),
+        ({'negatives': 'hard'}, r"negatives='hard' is unknown; choose one of"),
+        ({'margin': -1}, 'margin=-1 must not be negative'),
+        ({'loss_weight': -1}, 'loss_weight=-1 must not be negative'),
     ],
 )
 def test_arguments_are_checked(arguments, message):

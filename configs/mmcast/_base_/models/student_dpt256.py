@@ -22,13 +22,7 @@ model = dict(
         type='PixelContrastHead',
         in_channels=384,
         downsample=2,
-        loss=dict(
-            type='PixelContrastLoss',
-            score='fused',
-            candidates='all',
-            num_negatives=200,
-            temperature=0.2,
-            loss_weight=0.1,
-        ),
+        preset='default',
+        loss=dict(type='PixelContrastLoss', loss_weight=0.1),
     ),
 )

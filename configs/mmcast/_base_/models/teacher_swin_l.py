@@ -43,14 +43,8 @@ model = dict(
     pixel_contrast=dict(
         type='PixelContrastHead',
         in_channels=1536,
-        loss=dict(
-            type='PixelContrastLoss',
-            score='fused',
-            candidates='all',
-            num_negatives=200,
-            temperature=0.2,
-            loss_weight=0.1,
-        ),
+        preset='default',
+        loss=dict(type='PixelContrastLoss', loss_weight=0.1),
     ),
     init_cfg=dict(type='Pretrained', checkpoint=coco_weights),
 )

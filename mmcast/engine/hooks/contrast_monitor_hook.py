@@ -1,0 +1,235 @@
+"""How well the pixel contrast tells instances apart, while it trains.
+
+Source: CAST (arXiv 2505.21904), its empirical monitors: margin and false-negative rate.
+No code of theirs is public; read here as in the paper's figure, in cosines.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmcast.models.losses import PixelContrastLoss
+from mmcast.models.losses.functional import Pixels, pixel_predictions
+
+BINS = 10  # of the drawn negatives' cosines, between -1 and 1
+
+
+@HOOKS.register_module()
+class ContrastMonitorHook(Hook):
+    """Log what the contrast's negatives are, to the runner's visualizer.
+
+    Every ``interval`` iterations it draws negatives anew for some anchors of the batch,
+    as the loss does with ``negatives='sampled'``, and writes
+
+    * ``contrast/margin``: mean cosine to the positive less mean cosine to the
+      negatives;
+    * ``contrast/fnr_gt``: share of the negatives that lie on their anchor's own
+      instance, for anchors on a ground-truth instance of labelled images;
+    * ``contrast/fnr_query``: the same for images without ground truth, where a pixel's
+      instance is the query that the model itself gives it;
+    * ``contrast/negatives/bin_00`` ... ``bin_09``: histogram of the negatives' cosines,
+      bins of 0.2 from -1 upwards, shares that sum to one.
+
+    Figures for which there is no anchor are left out. ``tools/analysis_tools/
+    contrast_curves.py`` draws them. Under distribution only the first rank's batch is
+    looked at.
+
+    Args:
+        interval: Iterations between two looks.
+        anchors: Anchors looked at, at most.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 100, anchors: int = 1024) -> None:
+        if interval < 1 or anchors < 1:
+            raise ValueError(
+                f'interval={interval} and anchors={anchors} must be at least 1.'
+            )
+        self.interval = interval
+        self.anchors = anchors
+        self._remove: list[Callable[[], None]] = []
+        self._seen: dict[str, Any] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        """Check that there is something to look at.
+
+        Raises:
+            ValueError: The model has no pixel contrast.
+        """
+        if not self._losses(runner):
+            raise ValueError(
+                'ContrastMonitorHook finds no PixelContrastLoss in the model: give the '
+                'model a pixel_contrast or remove the hook.'
+            )
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Keep what passes the loss in this iteration, if it is one to look at."""
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        loss = self._losses(runner)[0]
+
+        def keep(module: Any, arguments: tuple[Tensor, ...]) -> None:
+            names = ('weak', 'strong', 'masks', 'classes')
+            found = dict(zip(names, arguments, strict=True))
+            self._seen.update((k, v.detach()) for k, v in found.items())
+
+        def keep_size(module: Any, arguments: tuple[Tensor, ...]) -> None:
+            self._seen.setdefault('size', tuple(arguments[0].shape[-2:]))
+
+        backbone = self._detector(runner).backbone
+        self._remove = [
+            loss.register_forward_pre_hook(keep).remove,
+            backbone.register_forward_pre_hook(keep_size).remove,
+        ]
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Look at what was kept, and log it."""
+        for remove in self._remove:
+            remove()
+        seen, self._remove, self._seen = self._seen, [], {}
+        if 'weak' not in seen:
+            return
+        devices = [seen['weak'].device] if seen['weak'].is_cuda else []
+        # Training shall not depend on whether it is watched.
+        with torch.random.fork_rng(devices), torch.no_grad():
+            samples = _samples(data_batch['data_samples'])
+            figures = measure(self._losses(runner)[0], seen, samples, self.anchors)
+        runner.visualizer.add_scalars(
+            {f'contrast/{name}': value for name, value in figures.items()},
+            step=runner.iter + 1,
+        )
+
+    @staticmethod
+    def _detector(runner: Runner) -> Any:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        return getattr(model, 'student', model)
+
+    def _losses(self, runner: Runner) -> list[PixelContrastLoss]:
+        modules = self._detector(runner).modules()
+        return [m for m in modules if isinstance(m, PixelContrastLoss)]
+
+
+def _samples(batch: Any) -> list[DetDataSample | None]:
+    """Samples of the batch's images in the model's order; None for unlabelled ones."""
+    if not isinstance(batch, dict):
+        return list(batch)
+    labeled = [sample for sample in batch['sup'] if sample is not None]
+    unlabeled = [sample for sample in batch['unsup'] if sample is not None]
+    return [*labeled, *(None for _ in unlabeled)]
+
+
+def measure(
+    loss: PixelContrastLoss,
+    seen: dict[str, Any],
+    samples: list[DetDataSample | None],
+    anchors: int,
+) -> dict[str, float]:
+    """Figures of one batch.
+
+    Args:
+        loss: The loss that the batch went through.
+        seen: Its arguments, ``weak`` and ``strong`` (B, D, h, w), ``masks``
+            (B, K, H', W') and ``classes`` (B, K, C + 1), and the images' ``size``.
+        samples: By image, a sample with ground truth, or None.
+        anchors: Anchors drawn, at most.
+
+    Returns:
+        Name to value, as :class:`ContrastMonitorHook` tells them.
+    """
+    weak, strong, masks, classes = (
+        seen[name].float() for name in ('weak', 'strong', 'masks', 'classes')
+    )
+    drawn, candidates, index_AR = loss.draw(weak, masks, classes, anchors)
+    size = (weak.shape[2], weak.shape[3])
+    instance_BN = torch.stack(
+        [
+            own_queries(masks[b : b + 1], classes[b : b + 1], size)
+            if sample is None
+            else instances_on_grid(sample, seen['size'], size).to(weak.device)
+            for b, sample in enumerate(samples)
+        ]
+    )
+    found_AR = index_AR < len(candidates.z)
+    index_AR = index_AR.clamp(max=len(candidates.z) - 1)
+    image_A, image_M = _images(drawn), _images(candidates)
+    strong_BND = F.normalize(strong.flatten(2).transpose(1, 2), dim=-1)
+    pos_A = (drawn.z * strong_BND[image_A, drawn.place]).sum(1)
+    cosine_AR = (drawn.z @ candidates.z.T).gather(1, index_AR)
+    own_A = instance_BN[image_A, drawn.place]
+    own_M = instance_BN[image_M, candidates.place]
+    same_AR = (own_A[:, None] == own_M[index_AR]) & (
+        image_A[:, None] == image_M[index_AR]
+    )
+    figures = {}
+    if found_AR.any():
+        has_A = found_AR.any(1)
+        cosines = cosine_AR[found_AR]
+        figures['margin'] = float(pos_A[has_A].mean() - cosines.mean())
+        counts = cosines.clamp(-1, 1).histc(BINS, -1, 1)
+        for i, share in enumerate((counts / counts.sum()).tolist()):
+            figures[f'negatives/bin_{i:02d}'] = share
+    labeled_B = torch.tensor([s is not None for s in samples], device=weak.device)
+    for name, of_B in (('fnr_gt', labeled_B), ('fnr_query', ~labeled_B)):
+        counted_AR = found_AR & (of_B[image_A] & (own_A >= 0))[:, None]
+        if counted_AR.any():
+            figures[name] = float(same_AR[counted_AR].float().mean())
+    return figures
+
+
+def _images(pixels: Pixels) -> Tensor:
+    """Image of each pixel, int64."""
+    counts = torch.tensor(pixels.counts, device=pixels.z.device)
+    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+
+
+def own_queries(masks: Tensor, classes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The query that each pixel of one image belongs to most, ``(h * w,)`` int64."""
+    every = torch.arange(size[0] * size[1], device=masks.device)[None]
+    p_1PK, _ = pixel_predictions(masks, classes, size, every)
+    return p_1PK[0].argmax(1)
+
+
+def instances_on_grid(
+    sample: DetDataSample, padded: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """Ground-truth instance at the centre of each cell of a map.
+
+    Args:
+        sample: Holds ``gt_instances.masks``, with or without padding.
+        padded: Height and width that the image was padded to, right and below.
+        size: Height and width of the map over the padded image.
+
+    Returns:
+        ``(h * w,)`` int64, index of the instance; -1 on none.
+    """
+    masks = sample.gt_instances.masks
+    if not isinstance(masks, Tensor):
+        masks = torch.from_numpy(masks.to_ndarray())
+    masks = masks.cpu()
+    padding = (0, padded[1] - masks.shape[2], 0, padded[0] - masks.shape[1])
+    masks = F.pad(masks.bool(), padding)
+    y, x = (
+        ((torch.arange(n) + 0.5) * side / n).long()
+        for n, side in zip(size, padded, strict=True)
+    )
+    at_cells = masks[:, y][:, :, x].flatten(1)
+    if not len(at_cells):
+        return torch.full((size[0] * size[1],), -1)
+    return torch.where(at_cells.any(0), at_cells.int().argmax(0), -1)

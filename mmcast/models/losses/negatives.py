@@ -1,0 +1,237 @@
+"""The negatives' part of the contrast's denominator, block by block.
+
+For an anchor with similarities ``s_q`` to its candidates, debiased scores ``w_q`` and
+temperature T these give the logarithm of::
+
+    sampled    sum_r e^(s_{q_r} / T)                 R draws q_r in proportion to w
+    expected   R * sum_q w_q e^(s_q / T) / sum_q w_q    its expectation over the draws
+
+No tensor of all anchors by all candidates is ever made: forward and backward walk over
+blocks of pairs, and backward computes them again. Embeddings have unit length, so no
+similarity exceeds 1 / T; taken off every exponent, this bound keeps all sums finite in
+float32 for any T of at least ``LOWEST_TEMPERATURE``. Letters as in
+:mod:`mmcast.models.losses.functional`.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .functional import Pairing, draw_with_replacement, draw_without_replacement
+
+# e^(-2 / T) stays a normal float32 number.
+LOWEST_TEMPERATURE = 0.025
+
+
+def block_shape(device: torch.device) -> tuple[int, int]:
+    """Anchors and candidates of a block: what fits a core's cache, or fills a GPU."""
+    return (256, 1024) if device.type == 'cpu' else (4096, 8192)
+
+
+class ExpectedNegatives(torch.autograd.Function):
+    """``log(sum_q w_q e^l_q / sum_q w_q)`` of each anchor, and if it has any w > 0.
+
+    ``l`` is the similarity over T, with a margin ``max(l - margin, 0)``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchor_AD: Tensor,
+        candidate_MD: Tensor,
+        pairing: Pairing,
+        temperature: float,
+        margin: float | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``(A,)`` float and ``(A,)`` bool."""
+        scaled_AD = anchor_AD / temperature
+        weighted_A = anchor_AD.new_zeros(len(anchor_AD))
+        weight_A = torch.zeros_like(weighted_A)
+        shift = _bound(temperature, margin)
+        blocks = _walk(scaled_AD, candidate_MD, pairing, margin, shift)
+        for rows, _, s_nm, e_nm, _ in blocks:
+            weight_A[rows] += s_nm.sum(1)
+            weighted_A[rows] += e_nm.mul_(s_nm).sum(1)
+        ctx.save_for_backward(anchor_AD, candidate_MD, weighted_A)
+        ctx.pairing, ctx.temperature, ctx.margin = pairing, temperature, margin
+        # Not "> 0": an anchor of NaN scores must reach the loss, not leave it unseen.
+        has_negatives_A = ~(weight_A <= 0)
+        log_mean_A = (weighted_A / weight_A).log_().add_(shift)
+        ctx.mark_non_differentiable(has_negatives_A)
+        return log_mean_A, has_negatives_A
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_A: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of anchors and candidates; the scores are constants."""
+        anchor_AD, candidate_MD, weighted_A = ctx.saved_tensors
+        temperature, margin = ctx.temperature, ctx.margin
+        scaled_AD = anchor_AD / temperature
+        factor_A = torch.where(grad_A == 0, 0.0, grad_A / weighted_A)
+        to_anchor_AD = torch.zeros_like(anchor_AD)
+        to_candidate_MD = torch.zeros_like(candidate_MD)
+        shift = _bound(temperature, margin)
+        for rows, columns, s_nm, e_nm, active_nm in _walk(
+            scaled_AD, candidate_MD, ctx.pairing, margin, shift
+        ):
+            e_nm.mul_(s_nm).mul_(factor_A[rows, None])
+            if active_nm is not None:
+                e_nm.mul_(active_nm)
+            to_anchor_AD[rows].addmm_(e_nm, candidate_MD[columns])
+            to_candidate_MD[columns].addmm_(e_nm.T, scaled_AD[rows])
+        return to_anchor_AD.div_(temperature), to_candidate_MD, None, None, None
+
+
+def _walk(
+    scaled_AD: Tensor,
+    candidate_MD: Tensor,
+    pairing: Pairing,
+    margin: float | None,
+    shift: float,
+) -> Any:
+    """Blocks of pairs: rows, columns, scores, ``e^(l - shift)``, and where l has slope.
+
+    The tensors are buffers that the next block overwrites.
+    """
+    height, width = block_shape(scaled_AD.device)
+    size = height * min(width, len(candidate_MD))
+    buffers = scaled_AD.new_empty(2, size)
+    offset = scaled_AD.new_full((), -shift if margin is None else -margin)
+    for image, rows in pairing.row_blocks(height):
+        for own, columns in pairing.column_blocks(image, width):
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+            e_nm, s_nm = (buffer[: math.prod(shape)].view(shape) for buffer in buffers)
+            pairing.scores(own, rows, columns, out=s_nm)
+            torch.addmm(offset, scaled_AD[rows], candidate_MD[columns].T, out=e_nm)
+            active_nm = None
+            if margin is not None:
+                active_nm = e_nm > 0
+                e_nm.clamp_(min=0).sub_(shift)
+            yield rows, columns, s_nm, e_nm.exp_(), active_nm
+
+
+class SampledNegatives(torch.autograd.Function):
+    """``log sum_r e^l_r`` over R drawn candidates of each anchor, and if it has any."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchor_AD: Tensor,
+        candidate_MD: Tensor,
+        pairing: Pairing,
+        temperature: float,
+        margin: float | None,
+        negatives: int,
+        replacement: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``(A,)`` float, ``(A,)`` bool, and the drawn indices ``(A, R)`` int32.
+
+        An index of M stands for a draw that found no candidate.
+        """
+        scaled_AD = anchor_AD / temperature
+        shift = _bound(temperature, margin)
+        A, M = len(anchor_AD), len(candidate_MD)
+        has_negatives_A = torch.zeros(A, dtype=torch.bool, device=anchor_AD.device)
+        index_AR = torch.full(
+            (A, negatives), M, dtype=torch.int32, device=anchor_AD.device
+        )
+        e_AR = anchor_AD.new_zeros(A, negatives)
+        for rows, columns, s_nm, index_nR in draw_negatives(
+            pairing, negatives, replacement
+        ):
+            has_negatives_A[rows] = ~(s_nm.sum(1) <= 0)
+            l_nm = scaled_AD[rows] @ candidate_MD[columns].T
+            found_nR = index_nR < l_nm.shape[1]
+            l_nR = l_nm.gather(1, index_nR.clamp(max=l_nm.shape[1] - 1))
+            if margin is not None:
+                l_nR.sub_(margin).clamp_(min=0)
+            k = index_nR.shape[1]
+            e_AR[rows, :k] = l_nR.sub_(shift).exp_().mul_(found_nR)
+            index_AR[rows, :k] = torch.where(
+                found_nR, index_nR + columns.start, M
+            ).int()
+        sum_A = e_AR.sum(1)
+        ctx.save_for_backward(anchor_AD, candidate_MD, index_AR, e_AR, sum_A)
+        ctx.pairing, ctx.temperature, ctx.margin = pairing, temperature, margin
+        ctx.mark_non_differentiable(has_negatives_A, index_AR)
+        return sum_A.log().add_(shift), has_negatives_A, index_AR
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_A: Tensor, _: Tensor, __: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of anchors and candidates; the draws are constants."""
+        anchor_AD, candidate_MD, index_AR, e_AR, sum_A = ctx.saved_tensors
+        scaled_AD = anchor_AD / ctx.temperature
+        factor_A = torch.where(grad_A == 0, 0.0, grad_A / sum_A)
+        to_anchor_AD = torch.zeros_like(anchor_AD)
+        to_candidate_MD = torch.zeros_like(candidate_MD)
+        M = len(candidate_MD)
+        lowest = (1 + 1e-6) * math.exp(-_bound(ctx.temperature, ctx.margin))
+        for _image, rows in ctx.pairing.row_blocks(_rows_of(M, anchor_AD.device)):
+            weight_nR = e_AR[rows] * factor_A[rows, None]
+            if ctx.margin is not None:
+                weight_nR.mul_(e_AR[rows] > lowest)  # no slope below the margin
+            # One column more for draws that found nothing.
+            p_nM = weight_nR.new_zeros(len(weight_nR), M + 1)
+            p_nM.scatter_add_(1, index_AR[rows].long(), weight_nR)
+            p_nM = p_nM[:, :M]
+            to_anchor_AD[rows].addmm_(p_nM, candidate_MD)
+            to_candidate_MD.addmm_(p_nM.T, scaled_AD[rows])
+        return (
+            to_anchor_AD.div_(ctx.temperature),
+            to_candidate_MD,
+            *(None,) * 5,
+        )
+
+
+def draw_negatives(pairing: Pairing, negatives: int, replacement: bool) -> Any:
+    """Draw each anchor's negatives, some anchors at a time.
+
+    Random numbers are those of torch's global generator.
+
+    Args:
+        pairing: The pairs.
+        negatives: R.
+        replacement: Whether a candidate may be drawn again.
+
+    Yields:
+        The anchors; the range of candidates that theirs lie in; their scores
+        ``(n, m)``, m candidates of that range; and the draws ``(n, R)`` int64 counted
+        from the range's start, m for a draw that found no candidate.
+    """
+    device = pairing.anchors.same.device
+    A, M = len(pairing.anchors.same), len(pairing.candidates.z)
+    if replacement:
+        # Before the blocks, so that their size does not change what is drawn.
+        u_AR = torch.rand(A, negatives, dtype=pairing.anchors.same.dtype, device=device)
+    for image, rows in pairing.row_blocks(_rows_of(M, device)):
+        blocks = pairing.column_blocks(image, M)
+        if not blocks:
+            continue
+        span = slice(min(b.start for _, b in blocks), max(b.stop for _, b in blocks))
+        shape = (rows.stop - rows.start, span.stop - span.start)
+        s_nm = pairing.anchors.same.new_zeros(shape)
+        for own, columns in blocks:
+            at = slice(columns.start - span.start, columns.stop - span.start)
+            s_nm[:, at] = pairing.scores(own, rows, columns)
+        if replacement:
+            index_nR = draw_with_replacement(s_nm, u_AR[rows])
+        else:
+            index_nR = draw_without_replacement(s_nm, negatives)
+        yield rows, span, s_nm, index_nR
+
+
+def _rows_of(candidates: int, device: torch.device) -> int:
+    """Anchors of a block that holds all candidates."""
+    height, width = block_shape(device)
+    return max(1, 4 * height * width // max(1, candidates))
+
+
+def _bound(temperature: float, margin: float | None) -> float:
+    """Upper bound of the exponents."""
+    return max(1 / temperature - (margin or 0.0), 0.0)

@@ -1,0 +1,62 @@
+"""Pixels of all ranks as candidates, with gradient."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_ranks(count: Tensor) -> tuple[Tensor, int]:
+    """Sum a tensor over all ranks; the sum and the number of ranks."""
+    count = count.clone()
+    if _world() > 1:
+        dist.all_reduce(count)
+    return count, _world()
+
+
+def gather_rows(z: Tensor, cross: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The other ranks' rows of two tensors; ranks may have different numbers of rows.
+
+    Args:
+        z: ``(M, D)`` float; gradients find their way back to the rank it is from.
+        cross: ``(M, F)`` float, without gradient.
+
+    Returns:
+        A pair like the arguments for each other rank, none without others.
+    """
+    if _world() == 1:
+        return []
+    count = torch.tensor(len(z), device=z.device)
+    counts = [torch.zeros_like(count) for _ in range(_world())]
+    dist.all_gather(counts, count)
+    most = int(torch.stack(counts).max())
+    width = z.shape[1]
+    rows = torch.cat([z, cross.detach()], dim=1)
+    rows = torch.cat([rows, rows.new_zeros(most - len(rows), rows.shape[1])])
+    gathered = _AllGather.apply(rows)
+    return [
+        (each[: int(count), :width], each[: int(count), width:].detach())
+        for rank, (each, count) in enumerate(zip(gathered, counts, strict=True))
+        if rank != dist.get_rank()
+    ]
+
+
+class _AllGather(torch.autograd.Function):
+    """Gather equal tensors of all ranks; the gradient of each sums up at its own."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(_world())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad[dist.get_rank()]

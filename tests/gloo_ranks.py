@@ -1,0 +1,30 @@
+"""A function on two real ranks of one process group."""
+
+import multiprocessing
+
+import torch
+
+fork = multiprocessing.get_context('fork')
+
+
+def _on_rank(function, rank, path):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{path}', rank=rank, world_size=2
+    )
+    function(rank)
+    torch.distributed.destroy_process_group()
+
+
+def two_ranks(function, tmp_path):
+    """Run ``function(rank)`` on two gloo ranks; return their exit codes."""
+    processes = [
+        fork.Process(target=_on_rank, args=(function, rank, tmp_path / 'rendezvous'))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode is not None, 'a rank hangs'
+    return [process.exitcode for process in processes]

@@ -1,0 +1,159 @@
+"""The monitor's figures on hand-made batches, and in a real run with its curves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine import Config
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+from mmcast.engine.hooks.contrast_monitor_hook import instances_on_grid, measure
+from mmcast.models.losses import PixelContrastLoss
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def sample(*masks):
+    array = np.array(masks, np.uint8)
+    instances = InstanceData(masks=BitmapMasks(array, *array.shape[1:]))
+    return DetDataSample(gt_instances=instances)
+
+
+def halves(b=1):
+    """Left and right half: two queries, two opposite embeddings, two instances."""
+    z = torch.zeros(b, 2, 4, 4)
+    z[:, 0, :, :2], z[:, 1, :, 2:] = 1.0, 1.0
+    masks = torch.full((b, 2, 4, 4), -20.0)
+    masks[:, 0, :, :2] = masks[:, 1, :, 2:] = 20.0
+    classes = torch.tensor([[[9.0, 0.0], [9.0, 0.0]]]).expand(b, -1, -1)
+    return dict(weak=z, strong=z, masks=masks, classes=classes, size=(8, 8))
+
+
+def test_figures_of_a_perfect_model():
+    left = np.zeros((8, 8), int)
+    left[:, :4] = 1
+    loss = PixelContrastLoss(candidates='same_image', num_negatives=50)
+    found = measure(loss, halves(), [sample(left, 1 - left)], 100)
+    assert found['margin'] == pytest.approx(1.0)
+    assert found['fnr_gt'] == 0
+    assert 'fnr_query' not in found
+    bins = [found[f'negatives/bin_{i:02d}'] for i in range(10)]
+    assert bins[5] == 1  # cosines of 0
+    assert sum(bins) == pytest.approx(1)
+
+
+def test_the_rates_by_hand():
+    """Uniform negatives, one instance over 8 of 16 pixels: 7 of 15 are its own."""
+    seen = halves(2)
+    left = np.zeros((8, 8), int)
+    left[:, :4] = 1
+    loss = PixelContrastLoss(
+        candidates='same_image', score='uniform', num_negatives=4000
+    )
+    torch.manual_seed(0)
+    found = measure(loss, seen, [sample(left), None], 100)
+    assert found['fnr_gt'] == pytest.approx(7 / 15, abs=0.01)
+    assert found['fnr_query'] == pytest.approx(7 / 15, abs=0.01)
+    assert found['margin'] == pytest.approx(8 / 15, abs=0.01)
+    # Query 0 everywhere, as before training: each negative is the anchor's own.
+    seen['masks'] = torch.full((2, 2, 4, 4), -20.0)
+    seen['masks'][:, 0] = 20.0
+    found = measure(loss, seen, [None, None], 100)
+    assert found['fnr_query'] == 1
+    assert 'fnr_gt' not in found
+
+
+def test_without_negatives_there_are_no_figures():
+    seen = halves()
+    seen['masks'] = torch.zeros(1, 2, 4, 4)
+    assert measure(PixelContrastLoss(), seen, [None], 100) == {}
+
+
+def test_instances_on_a_padded_grid():
+    """8 x 6 pixels, padded to 8 x 8, on 4 x 4 cells."""
+    one, two = np.zeros((8, 6), int), np.zeros((8, 6), int)
+    one[:4, :2] = 1
+    two[4:, 2:6] = 1
+    grid = instances_on_grid(sample(one, two), (8, 8), (4, 4)).view(4, 4)
+    assert grid.tolist() == [
+        [0, -1, -1, -1],
+        [0, -1, -1, -1],
+        [-1, 1, 1, -1],
+        [-1, 1, 1, -1],
+    ]
+    nothing = DetDataSample(
+        gt_instances=InstanceData(masks=BitmapMasks(np.zeros((0, 8, 6)), 8, 6))
+    )
+    assert instances_on_grid(nothing, (8, 8), (4, 4)).tolist() == [-1] * 16
+
+
+def run(synthscapes, work_dir, hooks):
+    config = Config.fromfile(ROOT / 'configs/mmcast/adapt_synthscapes.py')
+    config.merge_from_dict(
+        {
+            'train_dataloader.dataset.labeled_dataset.data_root': str(synthscapes),
+            'val_dataloader.dataset.data_root': str(synthscapes),
+            'test_dataloader.dataset.data_root': str(synthscapes),
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'train_dataloader.batch_size': 2,
+            'train_cfg.max_iters': 4,
+            'default_hooks.logger.interval': 1,
+            'default_hooks.checkpoint.save_last': False,
+            'model.init_cfg': None,
+            'randomness': dict(seed=0),
+        }
+    )
+    config.val_evaluator.ann_file = config.test_evaluator.ann_file = str(
+        synthscapes / 'annotations/instancesonly_filtered_gtFine_val.json'
+    )
+    config.model.init_cfg = None
+    config.custom_hooks = hooks
+    config.work_dir = str(work_dir)
+    runner = Runner.from_cfg(config)
+    runner.train()
+    return [p.detach().clone() for p in runner.model.parameters()]
+
+
+def test_a_run_logs_curves_and_trains_as_unwatched(synthscapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    watched = run(
+        synthscapes,
+        tmp_path / 'watched',
+        [dict(type='ContrastMonitorHook', interval=2, anchors=64)],
+    )
+    unwatched = run(synthscapes, tmp_path / 'unwatched', [])
+    for a, b in zip(watched, unwatched, strict=True):
+        assert torch.equal(a, b)
+    script = ROOT / 'tools/analysis_tools/contrast_curves.py'
+    result = subprocess.run(
+        [sys.executable, script, 'watched', '--out', 'out/curves.png'],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'out/curves.png').read_bytes()[:4] == b'\x89PNG'
+    result = subprocess.run(
+        [sys.executable, script, 'unwatched'], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert 'ContrastMonitorHook' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_model_without_contrast_is_told(synthscapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hook = dict(type='ContrastMonitorHook')
+    config = Config.fromfile(ROOT / 'configs/mmcast/supervised_synthscapes.py')
+    from mmdet.registry import HOOKS, MODELS
+
+    config.model.init_cfg = None
+    runner = type('Runner', (), {'model': MODELS.build(config.model)})()
+    with pytest.raises(ValueError, match='finds no PixelContrastLoss'):
+        HOOKS.build(hook).before_run(runner)

@@ -1,0 +1,95 @@
+"""Draw the contrast's three curves from the logs of runs.
+
+    python tools/analysis_tools/contrast_curves.py work_dirs/distill_cityscapes \
+        --out curves.png
+
+Margin, false-negative rate and loss against the iteration, as in CAST's figure of its
+empirical monitors (arXiv 2505.21904). The runs need ``ContrastMonitorHook``; several
+runs are drawn into one picture, each with its folder's name.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use('Agg')
+import matplotlib.pyplot as plt
+
+PANELS = (
+    ('margin (cosine)', ('contrast/margin',)),
+    ('false-negative rate', ('contrast/fnr_gt', 'contrast/fnr_query')),
+    ('loss_pxl (weighted)', ('loss_pxl',)),
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('work_dirs', nargs='+', type=Path)
+    parser.add_argument('--out', type=Path, default=Path('contrast_curves.png'))
+    return parser.parse_args()
+
+
+def read_curves(work_dir: Path) -> dict[str, dict[int, float]]:
+    """Values by name and iteration from all logs below a folder, later ones winning.
+
+    Args:
+        work_dir: A run's folder; a resumed run has several logs in it.
+
+    Raises:
+        ValueError: No log, or none with the monitor's figures.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    for log in logs:
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            for _, names in PANELS:
+                for name in names:
+                    if name in record:
+                        curves.setdefault(name, {})[record['step']] = record[name]
+    if not any(name.startswith('contrast/') for name in curves):
+        raise ValueError(
+            f'{work_dir} has no log with contrast/margin (looked into {len(logs)} '
+            "files): train with custom_hooks=[dict(type='ContrastMonitorHook'), ...]"
+        )
+    return curves
+
+
+def draw(runs: dict[str, dict[str, dict[int, float]]], out: Path) -> None:
+    """Write the picture."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout='constrained')
+    for axis, (title, names) in zip(axes, PANELS, strict=True):
+        for colour, (run, curves) in enumerate(runs.items()):
+            for name, style in zip(names, ('-', '--'), strict=False):
+                points = sorted(curves.get(name, {}).items())
+                if points:
+                    kind = name.rpartition('_')[2] if len(names) > 1 else ''
+                    axis.plot(
+                        *zip(*points, strict=True),
+                        style,
+                        color=f'C{colour}',
+                        label=' '.join(filter(None, (run, kind))),
+                    )
+        axis.set(title=title, xlabel='iteration')
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=120)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        runs = {folder.name: read_curves(folder) for folder in args.work_dirs}
+    except ValueError as error:
+        sys.exit(f'error: {error}')
+    draw(runs, args.out)
+    print(f'written: {args.out}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,165 @@
+"""What the pixel contrast adds to a training step.
+
+    python tools/benchmarks/train_step.py --json work_dirs/train_step.json
+
+Times, in turn in one process and on one batch of random images and masks, a step of the
+distillation with and without its contrast. The floor of any loss on two views is the
+step without it and one more pass of the encoder without gradient; what comes on top of
+this is the contrast's own: projections, scores, negatives, their backward. The strong
+view's colours are told apart. On a GPU the default size is the published one, crop
+512x1024, batch 8, mixed precision.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+import mmcast
+from mmcast.utils import write_atomic
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
+
+
+def parse_args() -> argparse.Namespace:
+    cuda = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--config', type=Path, default=CONFIGS / 'distill_cityscapes.py'
+    )
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(512, 1024) if cuda else (256, 512)
+    )
+    parser.add_argument('--batch', type=int, default=8 if cuda else 2)
+    parser.add_argument('--repeats', type=int, default=20 if cuda else 5)
+    parser.add_argument('--preset', default='default')
+    parser.add_argument('--device', default='cuda' if cuda else 'cpu')
+    parser.add_argument('--json', type=Path, help='file for the numbers')
+    return parser.parse_args()
+
+
+def make_batch(count: int, size: tuple[int, int], classes: int, device: str) -> Any:
+    """Half labelled, half unlabelled, ten boxes an image."""
+    generator = np.random.default_rng(0)
+    height, width = size
+    inputs, samples = {}, {}
+    for branch, images in (('sup', count - count // 2), ('unsup', count // 2)):
+        inputs[branch] = torch.randn(images, 3, height, width, device=device)
+        samples[branch] = []
+        for _ in range(images):
+            masks = np.zeros((10, height, width), np.uint8)
+            for mask in masks:
+                y, x = generator.integers(0, (height // 2, width // 2))
+                mask[y : y + height // 4, x : x + width // 6] = 1
+            sample = DetDataSample(
+                metainfo=dict(img_shape=size, ori_shape=size, batch_input_shape=size)
+            )
+            sample.gt_instances = InstanceData(
+                labels=torch.tensor(generator.integers(0, classes, 10), device=device),
+                masks=BitmapMasks(masks, height, width),
+            )
+            samples[branch].append(sample)
+    return inputs, samples
+
+
+def build(args: argparse.Namespace) -> Any:
+    init_default_scope('mmdet')
+    config = Config.fromfile(args.config)
+    student = config.model.student
+    student.init_cfg = student.backbone.init_cfg = None
+    student.pixel_contrast.preset = args.preset
+    torch.manual_seed(0)
+    return MODELS.build(config.model).to(args.device).train()
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    model = build(args)
+    student = model.student
+    divisor = student.data_preprocessor.pad_size_divisor
+    size = tuple(-(-side // divisor) * divisor for side in args.size)
+    batch = make_batch(args.batch, size, model.num_classes, args.device)
+    images = torch.cat(list(batch[0].values()))
+    cuda = args.device.startswith('cuda')
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def step(contrast: bool) -> None:
+        head = student.pixel_contrast
+        if not contrast:
+            student.pixel_contrast = None
+        with torch.autocast(args.device.split(':')[0], torch.float16, enabled=cuda):
+            losses = model.loss(*batch)
+        student.pixel_contrast = head
+        total = sum(v for name, v in losses.items() if 'loss' in name)
+        torch.autograd.grad(total, parameters, allow_unused=True)
+
+    def encoder() -> None:
+        with (
+            torch.no_grad(),
+            torch.autocast(args.device.split(':')[0], torch.float16, enabled=cuda),
+        ):
+            student.backbone(images)
+
+    actions: dict[str, Callable[[], Any]] = {
+        'with_contrast': lambda: step(True),
+        'without': lambda: step(False),
+        'encoder': encoder,
+        'strong_view': lambda: student.strong_view(images),
+    }
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    memory = {}
+    for repeat in range(args.repeats + 1):
+        for name, action in actions.items():
+            if cuda:
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            action()
+            if cuda:
+                torch.cuda.synchronize()
+                memory[name] = torch.cuda.max_memory_allocated() / 1e6
+            if repeat:  # the first is a warm-up
+                times[name].append(time.perf_counter() - start)
+    extra = [
+        (a - b - c - d) / (b + c)
+        for a, b, c, d in zip(*(times[name] for name in actions), strict=True)
+    ]
+    seconds = {f'{name}_s': statistics.median(t) for name, t in times.items()}
+    return dict(
+        config=args.config.name,
+        preset=args.preset,
+        size=list(size),
+        batch=args.batch,
+        **seconds,
+        images_per_s=args.batch / seconds['with_contrast_s'],
+        contrast_share_of_floor=statistics.median(extra),
+        peak_mb=memory,
+        device=torch.cuda.get_device_name() if cuda else 'cpu',
+        threads=torch.get_num_threads(),
+        mmcast=mmcast.__version__,
+    )
+
+
+def main() -> None:
+    args = parse_args()
+    report = measure(args)
+    print(json.dumps(report, indent=2))
+    share = 100 * report['contrast_share_of_floor']
+    print(f'the contrast adds {share:.1f} % to the floor (median of {args.repeats})')
+    if args.json:
+        write_atomic(args.json, json.dumps(report, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()
