@@ -1,4 +1,4 @@
-"""Training crops have the published height and width (mmdet's crops are width first)."""
+"""Training crops have the published height and width; mmdet's are width first."""
 
 from pathlib import Path
 
