@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools/misc/quickstart.py'
+ABLATION = SCRIPT.parents[1] / 'benchmarks/ablation.py'
 TINY = ['--labeled', '30', '--unlabeled', '6', '--val', '6', '--scale', '0.005']
 NAMES = [
     'zero_shot_teacher',
@@ -57,3 +58,19 @@ def test_quickstart_ends_with_results_and_a_picture(tmp_path):
     assert again.stdout.count('mim test') == 1
     assert 'mim train' not in again.stdout
     assert student.stat().st_mtime_ns == written
+
+    # The ablation goes on from what the quickstart left.
+    ablate = [sys.executable, str(ABLATION), '--seeds', '0', '--iterations', '2']
+    ablate += ['--variants', 'semi', 'author', '--jobs', '2']
+    subprocess.run(ablate, cwd=tmp_path, env=env, check=True)
+    found = json.loads((tmp_path / 'work_dirs/ablation/ablation.json').read_text())
+    assert set(found['runs']) == {'semi', 'author'}
+    assert set(found['runs']['author']['0']) == {'mask_ap', 'mask_ap50'}
+    table = (tmp_path / 'work_dirs/ablation/ablation.md').read_text()
+    assert '| + pseudo-labels |' in table
+    assert '| 30.7 |' in table
+    log = tmp_path / 'work_dirs/ablation/author_2_0/train.log'
+    assert "'preset': 'author'" in log.read_text().replace('preset=', "'preset': ")
+    written = log.stat().st_mtime_ns
+    subprocess.run(ablate, cwd=tmp_path, env=env, check=True)
+    assert log.stat().st_mtime_ns == written

@@ -8,4 +8,4 @@ ruff format --check
 mypy mmcast
 # One thread a process: the two workers share the machine's cores.
 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-    python -m pytest -q -n 2 --dist loadfile --durations=10 "$@"
+    python -m pytest -q -n 2 --dist worksteal --durations=10 "$@"

@@ -12,6 +12,7 @@ model = dict(
         base_channels=32,
         stem_channels=32,
         out_indices=(0, 1, 2, 3),
+        norm_eval=False,  # trained from scratch
     ),
     panoptic_head=dict(
         in_channels=[32, 64, 128, 256],

@@ -1,0 +1,85 @@
+"""The benchmarks run, and compare like with like."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmcast.models.losses import PRESETS, PixelContrastLoss
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools/benchmarks'
+CASE_KEYS = (
+    *('B', 'h', 'w', 'K', 'C', 'D', 'R', 'preset', 'ours_s', 'dense_s', 'speedup'),
+    *('ours_mb', 'dense_mb', 'memory_ratio'),
+)
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name, *options):
+    command = [sys.executable, str(TOOLS / f'{name}.py'), *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize('preset', PRESETS)
+def test_the_dense_algorithm_has_the_same_loss(preset):
+    """The mean over many draws; R is a small part of M, so top-k draws near alike."""
+    bench = load('pixel_contrast')
+    inputs = bench.make_inputs(3, 12, 16, 20, 8, 16, 'cpu')
+    options = {**PRESETS[preset]['loss'], 'max_anchors': None, 'max_candidates': None}
+    ours = PixelContrastLoss(num_negatives=5, loss_weight=1.0, **options).eval()
+    torch.manual_seed(0)
+    found = torch.stack([ours(*inputs) for _ in range(30)]).mean()
+    dense = torch.stack(
+        [
+            bench.dense_contrast(
+                *inputs,
+                score=ours.score,
+                candidates=ours.candidates,
+                unit=ours.unit_scores,
+                temperature=ours.temperature,
+                margin=ours.margin,
+                R=5,
+            )
+            for _ in range(30)
+        ]
+    ).mean()
+    # The expectation of the sum lies above that of its logarithm, by Jensen.
+    slack = 0.1 if ours.negatives == 'expected' else 0.01
+    assert 1 - 0.01 < found / dense < 1 + slack
+
+
+def test_pixel_contrast_writes_its_numbers(tmp_path):
+    file = tmp_path / 'sub/out.json'
+    sizes = ['--size', '16', '16', '--batch', '2', '--repeats', '1']
+    text = run(
+        'pixel_contrast', *sizes, '--cases', 'default', '--no-scaling', '--json', file
+    )
+    assert 'speedup' in text
+    report = json.loads(file.read_text())
+    assert set(report) == {'cases', 'scaling', 'device'}
+    (case,) = report['cases']
+    assert set(CASE_KEYS) <= set(case)
+    assert case['speedup'] > 0
+    # Held at a time: two matrices of all pairs of 4 bytes at the least.
+    assert case['dense_mb'] > 2 * 256 * 512 * 4 / 1e6
+
+
+def test_train_step_writes_its_numbers(tmp_path):
+    file = tmp_path / 'out.json'
+    config = TOOLS.parents[1] / 'configs/mmcast/distill_synthscapes.py'
+    options = ['--size', '64', '64', '--batch', '2', '--repeats', '2']
+    run('train_step', '--config', config, *options, '--json', file)
+    report = json.loads(file.read_text())
+    assert report['batch'] == 2
+    assert report['with_contrast_s'] > report['encoder_s'] > 0
+    assert 'contrast_share_of_floor' in report
