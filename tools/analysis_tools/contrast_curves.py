@@ -5,7 +5,7 @@
 
 Margin, false-negative rate and loss against the iteration, as in CAST's figure of its
 empirical monitors (arXiv 2505.21904). The runs need ``ContrastMonitorHook``; several
-runs are drawn into one picture, each with its folder's name.
+runs are drawn into one picture, each with its folder.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def draw(runs: dict[str, dict[str, dict[int, float]]], out: Path) -> None:
 def main() -> None:
     args = parse_args()
     try:
-        runs = {folder.name: read_curves(folder) for folder in args.work_dirs}
+        runs = {str(folder): read_curves(folder) for folder in args.work_dirs}
     except ValueError as error:
         sys.exit(f'error: {error}')
     draw(runs, args.out)

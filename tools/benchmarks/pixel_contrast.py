@@ -149,11 +149,13 @@ def peak_mb(action: Callable[[], None], device: str) -> float:
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         action()
+    events = [
+        e for e in profile.profiler.kineto_results.events() if e.name() == '[memory]'
+    ]
     held = most = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            most = max(most, held)
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
     return most / 1e6
 
 
@@ -186,7 +188,7 @@ def compare(name: str, args: argparse.Namespace) -> dict:
         **dict(B=B, h=h, w=w, K=K, C=C, D=D, R=R, preset=preset),
         ours_s=ours_s,
         dense_s=dense_s,
-        speedup=statistics.median(t[1] / t[0] for t in times),
+        speedup=dense_s / ours_s,
         ours_mb=memory[0],
         dense_mb=memory[1],
         memory_ratio=memory[0] / memory[1],

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -75,7 +76,7 @@ class ContrastMonitorHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
         """Keep what passes the loss in this iteration, if it is one to look at."""
-        if not self.every_n_train_iters(runner, self.interval):
+        if not (self.every_n_train_iters(runner, self.interval) and is_main_process()):
             return
         loss = self._losses(runner)[0]
 

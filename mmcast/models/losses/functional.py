@@ -118,12 +118,11 @@ def score_features(
     none_BP0 = f_BPC[..., :0]
     if score == 'uniform':
         return none_BP0, none_BP0
-    same_BPF = {
-        'mask': lambda: p_BPK,
-        'class': lambda: f_BPC,
-        'fused': lambda: torch.cat([p_BPK, f_BPC], dim=-1),
-    }[score]()
-    cross_BPF = none_BP0 if score == 'mask' else f_BPC
+    same_BPF, cross_BPF = f_BPC, f_BPC
+    if score == 'mask':
+        same_BPF, cross_BPF = p_BPK, none_BP0
+    elif score == 'fused':
+        same_BPF = torch.cat([p_BPK, f_BPC], dim=-1)
     if not unit:
         total = 2.0 if score == 'fused' else 1.0
         return same_BPF / total, cross_BPF
@@ -182,17 +181,18 @@ class Pairing:
 
     def row_blocks(self, size: int) -> list[tuple[int, slice]]:
         """Ranges of at most ``size`` anchors with the image that each lies in."""
-        return [(b, rows) for b, rows in _blocks(self.anchors.counts, 0, size)]
+        return _blocks(self.anchors.counts, size)
 
     def column_blocks(self, image: int, size: int) -> list[tuple[bool, slice]]:
         """Ranges of candidates for an image's anchors: of its own, or of others."""
-        counts, total = self.candidates.counts, len(self.candidates.z)
-        rest = total - sum(counts)
+        counts = self.candidates.counts
+        before, own = sum(counts[:image]), counts[image]
+        runs = (before, own, len(self.candidates.z) - before - own)
         return [
-            (b == image, columns)
-            for b, columns in _blocks((*counts, rest), 0, size)
-            if (self.which != 'same_image' or b == image)
-            and (self.which != 'other_images' or b != image)
+            (run == 1, columns)
+            for run, columns in _blocks(runs, size)
+            if (self.which != 'same_image' or run == 1)
+            and (self.which != 'other_images' or run != 1)
         ]
 
     def scores(
@@ -211,9 +211,9 @@ class Pairing:
         return s_nm.masked_fill_(itself_nm, 0.0)
 
 
-def _blocks(counts: tuple[int, ...], start: int, size: int) -> list[tuple[int, slice]]:
+def _blocks(counts: tuple[int, ...], size: int) -> list[tuple[int, slice]]:
     """Cut runs of the given lengths into ranges of at most ``size``."""
-    found = []
+    found, start = [], 0
     for number, count in enumerate(counts):
         for first in range(start, start + count, size):
             found.append((number, slice(first, min(first + size, start + count))))
@@ -233,21 +233,20 @@ def draw_with_replacement(s_nM: Tensor, u_nR: Tensor) -> Tensor:
         u_nR: Uniform random numbers in [0, 1).
 
     Returns:
-        Candidate indices ``(n, R)`` int64. Those of rows without a positive score,
-        or with NaN, are in range and otherwise meaningless.
+        Candidate indices ``(n, R)`` int64; M where the row has no positive score.
     """
     cumulative_nM = s_nM.cumsum(1)
     # u <= 1 - eps / 2, so u * total rounds to less than total: some interval holds it.
     target_nR = u_nR * cumulative_nM[:, -1:]
     index_nR = torch.searchsorted(cumulative_nM, target_nR, right=True)
-    return index_nR.clamp_(max=s_nM.shape[1] - 1)  # NaN and empty rows
+    return _only_positive(s_nM, index_nR)
 
 
 def draw_without_replacement(s_nM: Tensor, negatives: int) -> Tensor:
     """Draw different candidates in proportion to their scores, by Gumbel top-k.
 
     Args:
-        s_nM: Non-negative scores; overwritten.
+        s_nM: Non-negative scores.
         negatives: R; all M candidates if there are fewer.
 
     Returns:
@@ -257,8 +256,15 @@ def draw_without_replacement(s_nM: Tensor, negatives: int) -> Tensor:
     # The k smallest of Exp(1) / s are the k largest of log s + Gumbel noise.
     race_nM = torch.empty_like(s_nM).exponential_().div_(s_nM)
     k = min(negatives, s_nM.shape[1])
-    race_nR, index_nR = race_nM.topk(k, dim=1, largest=False, sorted=False)
-    return index_nR.masked_fill_(race_nR.isinf(), s_nM.shape[1])
+    index_nR = race_nM.topk(k, dim=1, largest=False, sorted=False).indices
+    return _only_positive(s_nM, index_nR)
+
+
+def _only_positive(s_nM: Tensor, index_nR: Tensor) -> Tensor:
+    """Put M in place of draws that are no candidate; NaN scores keep theirs."""
+    M = s_nM.shape[1]
+    score_nR = s_nM.gather(1, index_nR.clamp(max=M - 1))
+    return index_nR.masked_fill_(score_nR <= 0, M).clamp_(max=M)
 
 
 def contrast(

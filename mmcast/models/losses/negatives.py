@@ -97,7 +97,7 @@ def _walk(
     The tensors are buffers that the next block overwrites.
     """
     height, width = block_shape(scaled_AD.device)
-    size = height * min(width, len(candidate_MD))
+    size = min(height, max(pairing.anchors.counts)) * min(width, len(candidate_MD))
     buffers = scaled_AD.new_empty(2, size)
     offset = scaled_AD.new_full((), -shift if margin is None else -margin)
     for image, rows in pairing.row_blocks(height):
@@ -171,7 +171,7 @@ class SampledNegatives(torch.autograd.Function):
         to_anchor_AD = torch.zeros_like(anchor_AD)
         to_candidate_MD = torch.zeros_like(candidate_MD)
         M = len(candidate_MD)
-        lowest = (1 + 1e-6) * math.exp(-_bound(ctx.temperature, ctx.margin))
+        lowest = (1 + 1e-5) * math.exp(-_bound(ctx.temperature, ctx.margin))
         for _image, rows in ctx.pairing.row_blocks(_rows_of(M, anchor_AD.device)):
             weight_nR = e_AR[rows] * factor_A[rows, None]
             if ctx.margin is not None:

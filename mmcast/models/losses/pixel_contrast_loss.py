@@ -1,6 +1,7 @@
 """Instance-aware pixel contrastive loss of CAST as a registered module."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,8 @@ class PixelContrastLoss(nn.Module):
 
     Args:
         temperature: T, at least 0.025, or ``dict(start=, end=, iters=)``: linear over
-            that many training forwards, which are counted in the state dict.
+            that many training forwards, which are counted in the state dict (several an
+            iteration where gradients are accumulated).
         num_negatives: R, negatives of an anchor.
         negatives: ``'expected'`` or ``'sampled'``.
         replacement: Whether a candidate may be drawn twice for an anchor; only where
@@ -164,11 +166,11 @@ class PixelContrastLoss(nn.Module):
         self.scheduled = schedule['start'] != schedule['end']
         if self.scheduled:
             self.register_buffer('step', torch.zeros((), dtype=torch.long))
-            self.register_load_state_dict_post_hook(lambda *_: self._forget_count())
         self._count: int | None = None
 
-    def _forget_count(self) -> None:
-        self._count = None
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._count = None  # read from what was loaded
 
     @property
     def temperature(self) -> float:
@@ -184,6 +186,7 @@ class PixelContrastLoss(nn.Module):
             self._count = int(self.step)  # waits for the device, hence only once
         return self._count
 
+    @torch.compiler.disable  # its loops over blocks would be unrolled
     def forward(
         self,
         z_weak: Tensor,
@@ -279,9 +282,8 @@ class PixelContrastLoss(nn.Module):
         for rows, span, s_nm, index_nR in draw_negatives(
             pairing, self.num_negatives, self.replacement
         ):
-            found_nR = (index_nR < s_nm.shape[1]) & (s_nm.sum(1, keepdim=True) > 0)
             index_AR[rows, : index_nR.shape[1]] = torch.where(
-                found_nR, index_nR + span.start, total
+                index_nR < s_nm.shape[1], index_nR + span.start, total
             )
         return drawn, among, index_AR
 
@@ -318,8 +320,11 @@ class PixelContrastLoss(nn.Module):
                 parts = [*parts, self._remembered]
             if self.training:
                 past = [] if self._remembered is None else [self._remembered]
+                # A batch that overflowed must not spoil those that come after it.
                 z, cross = (
-                    torch.cat([part[i].detach() for part in (*past, *new)])
+                    torch.cat([part[i].detach() for part in (*past, *new)]).nan_to_num(
+                        0.0, 0.0, 0.0
+                    )
                     for i in (0, 1)
                 )
                 self._remembered = (z[-self.memory :], cross[-self.memory :])
@@ -365,4 +370,5 @@ class PixelContrastLoss(nn.Module):
 
 def _rows(z_BPD: Tensor) -> Tensor:
     """Unit embeddings ``(B * P, D)``."""
-    return F.normalize(z_BPD.flatten(0, 1), dim=-1)
+    # Not 1e-12: the gradient of an embedding that is zero stays within float16.
+    return F.normalize(z_BPD.flatten(0, 1), dim=-1, eps=1e-4)

@@ -34,14 +34,14 @@ def gather_rows(z: Tensor, cross: Tensor) -> list[tuple[Tensor, Tensor]]:
     count = torch.tensor(len(z), device=z.device)
     counts = [torch.zeros_like(count) for _ in range(_world())]
     dist.all_gather(counts, count)
-    most = int(torch.stack(counts).max())
+    rows_of = torch.stack(counts).tolist()
     width = z.shape[1]
     rows = torch.cat([z, cross.detach()], dim=1)
-    rows = torch.cat([rows, rows.new_zeros(most - len(rows), rows.shape[1])])
+    rows = torch.cat([rows, rows.new_zeros(max(rows_of) - len(rows), rows.shape[1])])
     gathered = _AllGather.apply(rows)
     return [
-        (each[: int(count), :width], each[: int(count), width:].detach())
-        for rank, (each, count) in enumerate(zip(gathered, counts, strict=True))
+        (each[:total, :width], each[:total, width:].detach())
+        for rank, (each, total) in enumerate(zip(gathered, rows_of, strict=True))
         if rank != dist.get_rank()
     ]
 
