@@ -9,7 +9,7 @@ _base_ = [
     './_base_/schedules/ade20k_160k.py',
     './_base_/default_runtime.py',
 ]
-model = dict(pixel_contrast=None, strong_view=None)
+model = dict(pixel_contrast=None, strong_view=None, backbone=dict(init_cfg=None))
 load_from = 'work_dirs/distill_ade20k/student.pth'
 max_iters = 10000
 optim_wrapper = dict(optimizer=dict(lr=1e-05))

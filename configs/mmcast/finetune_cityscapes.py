@@ -9,7 +9,7 @@ _base_ = [
     './_base_/schedules/cityscapes_90k.py',
     './_base_/default_runtime.py',
 ]
-model = dict(pixel_contrast=None, strong_view=None)
+model = dict(pixel_contrast=None, strong_view=None, backbone=dict(init_cfg=None))
 load_from = 'work_dirs/distill_cityscapes/student.pth'
 max_iters = 10000
 optim_wrapper = dict(optimizer=dict(lr=5e-06))

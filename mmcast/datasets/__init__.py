@@ -2,11 +2,13 @@
 
 from . import transforms
 from .image_list import ImageListDataset, ListedCocoDataset
+from .samplers import LabeledUnlabeledSampler
 from .semi_supervised import LabeledDataset, SemiSupervisedDataset
 
 __all__ = [
     'ImageListDataset',
     'LabeledDataset',
+    'LabeledUnlabeledSampler',
     'ListedCocoDataset',
     'SemiSupervisedDataset',
     'transforms',

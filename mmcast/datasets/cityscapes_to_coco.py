@@ -153,8 +153,9 @@ def convert_split(
     annotations: list[dict[str, Any]] = []
     for image in read_images(root, split, num_workers):
         for annotation in image.pop('annotations'):
+            # From 1: pycocotools takes a match with annotation 0 for no match.
             annotations.append(
-                {**annotation, 'image_id': len(images), 'id': len(annotations)}
+                {**annotation, 'image_id': len(images), 'id': len(annotations) + 1}
             )
         images.append({**image, 'id': len(images)})
     path = annotation_file(root, split)

@@ -50,9 +50,12 @@ class SemiSupervisedDataset(ConcatDataset):
         weak_view: Sequence[dict],
         pseudo_labels: dict | None,
     ) -> None:
-        load_unlabeled = [dict(type='LoadImageFromFile')]
+        load_unlabeled = _LOAD_LABELS  # of which an unlabelled image has none
         if pseudo_labels is not None:
-            load_unlabeled.append(dict(type='LoadPseudoAnnotations', **pseudo_labels))
+            load_unlabeled = [
+                _LOAD_LABELS[0],
+                dict(type='LoadPseudoAnnotations', **pseudo_labels),
+            ]
         super().__init__(
             [
                 {

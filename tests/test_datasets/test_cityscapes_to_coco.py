@@ -67,8 +67,10 @@ def by_name(coco: dict) -> dict:
         for image in coco['images']
     }
     assert sorted(i['id'] for i in coco['images']) == list(range(len(images)))
+    # mmdet's converter begins at 0, which pycocotools takes for "unmatched".
+    first = coco['annotations'][0]['id']
     assert [a['id'] for a in coco['annotations']] == list(
-        range(len(coco['annotations']))
+        range(first, first + len(coco['annotations']))
     )
     return images
 
@@ -93,6 +95,7 @@ def test_writes_what_mmdet_writes(layout: Path) -> None:
     path = convert_split(layout, 'train')
     assert path == layout / 'annotations/instancesonly_filtered_gtFine_train.json'
     found = json.loads(path.read_text())
+    assert found['annotations'][0]['id'] == 1
     assert [i['file_name'] for i in found['images']] == sorted(
         i['file_name'] for i in expected['images']
     )

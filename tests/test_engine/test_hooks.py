@@ -24,6 +24,9 @@ from mmcast.engine.hooks import (
 )
 from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
 
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
+STUDENT = CONFIGS / 'weights/synthscapes_student.pth'
+
 
 class Sum(BaseModel):
     """A student that only counts how many instances it was shown."""
@@ -316,6 +319,28 @@ def test_a_checkpoint_of_another_architecture_is_told(teacher_world, tmp_path):
     )
     with pytest.raises(ValueError, match=r'2 of its 2 weights.*student\.weight'):
         runner.train()
+
+
+def test_a_student_in_its_wrappers_config_is_not_evaluated(
+    synthscapes, tmp_path, monkeypatch
+):
+    """The wrapper's names have a prefix that the exported student's have not."""
+    monkeypatch.chdir(tmp_path)
+    for name, fits in {'supervised': True, 'distill': False}.items():
+        config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
+        (tmp_path / 'student.pth').write_bytes(STUDENT.read_bytes())
+        dataset = config.test_dataloader.dataset
+        dataset.data_root = str(synthscapes)
+        annotations = synthscapes / 'annotations/instancesonly_filtered_gtFine_val.json'
+        config.test_evaluator.ann_file = str(annotations)
+        config.test_dataloader.update(num_workers=0, persistent_workers=False)
+        config.merge_from_dict({'load_from': 'student.pth', 'work_dir': name})
+        runner = Runner.from_cfg(config)
+        if fits:
+            assert 'coco/segm_mAP' in runner.test()
+        else:
+            with pytest.raises(ValueError, match=r'student\.pth does not fit'):
+                runner.test()
 
 
 def test_what_fits(tmp_path):

@@ -158,3 +158,16 @@ def test_an_input_off_the_patch_grid_is_refused():
 def test_dinov2_small_has_the_published_size_less_the_mask_token():
     count = sum(p.numel() for p in DINOv2().parameters())
     assert count == 22_056_576 - 384
+
+
+@pytest.mark.parametrize(('depth', 'expected'), [(4, [0, 1, 2, 3]), (8, [1, 3, 5, 7])])
+def test_by_default_each_quarter_of_the_blocks_gives_a_map(depth, expected):
+    arch = dict(embed_dims=8, num_layers=depth, num_heads=2, feedforward_channels=8)
+    backbone = DINOv2(arch=arch, img_size=28)
+    assert list(backbone.out_indices) == expected
+    assert len(backbone(torch.zeros(1, 3, 28, 28))) == 4
+
+
+def test_dinov2_s_gives_the_published_blocks():
+    backbone = DINOv2(arch='dinov2-small', img_size=28)
+    assert list(backbone.out_indices) == [2, 5, 8, 11]

@@ -11,6 +11,7 @@ goes on at the stage it was in. Leaves ``work_dirs/quickstart/results.json`` and
 import argparse
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -83,6 +84,7 @@ class Job:
         self.path = OUT / 'state.json'
         self.lock = threading.Lock()
         settings = {key: value for key, value in vars(args).items() if key != 'fresh'}
+        settings['configs'] = digest(CONFIGS)
         self.state: dict = {'settings': settings, 'done': {}}
         if self.path.is_file() and not args.fresh:
             found = json.loads(self.path.read_text())
@@ -98,6 +100,16 @@ class Job:
                 done[key] = result
                 write_atomic(self.path, json.dumps(self.state, indent=1))
         return done[key]
+
+
+def digest(folder: Path) -> str:
+    """Changes with any file below a folder: results of other configs are not kept."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob('*')):
+        if path.suffix in ('.py', '.pth'):
+            total.update(path.relative_to(folder).as_posix().encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()
 
 
 def run(name: str, command: list[str], log: Path) -> None:
@@ -157,7 +169,11 @@ def make_data(args: argparse.Namespace) -> dict:
     ):
         words = [str(word) for word in script]
         console.print('[bold]$ python ' + ' '.join(words).replace(f'{REPO}/', ''))
-        subprocess.run([sys.executable, *words], check=True)
+        if subprocess.run([sys.executable, *words]).returncode:
+            raise RuntimeError(
+                f'the data could not be made, see above; if {DATA} holds data of '
+                'other settings, remove it'
+            )
     return {'labelled': args.labeled, 'unlabelled': args.unlabeled, 'val': args.val}
 
 
@@ -239,9 +255,9 @@ def main() -> None:
         if not file.is_file():
             sys.exit(f'error: {file} is missing: restore it with git checkout')
     job = Job(args)
-    dataset = job.once('data', make_data, args)
     row = functools.partial(measure, job=job, args=args)
     try:
+        dataset = job.once('data', make_data, args)
         with progress, ThreadPoolExecutor(len(LANES)) as pool:
             lanes = [pool.submit(lambda names: [*map(row, names)], n) for n in LANES]
             rows = {each['name']: each for lane in lanes for each in lane.result()}

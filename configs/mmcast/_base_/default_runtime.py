@@ -11,6 +11,7 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
+    checkpoint_fits=dict(type='CheckpointFitsHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

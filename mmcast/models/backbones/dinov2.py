@@ -38,7 +38,8 @@ class DINOv2(VisionTransformer):
         arch: ``'dinov2-small'``, ``'base'``, ``'large'`` or mmpretrain's dict
             of ``embed_dims``, ``num_layers``, ``num_heads`` and
             ``feedforward_channels``.
-        out_indices: Blocks whose output is returned, counted from zero.
+        out_indices: Blocks whose output is returned, counted from zero; None for the
+            last of each quarter of them, (2, 5, 8, 11) of twelve.
         patch_size: Side of a patch in pixels.
         img_size: Side of the square the position embedding is stored for, in
             pixels; it is resized bicubically to each input.
@@ -51,13 +52,17 @@ class DINOv2(VisionTransformer):
     def __init__(
         self,
         arch: str | dict = 'dinov2-small',
-        out_indices: Sequence[int] = (2, 5, 8, 11),
+        out_indices: Sequence[int] | None = None,
         patch_size: int = 14,
         img_size: int = 518,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
     ) -> None:
+        if out_indices is None:
+            known = self.arch_zoo[arch] if isinstance(arch, str) else arch
+            depth = known['num_layers']
+            out_indices = [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
         super().__init__(
             arch=arch,
             img_size=img_size,

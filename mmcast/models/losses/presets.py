@@ -1,9 +1,8 @@
 """Named settings of the contrast: what the head and its loss take where not told.
 
-``default`` is this project's, chosen by measurement (docs/ablation.md); ``paper`` is
-CAST's text (arXiv 2505.21904), with T, R and lambda from the family of its research
-code, since the text at hand tells none; ``author`` is that code at its last public
-state.
+``default`` is this project's; ``paper`` is CAST's text (arXiv 2505.21904), with T, R
+and lambda from the family of its research code, since the text at hand tells none;
+``author`` is that code at its last public state.
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 _base_ = './ade20k.py'
 train_dataloader = dict(
     sampler=dict(
-        _delete_=True, type='MultiSourceSampler', batch_size=8, source_ratio=[1, 1]
+        _delete_=True, type='LabeledUnlabeledSampler', batch_size=8, source_ratio=[1, 1]
     ),
     dataset=dict(
         type='SemiSupervisedDataset',

@@ -4,7 +4,7 @@
 _base_ = './synthscapes.py'
 train_dataloader = dict(
     sampler=dict(
-        _delete_=True, type='MultiSourceSampler', batch_size=4, source_ratio=[1, 1]
+        _delete_=True, type='LabeledUnlabeledSampler', batch_size=4, source_ratio=[1, 1]
     ),
     dataset=dict(
         type='SemiSupervisedDataset',

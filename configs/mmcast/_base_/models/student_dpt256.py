@@ -1,4 +1,4 @@
-# The student: DINOv2-S, DPT of width 256, masked decoder of width 256 (56 M
+# The student: DINOv2-S, DPT of width 256, masked decoder of width 256 (55 M
 # parameters; CAST publishes 52 M). lambda_pxl is pixel_contrast.loss.loss_weight.
 _base_ = './mask2former.py'
 dinov2_weights = (

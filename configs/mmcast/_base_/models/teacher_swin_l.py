@@ -31,7 +31,11 @@ model = dict(
                 num_layers=6,
                 layer_cfg=dict(
                     self_attn_cfg=dict(
-                        embed_dims=width, num_heads=8, num_levels=3, num_points=4
+                        embed_dims=width,
+                        num_heads=8,
+                        num_levels=3,
+                        num_points=4,
+                        dropout=0.0,
                     ),
                     ffn_cfg=dict(embed_dims=width, feedforward_channels=1024),
                 ),

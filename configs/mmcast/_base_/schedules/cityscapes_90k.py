@@ -4,11 +4,13 @@ max_iters = 90000
 val_interval = 45000
 embeddings = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
+    constructor='NoNormDecayConstructor',
     type='OptimWrapper',  # `--amp` makes it AmpOptimWrapper, the published setting
     optimizer=dict(type='AdamW', lr=5e-5, weight_decay=0.1),
     paramwise_cfg=dict(
         custom_keys={
             'backbone': dict(lr_mult=0.1),
+            'reassemble': dict(lr_mult=0.1),  # the research code's backbone has it
             'pos_embed': dict(lr_mult=0.1, decay_mult=0.0),
             'cls_token': dict(lr_mult=0.1, decay_mult=0.0),
             'relative_position_bias_table': dict(lr_mult=0.1, decay_mult=0.0),
