@@ -343,6 +343,30 @@ def test_a_student_in_its_wrappers_config_is_not_evaluated(
                 runner.test()
 
 
+def test_pretrained_weights_of_another_architecture_are_told(
+    synthscapes, tmp_path, monkeypatch
+):
+    """The student's in the teacher, plain and in the wrapper."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('adapt', 'selftrain'):
+        config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
+        model = config.model.get('student', config.model)
+        model.init_cfg.checkpoint = str(STUDENT)
+        dataset = config.train_dataloader.dataset
+        for source in ('labeled_dataset', 'unlabeled_dataset'):
+            if source in dataset:
+                dataset[source].data_root = str(synthscapes)
+        config.train_dataloader.update(num_workers=0, persistent_workers=False)
+        # Not the stage's own hooks: they would ask for its other inputs first.
+        config.update(custom_hooks=[], work_dir=name, val_cfg=None)
+        config.update(val_dataloader=None, val_evaluator=None)
+        if 'unlabeled_dataset' in dataset:
+            dataset.pseudo_labels = None
+        runner = Runner.from_cfg(config)
+        with pytest.raises(ValueError, match=r'synthscapes_student\.pth does not fit'):
+            runner.train()
+
+
 def test_what_fits(tmp_path):
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
     path = tmp_path / 'x.pth'

@@ -1,7 +1,8 @@
-"""Refuse to evaluate a checkpoint that is not the model's."""
+"""Refuse a checkpoint that is not the model's."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -13,13 +14,16 @@ from mmcast.engine.checkpoints import check_fits
 
 @HOOKS.register_module()
 class CheckpointFitsHook(Hook):
-    """Compare the checkpoint of ``mim test`` with the model, weight by weight.
+    """Compare a local checkpoint with the model, weight by weight.
 
-    mmengine only warns, and evaluates what is left of random weights: a student in the
-    config of its wrapper, say. Acts in testing; for training see ``StageInputsHook``.
+    mmengine only warns, and goes on with what is left of random weights. In ``mim
+    test`` it is the checkpoint to evaluate: a student's in the config of its wrapper,
+    say. In training it is the ``Pretrained`` checkpoint of the detector or of the
+    wrapper's student; for ``load_from`` see ``StageInputsHook``.
 
     Args:
-        ignore: Prefixes of the model's weights that play no part in prediction.
+        ignore: Prefixes of weights that play no part in prediction.
+        ignore_pretrained: Prefixes of weights that training may start without, on top.
     """
 
     priority = 'VERY_HIGH'
@@ -31,8 +35,10 @@ class CheckpointFitsHook(Hook):
             'student.pixel_contrast.',
             'teacher.',
         ),
+        ignore_pretrained: Sequence[str] = ('panoptic_head.cls_embed.',),
     ) -> None:
         self.ignore = tuple(ignore)
+        self.ignore_pretrained = tuple(ignore_pretrained)
 
     def before_run(self, runner: Runner) -> None:
         """Check.
@@ -40,13 +46,18 @@ class CheckpointFitsHook(Hook):
         Raises:
             ValueError: Weights are missing or of another shape.
         """
-        path = runner._load_from
-        if isinstance(runner._train_loop, BaseLoop) or not path:
+        model: Any = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        if not isinstance(runner._train_loop, BaseLoop):
+            if runner._load_from and Path(runner._load_from).is_file():
+                check_fits(model, runner._load_from, ignore=self.ignore)
             return
-        model = runner.model
-        if Path(path).is_file():
-            check_fits(
-                model.module if is_model_wrapper(model) else model,
-                path,
-                ignore=self.ignore,
-            )
+        student: Any = getattr(model, 'student', model)
+        for part in dict.fromkeys((model, student)):
+            init = part.init_cfg
+            if not isinstance(init, dict) or init.get('type') != 'Pretrained':
+                continue
+            if Path(init['checkpoint']).is_file():
+                ignore = (*self.ignore, *self.ignore_pretrained)
+                check_fits(part, init['checkpoint'], ignore=ignore)
