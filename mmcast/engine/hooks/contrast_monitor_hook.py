@@ -39,9 +39,8 @@ class ContrastMonitorHook(Hook):
     * ``contrast/negatives/bin_00`` ... ``bin_09``: histogram of the negatives' cosines,
       bins of 0.2 from -1 upwards, shares that sum to one.
 
-    Figures for which there is no anchor are left out. ``tools/analysis_tools/
-    contrast_curves.py`` draws them. Under distribution only the first rank's batch is
-    looked at.
+    Figures for which there is no anchor are left out. Under distribution only the
+    first rank's batch is looked at.
 
     Args:
         interval: Iterations between two looks.
