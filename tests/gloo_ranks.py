@@ -19,7 +19,9 @@ def _on_rank(function, rank, path):
 def two_ranks(function, tmp_path):
     """Run ``function(rank)`` on two gloo ranks; return their exit codes."""
     processes = [
-        fork.Process(target=_on_rank, args=(function, rank, tmp_path / 'rendezvous'))
+        fork.Process(
+            target=_on_rank, args=(function, rank, tmp_path / 'rendezvous'), daemon=True
+        )
         for rank in range(2)
     ]
     for process in processes:

@@ -240,6 +240,7 @@ def _label(
         # Own generator: the loader must not draw from the training's random state.
         generator=torch.Generator(),
     )
+    batches = iter(loader)  # workers must be forked before the bar has its thread
     unreadable: list[str] = []
     rank, world = get_dist_info()
     share = '' if world == 1 else f" (rank 0's share, 1 of {world})"
@@ -251,7 +252,7 @@ def _label(
         disable=not progress or rank != 0,
     ) as bar:
         task = bar.add_task('', total=len(images))
-        for batch in loader:
+        for batch in batches:
             good = [(name, item) for name, item in batch if not isinstance(item, str)]
             unreadable += [item for _, item in batch if isinstance(item, str)]
             if good:

@@ -246,7 +246,9 @@ def test_killed_runs_continue(teacher_world, teacher, tmp_path):
 
     def start():
         process = fork.Process(
-            target=label_in_child, args=(teacher_world, teacher, store, names, images)
+            target=label_in_child,
+            args=(teacher_world, teacher, store, names, images),
+            daemon=True,
         )
         process.start()
         return process
@@ -255,8 +257,10 @@ def test_killed_runs_continue(teacher_world, teacher, tmp_path):
         process = start()
         # Kill it at a random moment of writing.
         goal = len(times) + random.randint(2, 15)
+        deadline = time.monotonic() + 120
         while len(files(store)) < goal:
             assert process.is_alive()
+            assert time.monotonic() < deadline, 'the child hangs'
             time.sleep(random.random() / 200)
         process.kill()
         process.join()
@@ -267,7 +271,7 @@ def test_killed_runs_continue(teacher_world, teacher, tmp_path):
             store.read(name)
     assert 6 < len(times) < 61
     process = start()
-    process.join()
+    process.join(120)
     assert process.exitcode == 0
     assert all(path.stat().st_mtime_ns == at for path, at in times.items())
     assert store.missing(names) == []

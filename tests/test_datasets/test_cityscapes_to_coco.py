@@ -153,8 +153,9 @@ def test_killed_conversion_leaves_no_file(layout: Path) -> None:
         os.replace = lambda *_: os._exit(9)
         convert_split(layout, 'train')
 
-    process = multiprocessing.get_context('fork').Process(target=die_before_rename)
+    fork = multiprocessing.get_context('fork')
+    process = fork.Process(target=die_before_rename)
     process.start()
-    process.join()
+    process.join(60)
     assert process.exitcode == 9
     assert path.read_bytes() == before

@@ -231,10 +231,12 @@ def test_a_killed_writer_leaves_no_torn_entry(store):
     """SIGKILL at random moments while one process writes as fast as it can."""
     for start in range(0, 5_000_000, 1_000_000):
         process = multiprocessing.get_context('fork').Process(
-            target=write_for_ever, args=(store, start)
+            target=write_for_ever, args=(store, start), daemon=True
         )
         process.start()
+        deadline = time.monotonic() + 60
         while not store.path(f't/{start}.png').exists():
+            assert time.monotonic() < deadline, 'the child hangs'
             time.sleep(0.001)
         time.sleep(random.random() / 20)
         process.kill()
