@@ -221,7 +221,10 @@ class ListedCocoDataset(CocoDataset):
         return data_info
 
     def filter_data(self) -> list[dict]:
-        """Apply ``filter_cfg``; refuse to leave nothing, warn of classes not shown."""
+        """Apply ``filter_cfg``; refuse to leave nothing.
+
+        Warns of classes not shown and of images smaller than the crop.
+        """
         if self.test_mode:
             return self.data_list
         cfg = self.filter_cfg or {}
@@ -257,7 +260,31 @@ class ListedCocoDataset(CocoDataset):
                 logger='current',
                 level=logging.WARNING,
             )
+        self._warn_of_small_images(kept)
         return kept
+
+    def _warn_of_small_images(self, infos: list[dict]) -> None:
+        """Tell once of images that a crop cannot fill, unless a resize comes first."""
+        for transform in self.pipeline.transforms:
+            kind = type(transform).__name__
+            if 'Resize' in kind:
+                return
+            if kind != 'RandomCrop' or transform.crop_type != 'absolute':
+                continue
+            width, height = transform.crop_size
+            small = [i for i in infos if i['width'] < width or i['height'] < height]
+            if small:
+                least = min(small, key=lambda i: i['width'] * i['height'])
+                print_log(
+                    f"{len(small)} of {len(infos)} images of '{self.ann_file}' are "
+                    f'smaller than the crop of {width}x{height}, '
+                    f"'{least['img_name']}' with {least['width']}x{least['height']} "
+                    'most of all, and will be padded: lower crop_size or put a '
+                    'RandomResize before it in weak_view',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            return
 
     def _set_classes(self, categories: list[dict]) -> None:
         """Set ``cat_ids`` and ``cat2label``; raise unless config and file agree."""

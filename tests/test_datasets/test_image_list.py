@@ -244,6 +244,26 @@ class TestListedCocoDataset:
         assert "list.txt' shows: bus. These cannot" in warning
         assert '\n' not in warning
 
+    @pytest.mark.parametrize('resized', [False, True])
+    def test_warns_of_images_smaller_than_the_crop(
+        self, root: Path, caplog, resized: bool
+    ) -> None:
+        """Unless they are resized first: then their own size does not matter."""
+        crop = dict(type='RandomCrop', crop_size=(4096, 2), allow_negative_crop=True)
+        resize = dict(type='RandomResize', scale=(9000, 9000), keep_ratio=True)
+        logger = MMLogger.get_current_instance()
+        logger.addHandler(caplog.handler)
+        try:
+            labeled(root, pipeline=[resize, crop] if resized else [crop])
+        finally:
+            logger.removeHandler(caplog.handler)
+        told = [line for line in _warnings(caplog) if 'smaller than the crop' in line]
+        assert len(told) == (not resized)
+        for line in told:
+            assert 'the crop of 4096x2' in line
+            assert 'lower crop_size or put a RandomResize' in line
+            assert '\n' not in line
+
     @pytest.mark.parametrize(
         ('change', 'message'),
         [
