@@ -36,7 +36,7 @@ def test_each_batch_has_both(online):
         branch: sum(image is not None for image in images)
         for branch, images in batch['inputs'].items()
     }
-    assert present == {'sup': 2, 'unsup': 2}
+    assert present == {'sup': 4, 'unsup': 4}
 
 
 @pytest.mark.parametrize(('size', 'ratio'), [(1, [1, 1]), (2, [9, 1])])

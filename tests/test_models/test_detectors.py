@@ -163,10 +163,14 @@ def test_branches_of_different_size_are_padded_to_one():
 
 
 def test_a_batch_without_one_source_is_an_error():
-    inputs, samples = both()
-    del inputs['unsup'], samples['unsup']
-    with pytest.raises(ValueError, match=r'without unlabelled images.*source_ratio'):
-        wrapper().loss(inputs, samples)
+    """As a loader collates it whose batch_size is not the sampler's."""
+    images = [torch.zeros(3, 64, 96, dtype=torch.uint8)] * 2
+    data = dict(
+        inputs=dict(sup=images, unsup=[None, None]),
+        data_samples=dict(sup=batch(2)[1], unsup=[None, None]),
+    )
+    with pytest.raises(ValueError, match=r'without unlabelled images.*same batch_size'):
+        wrapper().data_preprocessor(data, True)
 
 
 def test_other_images_only_needs_two_of_them():

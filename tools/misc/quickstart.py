@@ -42,7 +42,8 @@ ITERATION = re.compile(
 )
 
 # Stage to train, name in the results, config to evaluate with, checkpoint; in the order
-# of the table. Two lanes run side by side, one core each.
+# of the table. Two lanes run side by side, one core each, until the shorter one ends;
+# the longest stage then has both cores.
 MODELS = {
     'zero_shot_teacher': (None, 'adapt', FOUNDATION),
     'adapted_teacher': ('adapt', 'adapt', 'teacher.pth'),
@@ -67,8 +68,8 @@ progress = Progress(
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--labeled', type=int, default=60, help='labelled images')
-    parser.add_argument('--unlabeled', type=int, default=540, help='unlabelled images')
+    parser.add_argument('--labeled', type=int, default=20, help='labelled images')
+    parser.add_argument('--unlabeled', type=int, default=580, help='unlabelled images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
     parser.add_argument(
         '--scale', type=float, default=1.0, help="factor on every stage's iterations"
@@ -130,7 +131,11 @@ def run(name: str, command: list[str], log: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'},
+            env={
+                **os.environ,
+                'OMP_NUM_THREADS': '2' if name == 'distill' else '1',
+                'PYTHONUNBUFFERED': '1',
+            },
         ) as process,
     ):
         assert process.stdout is not None

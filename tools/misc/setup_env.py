@@ -161,6 +161,8 @@ class Environment:
         cuda = compile_with_cuda()
         env = dict(os.environ, MMCV_WITH_OPS='1', FORCE_CUDA=str(int(cuda)))
         env.setdefault('MAX_JOBS', str(compile_jobs()))
+        # Python's own flags but for debug symbols: those are 40 % of the minutes.
+        env.setdefault('CFLAGS', '-O2 -g0 -DNDEBUG -fwrapv')
         # Its compilers are found by name: ninja is in the environment.
         env['PATH'] = f'{self.path / "bin"}{os.pathsep}{env.get("PATH", "")}'
         if not cuda:

@@ -27,7 +27,7 @@ from .files import image_files, write_image
 
 MANIFEST = 'synthscapes.json'
 # Raise it with every change that alters a pixel: roots are never mixed.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 SMALLEST_SIDE = 32
 CHUNK = 8  # images handed to a process at a time
 

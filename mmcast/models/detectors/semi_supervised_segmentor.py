@@ -14,7 +14,7 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -44,6 +44,8 @@ class SemiSupervisedSegmentor(BaseDetector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        # Under DDP, too, every training batch goes through the preprocessor first.
+        self.data_preprocessor.register_forward_pre_hook(_check_both_sources)
         self.student = MODELS.build(student)
         self.teacher: Any = MODELS.build(teacher) if teacher else None
         if self.teacher is not None:
@@ -76,16 +78,7 @@ class SemiSupervisedSegmentor(BaseDetector):
 
         Returns:
             ``sup_*``, ``unsup_*`` (already times ``semi_weight``) and ``loss_pxl``.
-
-        Raises:
-            ValueError: One of the branches has no image.
         """
-        for branch, source in (('sup', 'labelled'), ('unsup', 'unlabelled')):
-            if branch not in batch_inputs:
-                raise ValueError(
-                    f'a batch without {source} images: give the sampler a '
-                    'source_ratio and a batch_size with room for both sources'
-                )
         labeled, unlabeled = batch_data_samples['sup'], batch_data_samples['unsup']
         if self.teacher is not None:
             unlabeled = self.pseudo_label(batch_inputs['unsup'], unlabeled)
@@ -140,6 +133,19 @@ class SemiSupervisedSegmentor(BaseDetector):
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """The student's features."""
         return self.student.extract_feat(batch_inputs)
+
+
+def _check_both_sources(_: nn.Module, arguments: tuple) -> None:
+    images = arguments[0]['inputs']
+    if not isinstance(images, dict):
+        return  # a batch to predict
+    for branch, source in (('sup', 'labelled'), ('unsup', 'unlabelled')):
+        if all(image is None for image in images.get(branch, [])):
+            raise ValueError(
+                f'a batch without {source} images: give the sampler a source_ratio and '
+                'a batch_size with room for both sources, and train_dataloader the '
+                'same batch_size'
+            )
 
 
 def pad_and_join(batches: list[Tensor], samples: SampleList) -> Tensor:

@@ -1,10 +1,9 @@
-# Labelled and unlabelled images in every batch, 2 + 2. Above a score of 0.5 the teacher
-# finds about as many instances an image (10) as labelled images have (9); above 0.3 it
-# is 16.
+# The supervised batch of 4 labelled images, and 4 unlabelled ones with it.
 _base_ = './synthscapes.py'
 train_dataloader = dict(
+    batch_size=8,
     sampler=dict(
-        _delete_=True, type='LabeledUnlabeledSampler', batch_size=4, source_ratio=[1, 1]
+        _delete_=True, type='LabeledUnlabeledSampler', batch_size=8, source_ratio=[1, 1]
     ),
     dataset=dict(
         type='SemiSupervisedDataset',

@@ -20,16 +20,16 @@ model = dict(
         positional_encoding=dict(num_feats=width // 2),
         pixel_decoder=dict(upsample_last=False),
         transformer_decoder=dict(
-            num_layers=3,
+            num_layers=2,
             layer_cfg=dict(
-                self_attn_cfg=dict(embed_dims=width),
-                cross_attn_cfg=dict(embed_dims=width),
+                self_attn_cfg=dict(embed_dims=width, num_heads=2),
+                cross_attn_cfg=dict(embed_dims=width, num_heads=2),
                 ffn_cfg=dict(embed_dims=width, feedforward_channels=128),
             ),
         ),
     ),
     pixel_contrast=dict(in_channels=64, embed_channels=64),
-    train_cfg=dict(num_points=1024),
+    train_cfg=dict(num_points=512),
     test_cfg=dict(max_per_image=50),
     init_cfg=dict(type='Pretrained', checkpoint=source_weights),
 )
