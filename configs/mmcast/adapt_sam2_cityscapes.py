@@ -1,5 +1,5 @@
-# SAM 2.1 on Cityscapes' annotated boxes, prompt encoder and mask decoder alone: a choice
-# beside stage 1. Reads checkpoints/ (docs/teachers.md);
+# SAM 2.1 on Cityscapes' annotated boxes, prompt encoder and mask decoder alone: a
+# choice beside stage 1. Reads checkpoints/ (docs/teachers.md);
 # leaves work_dirs/adapt_sam2_cityscapes/segmenter.pth, with which the teacher starts by
 # --cfg-options model.segmenter.init_cfg.checkpoint=FILE in adapt_cityscapes.py.
 _base_ = [

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grounded_world import SAM2, save_bert, shrink_detector
 from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.runner import Runner
 from safetensors.torch import save_file
+from tiny_teacher import SAM2, save_bert, shrink_detector
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 STAGES = ('adapt', 'selftrain', 'distill', 'finetune', 'supervised')
@@ -65,7 +65,7 @@ def reduced(name, data, weights):
             file = part['checkpoint']
             part['checkpoint'] = str(weights.get(Path(file).stem[:8], file))
         elif kind == 'StageInputsHook' and config.load_from is None:
-            part['inputs'] = {str(weights['mask2for']): 'the documented command'}
+            part['inputs'] = {str(next(iter(weights.values()))): 'the known command'}
         elif kind == 'PseudoLabelHook':
             # The dumped config of the adapted teacher, which is reduced as well.
             teacher = Path(part['teacher_config']).stem
@@ -100,22 +100,10 @@ def reduced(name, data, weights):
 
 
 @pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    """Random weights in the files that a user downloads, by the names' beginnings."""
-    folder = tmp_path_factory.mktemp('weights')
-    names = ('dinov2_v', 'resnet50', 'mask2for', 'groundin')
-    files = {name: folder / f'{name}.pth' for name in names}
-    files['model'] = folder / 'model.safetensors'
-    student = Config.fromfile(CONFIGS / '_base_/models/student_dpt256.py').model
-    student.backbone.init_cfg = None
-    backbone = MODELS.build(student.backbone)
-    torch.save(
-        {'state_dict': {f'backbone.{k}': v for k, v in backbone.state_dict().items()}},
-        files['dinov2_v'],
-    )
-    student = Config.fromfile(CONFIGS / '_base_/models/student_r50_dpt.py').model
-    student.backbone.init_cfg = None
-    torch.save(MODELS.build(student.backbone).state_dict(), files['resnet50'])
+def foundation(tmp_path_factory):
+    """Random weights of tiny models in the files of the foundation-model teacher."""
+    folder = tmp_path_factory.mktemp('foundation')
+    files = dict(groundin=folder / 'groundin.pth', model=folder / 'model.safetensors')
     grounded = Config.fromfile(CONFIGS / '_base_/models/teacher_grounded_sam2.py').model
     files['bert'] = save_bert(folder / 'bert')
     detector = MODELS.build(shrink_detector(grounded.detector, files['bert']))
@@ -126,6 +114,25 @@ def weights(tmp_path_factory):
         {k: v.clone() for k, v in segmenter.sam2.state_dict().items() if k != TIED},
         files['model'],
     )
+    return files
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory, foundation):
+    """Random weights in the files that a user downloads, by the names' beginnings."""
+    folder = tmp_path_factory.mktemp('weights')
+    names = ('dinov2_v', 'resnet50', 'mask2for')
+    files = {name: folder / f'{name}.pth' for name in names} | foundation
+    student = Config.fromfile(CONFIGS / '_base_/models/student_dpt256.py').model
+    student.backbone.init_cfg = None
+    backbone = MODELS.build(student.backbone)
+    torch.save(
+        {'state_dict': {f'backbone.{k}': v for k, v in backbone.state_dict().items()}},
+        files['dinov2_v'],
+    )
+    student = Config.fromfile(CONFIGS / '_base_/models/student_r50_dpt.py').model
+    student.backbone.init_cfg = None
+    torch.save(MODELS.build(student.backbone).state_dict(), files['resnet50'])
     teacher = Config.fromfile(CONFIGS / '_base_/models/teacher_swin_l.py').model
     teacher.update(num_classes=133, pixel_contrast=None, strong_view=None)
     torch.save(MODELS.build(teacher).state_dict(), files['mask2for'])
@@ -239,10 +246,10 @@ def test_all_entry_points_are_tested():
     ],
 )
 def test_a_teacher_is_evaluated_by_the_students_evaluators(
-    name, left, synthscapes, weights, tmp_path, monkeypatch
+    name, left, synthscapes, foundation, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    config = reduced(name, synthscapes, weights)
+    config = reduced(name, synthscapes, foundation)
     config.train_cfg.val_interval = 2
     for loader in (config.val_dataloader, config.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
@@ -280,7 +287,7 @@ def test_the_other_teacher_is_one_line_away(tmp_path):
         assert labels == left + 'pseudo_labels'
 
 
-def test_the_published_teacher_has_its_published_size(weights, monkeypatch):
+def test_the_published_teacher_has_its_published_size(foundation, monkeypatch):
     """CAST, Table 1: 568 M, of which SAM 2.1-L is 224 M with its video parts."""
     from transformers import BertConfig, BertModel
 
@@ -294,7 +301,7 @@ def test_the_published_teacher_has_its_published_size(weights, monkeypatch):
         classmethod(lambda cls, name, config, **options: cls(config, **options)),
     )
     config = Config.fromfile(CONFIGS / 'adapt_cityscapes.py')
-    config.model.detector.language_model.name = str(weights['bert'])
+    config.model.detector.language_model.name = str(foundation['bert'])
     with torch.device('meta'):
         teacher = MODELS.build(config.model)
     count = sum(p.numel() for p in teacher.parameters())

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from grounded_world import SAM2, WORDS, save_bert, teacher_config
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
+from tiny_teacher import SAM2, WORDS, save_bert, teacher_config
 from torch import nn
 
 from mmcast.models.prompts import Prompts
@@ -485,6 +485,105 @@ def test_recomputed_activations_give_the_same_gradients(bert):
     assert plain.keys() == recomputed.keys()
     for name, value in plain.items():
         torch.testing.assert_close(recomputed[name], value)
+
+
+# The pixel contrast
+
+
+@pytest.fixture(scope='module')
+def contrasted(bert):
+    config = teacher_config(
+        bert,
+        score_thr=0.0,
+        max_per_img=6,
+        pixel_contrast=dict(
+            type='PixelContrastHead',
+            in_channels=128,
+            embed_channels=16,
+            loss=dict(type='PixelContrastLoss', loss_weight=0.1),
+        ),
+        strong_view=dict(type='StrongView'),
+    )
+    torch.manual_seed(0)
+    return loud(MODELS.build(config)).train()
+
+
+def test_the_contrast_is_off_by_default(teacher):
+    assert teacher.pixel_contrast is None
+    assert teacher.contrast_loss(teacher.forward_train(torch.zeros(1), [])) == {}
+
+
+def test_the_contrast_takes_what_detector_and_segmenter_say(contrasted):
+    """P_c and P_m by hand, of an image that is smaller than the batch."""
+    inputs = torch.randn(2, 3, 64, 96)
+    samples = [annotated(64, 96, [0]), annotated(48, 64, [3, 4])]
+    training = contrasted.forward_train(inputs, samples)
+    masks, classes = contrasted._soft_instances(training)
+    assert contrasted.training
+    assert contrasted.detector.training
+    assert masks.shape == (2, 7, 8, 12)
+    assert classes.shape == (2, 7, 9)
+    contrasted.eval()
+    with torch.no_grad():
+        found = contrasted.detect(inputs, samples, rescale=False)[1]
+        pixels = inputs[1, :, :48, :64] * contrasted.data_preprocessor.std
+        pixels = (pixels + contrasted.data_preprocessor.mean).clamp(0, 255)
+        segmenter = contrasted.segmenter
+        logits = segmenter.mask_logits(segmenter.encode(pixels), found.bboxes, (48, 64))
+    contrasted.train()
+    expected = nn.functional.interpolate(logits[None], (6, 8), mode='bilinear')[0]
+    torch.testing.assert_close(masks[1, 1:, :6, :8], expected)
+    chances = classes[1].softmax(-1)
+    for row, label, score in zip(chances[1:], found.labels, found.scores, strict=True):
+        torch.testing.assert_close(row[label], score, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(row[-1], 1 - score, atol=1e-4, rtol=1e-3)
+    # The background wins where no box's mask is above SAM 2's threshold.
+    assert chances[0, -1] > 0.99
+    owner = masks[1, :, :6, :8].softmax(0).argmax(0)
+    assert torch.equal(owner == 0, (expected < 0).all(0))
+    assert (masks[1, :, 6:].softmax(0)[0] > 0.99).all()
+
+
+def test_the_contrast_reaches_the_detectors_backbone(contrasted):
+    inputs = torch.randn(2, 3, 64, 96)
+    samples = [annotated(64, 96, [0, 5]), annotated(64, 96, [7])]
+    found = contrasted.loss(inputs, samples)
+    contrasted.zero_grad()
+    found['loss_pxl'].backward()
+    assert found['loss_pxl'] > 0
+    weight = contrasted.detector.backbone.patch_embed.projection.weight
+    assert weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in contrasted.detector.encoder.parameters())
+
+
+def test_stage_1_step_2_trains_the_teacher_in_the_wrapper(contrasted, bert):
+    """Labelled and unlabelled images of two sizes; one contrast over both."""
+    config = teacher_config(bert)
+    wrapper = MODELS.build(
+        dict(
+            type='SemiSupervisedSegmentor',
+            student=config,
+            data_preprocessor=dict(
+                type='MultiBranchDataPreprocessor',
+                data_preprocessor=config.data_preprocessor,
+            ),
+        )
+    ).train()
+    wrapper.student = contrasted
+    samples = dict(sup=[annotated(64, 96, [0, 5])], unsup=[annotated(32, 64, [1])])
+    for sample in samples['sup'] + samples['unsup']:
+        count = len(sample.gt_instances)
+        sample.gt_instances.masks = torch.zeros(count, *sample.img_shape)
+    inputs = dict(sup=torch.randn(1, 3, 64, 96), unsup=torch.randn(1, 3, 32, 64))
+    found = wrapper.loss(inputs, samples)
+    assert {name.split('_')[0] for name in found} == {'sup', 'unsup', 'loss'}
+    assert all(value.isfinite() for value in found.values())
+    assert wrapper.num_classes == 8
+
+
+def test_contrast_without_its_view_is_told(bert):
+    with pytest.raises(ValueError, match='belong together'):
+        MODELS.build(teacher_config(bert, strong_view=dict(type='StrongView')))
 
 
 # Weights

@@ -1,6 +1,20 @@
-"""Tiny real models of the teacher's kinds: Swin, BERT, Grounding-DINO, SAM 2."""
+"""A tiny teacher of random weights, of the kinds of the real one, without a download.
+
+Swin, BERT, Grounding-DINO and SAM 2 through the code that runs at full size, for the
+benchmarks and the tests.
+"""
 
 from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import Config
+from transformers import BertConfig, BertModel
+
+MODEL = (
+    Path(__file__).resolve().parents[2]
+    / 'configs/mmcast/_base_/models/teacher_grounded_sam2.py'
+)
 
 SAM2 = dict(
     vision_config=dict(
@@ -30,9 +44,6 @@ WORDS = (
 
 def save_bert(folder: Path) -> Path:
     """A BERT of random weights and few words, in transformers' own files."""
-    import torch
-    from transformers import BertConfig, BertModel
-
     folder.mkdir(parents=True, exist_ok=True)
     letters = [mark + c for c in 'abcdefghijklmnopqrstuvwxyz' for mark in ('', '##')]
     special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', ',']
@@ -54,7 +65,7 @@ def save_bert(folder: Path) -> Path:
     return folder
 
 
-def shrink_detector(detector, bert, queries=100):
+def shrink_detector(detector: Any, bert: Path | str, queries: int = 100) -> Any:
     """A Grounding-DINO's config, in place, at a size for tests."""
     detector.update(
         num_queries=queries, num_feature_levels=3, test_cfg=dict(max_per_img=queries)
@@ -85,12 +96,11 @@ def shrink_detector(detector, bert, queries=100):
     return detector
 
 
-def teacher_config(bert, classes=WORDS[:8], **changes):
+def teacher_config(
+    bert: Path | str, classes: tuple[str, ...] = WORDS[:8], **changes: Any
+) -> Any:
     """A tiny GroundedSam2, out of the config that ships."""
-    from mmengine import Config
-
-    config = Config.fromfile('configs/mmcast/_base_/models/teacher_grounded_sam2.py')
-    model = config.model
+    model = Config.fromfile(MODEL).model
     shrink_detector(model.detector, bert)
     model.detector.init_cfg = None
     model.segmenter = dict(type='Sam2Segmenter', arch=SAM2)
