@@ -287,8 +287,19 @@ def test_the_other_teacher_is_one_line_away(tmp_path):
         assert labels == left + 'pseudo_labels'
 
 
-def test_the_published_teacher_has_its_published_size(foundation, monkeypatch):
-    """CAST, Table 1: 568 M, of which SAM 2.1-L is 224 M with its video parts."""
+@pytest.mark.parametrize(
+    ('name', 'least', 'most'),
+    [
+        # CAST, Table 1: 568 M, of which SAM 2.1-L is 224 M with its video parts.
+        ('teacher_grounded_sam2', 555e6, 568e6),
+        # mmdet: Swin-B 233 M, Swin-T 173 M; SAM 2.1: 81 M and 39 M.
+        ('teacher_grounded_sam2_swin_b', 295e6, 314e6),
+        ('teacher_grounded_sam2_swin_t', 195e6, 212e6),
+    ],
+)
+def test_published_teachers_have_their_published_sizes(
+    name, least, most, foundation, monkeypatch
+):
     from transformers import BertConfig, BertModel
 
     # The text encoder of the published size without its file.
@@ -300,9 +311,11 @@ def test_the_published_teacher_has_its_published_size(foundation, monkeypatch):
         'from_pretrained',
         classmethod(lambda cls, name, config, **options: cls(config, **options)),
     )
-    config = Config.fromfile(CONFIGS / 'adapt_cityscapes.py')
+    config = Config.fromfile(CONFIGS / f'_base_/models/{name}.py')
     config.model.detector.language_model.name = str(foundation['bert'])
+    assert set(config.teacher_inputs) == {
+        config.model[part].init_cfg.checkpoint for part in ('detector', 'segmenter')
+    }
     with torch.device('meta'):
-        teacher = MODELS.build(config.model)
-    count = sum(p.numel() for p in teacher.parameters())
-    assert 555e6 < count < 568e6
+        teacher = MODELS.build(dict(config.model, classes=THINGS.classes))
+    assert least < sum(p.numel() for p in teacher.parameters()) < most

@@ -20,6 +20,6 @@ class KeepImage(BaseTransform):
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Add the key; transforms of mmcv never change an image in place."""
+        """Add the key; what follows in a test pipeline makes new arrays."""
         results['image'] = results['img']
         return results

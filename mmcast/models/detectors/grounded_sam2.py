@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mmcast.models.detectors.pixel_contrast_mask2former import kept_statistics
 from mmcast.models.prompts import Prompts
 from mmcast.models.segmenters.masks import predict_masks, remove_overlap
+from mmcast.models.views import build_strong_view
 from mmcast.models.weights import load_pretrained, load_whole
 
 _BERT_FILES = ('config.json', 'vocab.txt', 'model.safetensors')
@@ -118,13 +119,11 @@ class GroundedSam2(BaseDetector):
         self.box_chunk = box_chunk
         self.remove_overlap = remove_overlap
         self.pixel_contrast = MODELS.build(pixel_contrast) if pixel_contrast else None
-        self.strong_view = None
-        if strong_view is not None:
-            normalization = dict(
-                mean=self.data_preprocessor.mean.flatten().tolist(),
-                std=self.data_preprocessor.std.flatten().tolist(),
-            )
-            self.strong_view = MODELS.build(strong_view, default_args=normalization)
+        self.strong_view = (
+            build_strong_view(strong_view, self.data_preprocessor)
+            if strong_view
+            else None
+        )
 
     @property
     def num_classes(self) -> int:
