@@ -25,4 +25,4 @@ def apply() -> None:
     for name in _USERS:
         module = importlib.import_module(f'mmdet.models.layers.transformer.{name}')
         if module.checkpoint_wrapper is None:
-            module.checkpoint_wrapper = checkpoint_wrapper
+            module.checkpoint_wrapper = checkpoint_wrapper  # type: ignore[attr-defined]

@@ -44,6 +44,8 @@ def reduced(name, data, weights):
         kind = part.get('type')
         if kind == 'RandomCrop':
             part['crop_size'] = (width, height)
+            if part.get('crop_type') == 'absolute_range':
+                part['crop_size'] = (height, width)  # least and most
         elif kind == 'RandomChoiceResize':
             part['scales'] = [height, 2 * height]
         elif kind in ('Resize', 'FixScaleResize'):

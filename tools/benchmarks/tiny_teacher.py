@@ -105,5 +105,6 @@ def teacher_config(
     model.detector.init_cfg = None
     model.segmenter = dict(type='Sam2Segmenter', arch=SAM2)
     model.classes = classes
-    model.update(changes)
+    for name, value in changes.items():
+        model[name] = value  # `update` would merge
     return model

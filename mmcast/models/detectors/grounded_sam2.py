@@ -6,6 +6,7 @@ multiplied, averaged or suppressed beyond what the detector does itself. The det
 learns, the segmenter is frozen (``BoxPromptedSegmentor`` fine-tunes it by itself).
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,7 +106,8 @@ class GroundedSam2(BaseDetector):
             _check_bert(detector['language_model']['name'])
         self.classes = tuple(classes)
         self.segmenter = MODELS.build(segmenter).requires_grad_(False)
-        self.detector = MODELS.build(detector)
+        # A copy: mmdet's DETRs write into their config, which may be built from again.
+        self.detector = MODELS.build(copy.deepcopy(detector))
         language_model = getattr(self.detector, 'language_model', None)
         if prompts and language_model is None:
             raise ValueError(
