@@ -17,16 +17,18 @@ model = dict(
         data_preprocessor=_base_.model.data_preprocessor,
     ),
 )
-teacher = 'work_dirs/selftrain_ade20k/'
+teacher = 'ade20k'  # 'ade20k_mask2former' for the other one
 train_dataloader = dict(
-    dataset=dict(pseudo_labels=dict(store=teacher + 'pseudo_labels'))
+    dataset=dict(
+        pseudo_labels=dict(store=f'work_dirs/selftrain_{teacher}/pseudo_labels')
+    )
 )
 custom_hooks = [
     dict(
         type='PseudoLabelHook',
-        teacher_config='{{ fileDirname }}/adapt_ade20k.py',
-        teacher_checkpoint=teacher + 'teacher.pth',
-        made_by='mim train mmdet configs/mmcast/selftrain_ade20k.py',
+        teacher_config='{{ fileDirname }}/' + f'adapt_{teacher}.py',
+        teacher_checkpoint=f'work_dirs/selftrain_{teacher}/teacher.pth',
+        made_by=f'mim train mmdet configs/mmcast/selftrain_{teacher}.py',
     ),
     dict(type='StudentExportHook', out='student.pth'),
 ]

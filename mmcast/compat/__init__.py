@@ -5,7 +5,13 @@ Each has one function, `apply`, that changes nothing where the gap is absent and
 may be called twice. Only `mmcast/__init__.py` knows this package.
 """
 
-from . import backbone_train, checkpoints, numpy_in1d, transformers_names
+from . import (
+    backbone_train,
+    checkpoints,
+    fairscale_checkpoint,
+    numpy_in1d,
+    transformers_names,
+)
 
 __all__ = ['apply']
 
@@ -16,3 +22,4 @@ def apply() -> None:
     transformers_names.apply()
     backbone_train.apply()
     numpy_in1d.apply()
+    fairscale_checkpoint.apply()

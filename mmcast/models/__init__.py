@@ -1,6 +1,14 @@
-"""Models: backbones, pixel decoders, heads, losses, views and detectors."""
+"""Models: backbones, pixel decoders, heads, losses, views, segmenters, detectors."""
 
-from . import backbones, dense_heads, detectors, losses, pixel_decoders, views
+from . import (
+    backbones,
+    dense_heads,
+    detectors,
+    losses,
+    pixel_decoders,
+    segmenters,
+    views,
+)
 
 __all__ = [
     'backbones',
@@ -8,5 +16,6 @@ __all__ = [
     'detectors',
     'losses',
     'pixel_decoders',
+    'segmenters',
     'views',
 ]

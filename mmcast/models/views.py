@@ -6,6 +6,7 @@ No pixel moves, so that a location means the same thing in both views.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.registry import MODELS
@@ -98,3 +99,17 @@ class StrongView(nn.Module):
                 colours[i] = self.transform(image).clamp(0, 1)
             strong = colours.mul_(255).sub_(self.mean).div_(self.std)
         return strong.to(images.dtype)
+
+
+def build_strong_view(config: dict, data_preprocessor: Any) -> nn.Module:
+    """Build a strong view for images that a data preprocessor has normalised.
+
+    Args:
+        config: Of a registered view that takes ``mean`` and ``std``.
+        data_preprocessor: mmdet's, with both.
+    """
+    normalization = dict(
+        mean=data_preprocessor.mean.flatten().tolist(),
+        std=data_preprocessor.std.flatten().tolist(),
+    )
+    return MODELS.build(config, default_args=normalization)

@@ -24,7 +24,9 @@ from mmcast.apis import label_images
 from mmcast.apis.label_images import _write, summarise
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
-SCRIPT = Path(__file__).parents[2] / 'tools/misc/label_images.py'
+TOOLS = Path(__file__).parents[2] / 'tools'
+SCRIPT = TOOLS / 'misc/label_images.py'
+BENCHMARK = TOOLS / 'benchmarks/labelling.py'
 
 
 @pytest.fixture(scope='module')
@@ -34,6 +36,27 @@ def teacher(teacher_world):
     return init_detector(
         str(teacher_world.config), str(teacher_world.checkpoint), device='cpu'
     )
+
+
+@pytest.fixture(scope='module')
+def grounded(teacher_world, tmp_path_factory):
+    """The same images for a tiny Grounding-DINO and SAM 2, as files that ship."""
+    config, checkpoint = runpy.run_path(BENCHMARK)['save_tiny_teacher'](
+        tmp_path_factory.mktemp('grounded'), (48, 72)
+    )
+    teacher = init_detector(str(config), str(checkpoint), device='cpu', cfg_options={})
+    world = SimpleNamespace(**vars(teacher_world))
+    world.config, world.checkpoint = config, checkpoint
+    world.classes = teacher.dataset_meta['classes']
+    return world, teacher
+
+
+@pytest.fixture(params=['mask_rcnn', 'grounded_sam2'])
+def either(request):
+    """A world and its teacher."""
+    if request.param == 'grounded_sam2':
+        return request.getfixturevalue('grounded')
+    return tuple(map(request.getfixturevalue, ('teacher_world', 'teacher')))
 
 
 def create(world, root, **arguments):
@@ -234,11 +257,12 @@ def label_in_child(world, teacher, store, names, images):
     label_images(teacher, names, images, store, num_workers=0, progress=False)
 
 
-def test_killed_runs_continue(teacher_world, teacher, tmp_path):
+def test_killed_runs_continue(either, tmp_path):
+    teacher_world, teacher = either
     images = tmp_path / 'img'
     images.mkdir()
     picture = cv2.imread(str(teacher_world.img_root / teacher_world.names[0]))
-    names = [f'{i:03d}.png' for i in range(60)]
+    names = [f'{i:03d}.png' for i in range(120)]
     for name in names:
         cv2.imwrite(str(images / name), picture)
     store = create(teacher_world, tmp_path / 's')
@@ -253,10 +277,10 @@ def test_killed_runs_continue(teacher_world, teacher, tmp_path):
         process.start()
         return process
 
-    for _ in range(3):
+    for _ in range(10):
         process = start()
         # Kill it at a random moment of writing.
-        goal = len(times) + random.randint(2, 15)
+        goal = len(times) + random.randint(1, 8)
         deadline = time.monotonic() + 120
         while len(files(store)) < goal:
             assert process.is_alive()
@@ -269,7 +293,7 @@ def test_killed_runs_continue(teacher_world, teacher, tmp_path):
         times = {path: path.stat().st_mtime_ns for path in store.root.rglob('*.json')}
         for name in store.names():
             store.read(name)
-    assert 6 < len(times) < 61
+    assert 10 < len(times) < 121
     process = start()
     process.join(120)
     assert process.exitcode == 0
@@ -278,7 +302,8 @@ def test_killed_runs_continue(teacher_world, teacher, tmp_path):
     assert len({store.read(name).scores.tobytes() for name in names}) == 1
 
 
-def test_two_ranks_make_the_store_of_one(teacher_world, teacher, tmp_path):
+def test_two_ranks_make_the_store_of_one(either, tmp_path):
+    teacher_world, teacher = either
     alone = create(teacher_world, tmp_path / 'one')
     label(teacher_world, teacher, alone)
     both = create(teacher_world, tmp_path / 'two')

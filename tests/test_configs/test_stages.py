@@ -1,22 +1,28 @@
 """Every entry point builds and trains two iterations, stage after stage.
 
 As a user would run them, on SynthScapes in place of the real data: paths, classes,
-sizes and batch are overridden, models are of full size.
+sizes and batch are overridden. Models are of full size, but for those of the
+foundation-model teacher.
 """
 
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.runner import Runner
+from safetensors.torch import save_file
+from tiny_teacher import SAM2, save_bert, shrink_detector
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 STAGES = ('adapt', 'selftrain', 'distill', 'finetune', 'supervised')
-STUDENTS = ('dpt384', 'r50_dpt', 'dinov2_fpn')
+STUDENTS = ('dpt384', 'r50_dpt', 'dinov2_fpn', 'hiera_s')
+REAL = ('cityscapes', 'ade20k')
 THINGS = Config.fromfile(CONFIGS / '_base_/datasets/cityscapes.py').metainfo
+TIED = 'prompt_encoder.shared_embedding.positional_embedding'
 SIZE = (64, 128)  # height and width that crops and tests are reduced to
 
 
@@ -38,9 +44,13 @@ def reduced(name, data, weights):
         kind = part.get('type')
         if kind == 'RandomCrop':
             part['crop_size'] = (width, height)
+            if part.get('crop_type') == 'absolute_range':
+                part['crop_size'] = (height, width)  # least and most
         elif kind == 'RandomChoiceResize':
-            part['scales'] = [height, 2 * height]
-        elif kind == 'Resize':
+            part['scales'] = [(width, height), (2 * width, 2 * height)]
+            if 'resize_type' in part:  # of the shortest edge
+                part['scales'] = [height, 2 * height]
+        elif kind in ('Resize', 'FixScaleResize'):
             part['scale'] = (width, height)
         elif kind in ('ListedCocoDataset', 'ImageListDataset'):
             split = 'val' if part.get('test_mode') else 'train'
@@ -59,13 +69,22 @@ def reduced(name, data, weights):
             file = part['checkpoint']
             part['checkpoint'] = str(weights.get(Path(file).stem[:8], file))
         elif kind == 'StageInputsHook' and config.load_from is None:
-            part['inputs'] = {str(weights['mask2for']): 'the documented command'}
+            part['inputs'] = {str(next(iter(weights.values()))): 'the known command'}
         elif kind == 'PseudoLabelHook':
             # The dumped config of the adapted teacher, which is reduced as well.
             teacher = Path(part['teacher_config']).stem
             part['teacher_config'] = f'work_dirs/{teacher}/{teacher}.py'
         elif kind == 'PixelContrastMask2Former':
             part['num_classes'] = 8
+        elif kind == 'GroundedSam2':
+            part['classes'] = THINGS.classes
+            shrink_detector(part['detector'], weights.get('bert'))
+        elif kind == 'Sam2Segmenter':
+            part['arch'] = SAM2
+        elif kind == 'Sam2Hiera':
+            part['arch'] = SAM2
+            config.model.student.panoptic_head.in_channels = [8, 16, 32, 64]
+            config.model.student.pixel_contrast.in_channels = 64
         elif kind == 'CocoMetric':
             part['ann_file'] = str(
                 data / 'annotations/instancesonly_filtered_gtFine_val.json'
@@ -85,11 +104,29 @@ def reduced(name, data, weights):
 
 
 @pytest.fixture(scope='module')
-def weights(tmp_path_factory):
+def foundation(tmp_path_factory):
+    """Random weights of tiny models in the files of the foundation-model teacher."""
+    folder = tmp_path_factory.mktemp('foundation')
+    files = dict(groundin=folder / 'groundin.pth', model=folder / 'model.safetensors')
+    grounded = Config.fromfile(CONFIGS / '_base_/models/teacher_grounded_sam2.py').model
+    files['bert'] = save_bert(folder / 'bert')
+    detector = MODELS.build(shrink_detector(grounded.detector, files['bert']))
+    torch.save(dict(state_dict=detector.state_dict()), files['groundin'])
+    segmenter = MODELS.build(dict(type='Sam2Segmenter', arch=SAM2))
+    save_file(
+        # One of two tied tensors, as in the published files.
+        {k: v.clone() for k, v in segmenter.sam2.state_dict().items() if k != TIED},
+        files['model'],
+    )
+    return files
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory, foundation):
     """Random weights in the files that a user downloads, by the names' beginnings."""
     folder = tmp_path_factory.mktemp('weights')
     names = ('dinov2_v', 'resnet50', 'mask2for')
-    files = {name: folder / f'{name}.pth' for name in names}
+    files = {name: folder / f'{name}.pth' for name in names} | foundation
     student = Config.fromfile(CONFIGS / '_base_/models/student_dpt256.py').model
     student.backbone.init_cfg = None
     backbone = MODELS.build(student.backbone)
@@ -123,10 +160,13 @@ def train(name, data, weights):
 @pytest.mark.parametrize('dataset', ['cityscapes', 'ade20k', 'synthscapes'])
 def test_all_stages_run(dataset, synthscapes, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    others = [f'{s}_{dataset}_mask2former' for s in STAGES[:2] if dataset in REAL]
+    sam2 = [f'adapt_sam2_{dataset}'] if dataset in REAL else []
     try:
-        for stage in STAGES:
-            work_dir = train(f'{stage}_{dataset}', synthscapes, weights)
-            left = 'teacher' if stage in ('adapt', 'selftrain') else 'student'
+        for name in [*others, *sam2, *(f'{stage}_{dataset}' for stage in STAGES)]:
+            work_dir = train(name, synthscapes, weights)
+            left = 'teacher' if name.startswith(('adapt', 'selftrain')) else 'student'
+            left = 'segmenter' if name in sam2 else left
             assert (work_dir / f'{left}.pth').is_file()
         for student in STUDENTS if dataset == 'cityscapes' else ():
             work_dir = train(f'distill_{dataset}_{student}', synthscapes, weights)
@@ -154,12 +194,16 @@ def test_a_stage_before_its_input_names_file_and_command(
 def test_weights_that_a_user_must_fetch_are_named(synthscapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = reduced('adapt_synthscapes', synthscapes, {})
-    full = Config.fromfile(CONFIGS / 'adapt_cityscapes.py')
-    config.custom_hooks = full.custom_hooks
-    with pytest.raises(
-        FileNotFoundError, match=r'checkpoints/mask2former_swin-l.*mim download'
-    ):
-        Runner.from_cfg(config).train()
+    for name, message in {
+        'adapt_cityscapes_mask2former': r'checkpoints/mask2former_swin-l.*mim download',
+        'selftrain_cityscapes': r'checkpoints/grounding_dino_swin-l.*wget',
+        'adapt_sam2_ade20k': r'sam2\.1-hiera-large/model\.safetensors.*hf download',
+        'distill_cityscapes_hiera_s': r'sam2\.1-hiera-small/model.*hf download',
+    }.items():
+        full = Config.fromfile(CONFIGS / f'{name}.py')
+        config.custom_hooks = full.custom_hooks[:1]
+        with pytest.raises(FileNotFoundError, match=message):
+            Runner.from_cfg(config).train()
 
 
 def test_a_missing_data_root_is_one_clear_line(
@@ -192,7 +236,92 @@ def test_all_entry_points_are_tested():
         'pretrain_teacher_synthscapes',
         'pretrain_student_synthscapes',
     }
-    tested = {
-        f'{s}_{d}' for s in STAGES for d in ('cityscapes', 'ade20k', 'synthscapes')
-    }
+    tested = {f'{s}_{d}' for s in STAGES for d in (*REAL, 'synthscapes')}
+    tested |= {f'{s}_{d}_mask2former' for s in STAGES[:2] for d in REAL}
+    tested |= {f'adapt_sam2_{d}' for d in REAL}
     assert names == tested | {f'distill_cityscapes_{s}' for s in STUDENTS}
+
+
+@pytest.mark.parametrize(
+    ('name', 'left'),
+    [
+        ('adapt_cityscapes', 'teacher.pth'),
+        ('adapt_sam2_cityscapes', 'segmenter.pth'),
+    ],
+)
+def test_a_teacher_is_evaluated_by_the_students_evaluators(
+    name, left, synthscapes, foundation, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    config = reduced(name, synthscapes, foundation)
+    config.train_cfg.val_interval = 2
+    for loader in (config.val_dataloader, config.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    student = Config.fromfile(CONFIGS / 'distill_cityscapes.py')
+    assert [metric.type for metric in config.val_evaluator] == [
+        metric.type for metric in student.val_evaluator
+    ]
+    runner = Runner.from_cfg(config)
+    runner.train()
+    found = runner.val_loop.run()
+    assert {'coco/segm_mAP', 'cityscapes/mAP'} <= found.keys()
+    # `mim test` on what training left.
+    config.load_from = f'{config.work_dir}/{left}'
+    config.experiment_name = 'test'
+    np.testing.assert_equal(Runner.from_cfg(config).test(), found)
+
+
+def test_the_other_teacher_is_one_line_away(tmp_path):
+    for dataset in REAL:
+        text = (CONFIGS / f'distill_{dataset}.py').read_text()
+        line = f"teacher = '{dataset}'"
+        assert text.count(line) == 1
+        config = Config.fromstring(
+            text.replace(line, f"{line[:-1]}_mask2former'").replace(
+                "'./_base_", f"'{CONFIGS}/_base_"
+            ),
+            '.py',
+        )
+        (hook,) = (h for h in config.custom_hooks if h.type == 'PseudoLabelHook')
+        left = f'work_dirs/selftrain_{dataset}_mask2former/'
+        assert hook.teacher_checkpoint == left + 'teacher.pth'
+        assert hook.teacher_config.endswith(f'adapt_{dataset}_mask2former.py')
+        assert hook.made_by.endswith(f'selftrain_{dataset}_mask2former.py')
+        labels = config.train_dataloader.dataset.pseudo_labels.store
+        assert labels == left + 'pseudo_labels'
+
+
+@pytest.mark.parametrize(
+    ('name', 'least', 'most'),
+    [
+        # CAST, Table 1: 568 M, of which SAM 2.1-L is 224 M with its video parts.
+        ('teacher_grounded_sam2', 555e6, 568e6),
+        # mmdet: Swin-B 233 M, Swin-T 173 M; SAM 2.1: 81 M and 39 M.
+        ('teacher_grounded_sam2_swin_b', 295e6, 314e6),
+        ('teacher_grounded_sam2_swin_t', 195e6, 212e6),
+    ],
+)
+def test_published_teachers_have_their_published_sizes(
+    name, least, most, foundation, monkeypatch
+):
+    from transformers import BertConfig, BertModel
+
+    # The text encoder of the published size without its file.
+    monkeypatch.setattr(
+        BertConfig, 'from_pretrained', classmethod(lambda cls, name: cls())
+    )
+    monkeypatch.setattr(
+        BertModel,
+        'from_pretrained',
+        classmethod(lambda cls, name, config, **options: cls(config, **options)),
+    )
+    linspace = torch.linspace  # of which Swin reads numbers while it is built
+    monkeypatch.setattr(torch, 'linspace', lambda *a: linspace(*a, device='cpu'))
+    config = Config.fromfile(CONFIGS / f'_base_/models/{name}.py')
+    config.model.detector.language_model.name = str(foundation['bert'])
+    assert set(config.teacher_inputs) == {
+        config.model[part].init_cfg.checkpoint for part in ('detector', 'segmenter')
+    }
+    with torch.device('meta'):
+        teacher = MODELS.build(dict(config.model, classes=THINGS.classes))
+    assert least < sum(p.numel() for p in teacher.parameters()) < most

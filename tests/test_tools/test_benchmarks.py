@@ -1,5 +1,6 @@
 """The benchmarks run, and compare like with like."""
 
+import argparse
 import importlib.util
 import json
 import subprocess
@@ -83,3 +84,23 @@ def test_train_step_writes_its_numbers(tmp_path):
     assert report['batch'] == 2
     assert report['with_contrast_s'] > report['encoder_s'] > 0
     assert 'contrast_share_of_floor' in report
+
+
+def test_both_ways_of_labelling_are_measured(tmp_path):
+    """In this process; the tool gives each case one of its own."""
+    bench = load('labelling')
+    config, checkpoint = bench.save_tiny_teacher(tmp_path, (64, 128))
+    bench.make_images(tmp_path / 'images', 30, (64, 128))
+    assert len({p.stat().st_ino for p in (tmp_path / 'images').iterdir()}) == 20
+    args = argparse.Namespace(
+        config=config,
+        checkpoint=checkpoint,
+        img_root=tmp_path / 'images',
+        device='cpu',
+        num_workers=0,
+    )
+    for way in ('ours', 'obvious'):
+        row = bench.measure(args, way, 5)
+        assert row['images'] == 5
+        assert row['images_per_s'] > 0
+        assert row['peak_mb'] >= row['ready_mb'] > 0

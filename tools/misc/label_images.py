@@ -55,7 +55,8 @@ def label(args: argparse.Namespace) -> None:
     )
     names = [images.get_data_info(index)['img_name'] for index in range(len(images))]
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    model = init_detector(args.config, args.checkpoint, device=device)
+    # Without options mmdet looks for a `backbone` at the top, which composites lack.
+    model = init_detector(args.config, args.checkpoint, device=device, cfg_options={})
     check_fits(model, args.checkpoint)
     run_on_first(
         lambda: (

@@ -1,5 +1,6 @@
 """Transforms of the weak view and of its labels."""
 
+from .keep_image import KeepImage
 from .loading import LoadPseudoAnnotations
 
-__all__ = ['LoadPseudoAnnotations']
+__all__ = ['KeepImage', 'LoadPseudoAnnotations']

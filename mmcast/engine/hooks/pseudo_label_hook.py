@@ -139,6 +139,8 @@ class PseudoLabelHook(Hook):
             Config.fromfile(self.teacher_config),
             self.teacher_checkpoint,
             device=str(device),
+            # Else mmdet looks for a `backbone` at the top, which composites lack.
+            cfg_options={},
         )
         check_fits(teacher, self.teacher_checkpoint)
         found = tuple(teacher.dataset_meta['classes'])

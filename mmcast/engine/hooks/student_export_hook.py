@@ -61,7 +61,7 @@ class StudentExportHook(Hook):
         """Write the file."""
         path = Path(runner.work_dir) / self.out
         metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
-        _save(
+        save_plain(
             self._student(runner).state_dict(),
             {
                 'dataset_meta': {
@@ -117,10 +117,11 @@ def export_student(
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     meta = content.get('meta', {})
     keep = ('dataset_meta', 'iter', 'experiment_name')
-    _save(state, {key: meta[key] for key in keep if key in meta}, Path(out))
+    save_plain(state, {key: meta[key] for key in keep if key in meta}, Path(out))
 
 
-def _save(state: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
+def save_plain(state: dict[str, Tensor], meta: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint of weights and meta information, whole or not at all."""
     content = {
         'state_dict': {
             # Cloned: a view into a larger storage would save all of it.

@@ -8,14 +8,13 @@ Meta's own file as well as from mmpretrain's converted one.
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
 from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
+
+from mmcast.models.weights import load_pretrained
 
 # Meta's parameter names and mmpretrain's, in the order they are rewritten.
 _META_TO_MMPRETRAIN = (
@@ -133,36 +132,6 @@ class DINOv2(VisionTransformer):
             )
         self._is_init = True
         MMLogger.get_current_instance().info(f'DINOv2 weights loaded from {source}')
-
-
-def load_pretrained(source: str) -> dict:
-    """Load a checkpoint from a path or URL, or say where the file belongs.
-
-    Args:
-        source: A path, or a URL that mmengine's checkpoint loader understands.
-
-    Returns:
-        The checkpoint as stored, on the CPU.
-
-    Raises:
-        FileNotFoundError: Nothing there, or the network does not answer.
-    """
-    is_url = '://' in source
-    try:
-        return CheckpointLoader.load_checkpoint(source, map_location='cpu')
-    except OSError as error:  # URLError is one, too
-        if is_url:
-            folder = Path(torch.hub.get_dir()) / 'checkpoints'
-            remedy = (
-                f'could not be downloaded ({error}): fetch it elsewhere and put '
-                f'it at {folder / source.rsplit("/", 1)[-1]}'
-            )
-        else:
-            remedy = 'does not exist: put the file there'
-        raise FileNotFoundError(
-            f'pretrained weights {source}: {remedy}, or point '
-            "the backbone's init_cfg.checkpoint at your copy"
-        ) from error
 
 
 def backbone_state_dict(checkpoint: dict) -> dict[str, Tensor]:

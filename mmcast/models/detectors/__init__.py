@@ -1,6 +1,13 @@
-"""Detectors: the contrast-trained Mask2Former and the teacher-student wrapper."""
+"""Detectors: students, teachers, and the teacher-student wrapper."""
 
+from .box_prompted_segmentor import BoxPromptedSegmentor
+from .grounded_sam2 import GroundedSam2
 from .pixel_contrast_mask2former import PixelContrastMask2Former
 from .semi_supervised_segmentor import SemiSupervisedSegmentor
 
-__all__ = ['PixelContrastMask2Former', 'SemiSupervisedSegmentor']
+__all__ = [
+    'BoxPromptedSegmentor',
+    'GroundedSam2',
+    'PixelContrastMask2Former',
+    'SemiSupervisedSegmentor',
+]

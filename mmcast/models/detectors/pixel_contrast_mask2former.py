@@ -15,6 +15,8 @@ from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from mmcast.models.views import build_strong_view
+
 
 @dataclass
 class Predictions:
@@ -95,13 +97,11 @@ class PixelContrastMask2Former(Mask2Former):
                 'pixel_contrast and strong_view belong together: give both or none'
             )
         self.pixel_contrast = MODELS.build(pixel_contrast) if pixel_contrast else None
-        self.strong_view = None
-        if strong_view is not None:
-            normalization = dict(
-                mean=self.data_preprocessor.mean.flatten().tolist(),
-                std=self.data_preprocessor.std.flatten().tolist(),
-            )
-            self.strong_view = MODELS.build(strong_view, default_args=normalization)
+        self.strong_view = (
+            build_strong_view(strong_view, self.data_preprocessor)
+            if strong_view
+            else None
+        )
 
     def forward_train(self, inputs: Tensor, samples: SampleList) -> Predictions:
         """One pass over the batch, keeping all that the losses need.

@@ -1,0 +1,28 @@
+"""`num_cp` of mmdet's transformer encoders without fairscale.
+
+What breaks: mmdet (3.3, the maintained forks too) recomputes the activations of the
+first `num_cp` encoder layers with fairscale's `checkpoint_wrapper`, and MM-Grounding-
+DINO's configs ask for all six. fairscale has had no release since 2022; without it the
+detector cannot be built.
+
+The cure: torch's own wrapper takes its place where fairscale is absent. It does not
+change the names in the state dict.
+
+Can go: when mmdet no longer needs fairscale for `num_cp`.
+"""
+
+import importlib
+
+_USERS = ('detr_layers', 'deformable_detr_layers', 'grounding_dino_layers')
+
+
+def apply() -> None:
+    """Give mmdet's encoders torch's checkpoint wrapper where they have none."""
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+        checkpoint_wrapper,
+    )
+
+    for name in _USERS:
+        module = importlib.import_module(f'mmdet.models.layers.transformer.{name}')
+        if module.checkpoint_wrapper is None:
+            module.checkpoint_wrapper = checkpoint_wrapper  # type: ignore[attr-defined]

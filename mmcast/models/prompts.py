@@ -1,0 +1,116 @@
+"""Class names as text prompts, in chunks that the text encoder can read."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from mmdet.models.detectors.glip import clean_label_name
+
+
+class Prompts:
+    """What to call each class, and which classes to name together.
+
+    mmdet joins the words to ``person. rider. `` and cuts what exceeds the encoder's
+    limit without a word, so that the classes behind it are never found.
+
+    Args:
+        classes: Class names in label order.
+        words: Class name to the words that describe it; others are called by name.
+        language_model: mmdet's ``BertModel`` of the detector: ``tokenizer`` and
+            ``max_tokens``.
+
+    Attributes:
+        words: The prompt of each class, in label order.
+        chunks: Labels to be named in one prompt, as few chunks as they fit in order.
+
+    Raises:
+        ValueError: A prompt for no class, an ambiguous one, or one that does not fit.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        words: dict[str, str] | None,
+        language_model: Any,
+    ) -> None:
+        table = words or {}
+        unknown = sorted(set(table) - set(classes))
+        if unknown:
+            raise ValueError(
+                f'prompts name {unknown}, which are no classes; the classes are '
+                f'{tuple(classes)}.'
+            )
+        # mmdet cleans them likewise: no underscores, nothing in parentheses.
+        self.words = tuple(
+            clean_label_name(table.get(name, name)).strip() for name in classes
+        )
+        self.limit = language_model.max_tokens - 2  # [CLS] and [SEP]
+        seen: dict[str, str] = {}
+        for name, word in zip(classes, self.words, strict=True):
+            if not word or any(mark in word for mark in '.?'):
+                raise ValueError(
+                    f'{word!r} cannot be the prompt of {name!r}: give words without '
+                    '"." and "?", which end a prompt, as prompts['
+                    f'{name!r}].'
+                )
+            other = seen.setdefault(word.lower(), name)
+            if other != name:
+                raise ValueError(
+                    f'{other!r} and {name!r} have the same prompt {word!r}: tell '
+                    f'them apart with prompts[{name!r}].'
+                )
+        self.lengths = [
+            len(language_model.tokenizer(word, add_special_tokens=False).input_ids) + 1
+            for word in self.words
+        ]
+        for name, word, length in zip(classes, self.words, self.lengths, strict=True):
+            if length > self.limit:
+                raise ValueError(
+                    f'the prompt {word!r} of {name!r} has {length - 1} tokens, but '
+                    f'the text encoder reads {self.limit - 1}: shorten '
+                    f'prompts[{name!r}].'
+                )
+        self.chunks = self._chunks()
+
+    def _chunks(self) -> list[list[int]]:
+        chunks: list[list[int]] = []
+        room = 0
+        for label, length in enumerate(self.lengths):
+            if length > room:
+                chunks.append([])
+                room = self.limit
+            chunks[-1].append(label)
+            room -= length
+        return chunks
+
+    def of(self, labels: Iterable[int]) -> tuple[str, ...]:
+        """The words of some classes."""
+        return tuple(self.words[label] for label in labels)
+
+    def draw(self, present: Iterable[int]) -> list[int]:
+        """Labels for the prompt of a training image, in random order.
+
+        All of them if they fit into one prompt (then in order); else those present in
+        the image and as many others as fit, drawn by torch's global generator. So
+        Grounding-DINO is pre-trained (mmdet's ``RandomSamplingNegPos``).
+
+        Args:
+            present: Labels in the image.
+
+        Raises:
+            ValueError: Those present alone do not fit.
+        """
+        if len(self.chunks) == 1:
+            return self.chunks[0]
+        chosen = sorted(set(present))
+        room = self.limit - sum(self.lengths[label] for label in chosen)
+        if room < 0:
+            raise ValueError(
+                f'the {len(chosen)} classes of one image have more tokens than the '
+                f'text encoder reads ({self.limit}): shorten their prompts.'
+            )
+        for label in torch.randperm(len(self.words)).tolist():
+            if label not in chosen and self.lengths[label] <= room:
+                chosen.append(label)
+                room -= self.lengths[label]
+        return [chosen[i] for i in torch.randperm(len(chosen)).tolist()]

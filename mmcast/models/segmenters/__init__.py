@@ -1,0 +1,6 @@
+"""Segmenters that turn boxes into masks, and the interface they share."""
+
+from .base import BoxSegmenter
+from .sam2 import Sam2Segmenter
+
+__all__ = ['BoxSegmenter', 'Sam2Segmenter']

@@ -1,0 +1,32 @@
+"""What a teacher asks of a box-prompted segmenter."""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class BoxSegmenter(Protocol):
+    """Any ``nn.Module`` with these two methods, registered in ``mmdet.registry``."""
+
+    def encode(self, image: Tensor) -> Any:
+        """Do once per image what does not depend on the boxes.
+
+        Args:
+            image: RGB, (3, H, W), uint8 or float in [0, 255].
+
+        Returns:
+            Whatever :meth:`mask_logits` wants.
+        """
+
+    def mask_logits(self, encoded: Any, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Segment what is in some boxes of the encoded image.
+
+        Args:
+            encoded: What :meth:`encode` returned.
+            boxes: Float (n, 4), xyxy in pixels of the image; n >= 1. Not changed.
+            size: The image's height and width in pixels.
+
+        Returns:
+            Logits, float (n, h, w), of any resolution, stretched over the whole
+            image; above 0 is the object.
+        """

@@ -1,0 +1,55 @@
+"""From boxes to masks in the image's own size, whatever the segmenter."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import BoxSegmenter
+
+
+@torch.no_grad()
+def predict_masks(
+    segmenter: BoxSegmenter, image: Tensor, boxes: Tensor, chunk: int
+) -> Tensor:
+    """Segment the boxes of one image, which is encoded once.
+
+    Args:
+        segmenter: The model.
+        image: RGB, (3, H, W), uint8 or float in [0, 255].
+        boxes: Float (n, 4), xyxy in pixels.
+        chunk: Boxes at a time, which bounds the memory for logits.
+
+    Returns:
+        Masks, bool (n, H, W).
+    """
+    height, width = image.shape[-2:]
+    masks = torch.zeros(
+        (len(boxes), height, width), dtype=torch.bool, device=boxes.device
+    )
+    if not len(boxes):
+        return masks
+    encoded = segmenter.encode(image)
+    for start in range(0, len(boxes), chunk):
+        part = slice(start, start + chunk)
+        logits = segmenter.mask_logits(encoded, boxes[part], (height, width))
+        masks[part] = (
+            F.interpolate(logits[None], (height, width), mode='bilinear')[0] > 0
+        )
+    return masks
+
+
+def remove_overlap(masks: Tensor) -> Tensor:
+    """Give each pixel to the first mask that has it.
+
+    Args:
+        masks: Bool (n, H, W), best first.
+
+    Returns:
+        A new tensor of the same shape.
+    """
+    kept = torch.empty_like(masks)
+    taken = torch.zeros_like(masks[0]) if len(masks) else masks
+    for i, mask in enumerate(masks):
+        kept[i] = mask & ~taken
+        taken |= mask
+    return kept

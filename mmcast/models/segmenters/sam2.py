@@ -1,0 +1,160 @@
+"""SAM 2.1 as a box-prompted segmenter, with transformers' own model.
+
+SAM 2 (arXiv 2408.00714). CAST prompts its image predictor with boxes alone and takes
+one mask per box (``multimask_output=False``, which falls back to the best of three
+where that mask is unstable).
+"""
+
+import copy
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmcast.models.weights import load_pretrained, load_whole
+
+# Image encoders of SAM 2.1 as published (sam2's configs/sam2.1/*.yaml); what is not
+# told here is the tiny one's, transformers' default.
+ENCODERS: dict[str, dict[str, Any]] = {
+    'tiny': {},
+    'small': dict(blocks_per_stage=[1, 2, 11, 2], global_attention_blocks=[7, 10, 13]),
+    'base-plus': dict(
+        hidden_size=112,
+        embed_dim_per_stage=[112, 224, 448, 896],
+        num_attention_heads_per_stage=[2, 4, 8, 16],
+        blocks_per_stage=[2, 3, 16, 3],
+        global_attention_blocks=[12, 16, 20],
+        window_positional_embedding_background_size=[14, 14],
+    ),
+    'large': dict(
+        hidden_size=144,
+        embed_dim_per_stage=[144, 288, 576, 1152],
+        num_attention_heads_per_stage=[2, 4, 8, 16],
+        blocks_per_stage=[2, 6, 36, 4],
+        global_attention_blocks=[23, 33, 43],
+        window_size_per_stage=[8, 4, 16, 8],
+    ),
+}
+_TIED = 'prompt_encoder.shared_embedding.positional_embedding'
+
+
+def sam2_config(arch: str | dict) -> Any:
+    """transformers' ``Sam2Config`` of a published size or of a dict of its arguments.
+
+    Raises:
+        ImportError: transformers is missing or too old.
+        ValueError: No such size.
+    """
+    try:
+        from transformers import Sam2Config
+    except ImportError as error:
+        raise ImportError(
+            'SAM 2 needs transformers >= 4.56, < 5, which is not installed: '
+            "pip install 'mmcast[vfm]'"
+        ) from error
+    if isinstance(arch, dict):
+        return Sam2Config(**copy.deepcopy(arch))  # it writes into them
+    if arch not in ENCODERS:
+        raise ValueError(f'arch={arch!r} is unknown; choose one of {tuple(ENCODERS)}.')
+    encoder = copy.deepcopy(ENCODERS[arch])
+    channels = encoder.get('embed_dim_per_stage', [96, 192, 384, 768])
+    return Sam2Config(
+        vision_config=dict(
+            backbone_config=encoder, backbone_channel_list=channels[::-1]
+        )
+    )
+
+
+@MODELS.register_module()
+class Sam2Segmenter(BaseModule):
+    """transformers' ``Sam2Model`` behind :class:`BoxSegmenter`.
+
+    All of it is frozen until :meth:`unfreeze`.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'base-plus'``, ``'large'``, or a dict of
+            ``Sam2Config``'s arguments.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` with the
+            ``model.safetensors`` of ``facebook/sam2.1-hiera-*`` or the
+            ``segmenter.pth`` of a fine-tuning; None for random weights.
+
+    Raises:
+        ImportError: transformers is missing or too old.
+    """
+
+    def __init__(
+        self, arch: str | dict = 'large', init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        config = sam2_config(arch)
+        from transformers import Sam2ImageProcessorFast, Sam2Model
+
+        self.sam2 = Sam2Model(config)
+        self.sam2.requires_grad_(False)
+        self.side = config.prompt_encoder_config.image_size
+        self.processor = Sam2ImageProcessorFast(
+            size=dict(height=self.side, width=self.side)
+        )
+
+    def unfreeze(self) -> None:
+        """Let prompt encoder and mask decoder train, which CAST fine-tunes."""
+        self.sam2.prompt_encoder.requires_grad_(True)
+        decoder = self.sam2.mask_decoder.requires_grad_(True)
+        # These two work on the image, before any prompt: part of the encoding.
+        decoder.conv_s0.requires_grad_(False)
+        decoder.conv_s1.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Load ``init_cfg.checkpoint`` whole; without it keep random weights.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is not of this architecture.
+        """
+        if self.init_cfg is None:
+            return
+        source = self.init_cfg['checkpoint']
+        content = load_pretrained(source)
+        state = {
+            name.removeprefix('segmenter.').removeprefix('sam2.'): tensor
+            for name, tensor in content.get('state_dict', content).items()
+        }
+        # One tensor under two names, of which published files hold one.
+        shared = state.get('shared_image_embedding.positional_embedding')
+        if shared is not None:
+            state.setdefault(_TIED, shared)
+        load_whole(self.sam2, state, source)
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Embed an image, stretched to SAM 2's square (1024x1024).
+
+        Args:
+            image: RGB, (3, H, W), uint8 or float in [0, 255].
+
+        Returns:
+            Feature maps of three resolutions, each float (1, C_i, s_i, s_i).
+        """
+        pixels = self.processor(
+            image, input_data_format='channels_first', return_tensors='pt'
+        )['pixel_values']
+        return self.sam2.get_image_embeddings(pixels.to(self.sam2.dtype))
+
+    def mask_logits(
+        self, encoded: list[Tensor], boxes: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """One mask per box; see :class:`BoxSegmenter`.
+
+        Returns:
+            Logits, float (n, s, s), s a quarter of SAM 2's square.
+        """
+        height, width = size
+        scale = boxes.new_tensor([self.side / width, self.side / height] * 2)
+        # A new tensor, too: transformers shifts the boxes it is given in place.
+        prompts = (boxes * scale).to(self.sam2.dtype)[None]
+        output = self.sam2(
+            image_embeddings=encoded, input_boxes=prompts, multimask_output=False
+        )
+        return output.pred_masks[0, :, 0]

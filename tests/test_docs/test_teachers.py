@@ -1,0 +1,108 @@
+"""Follows docs/teachers.md: its files, its commands, its configs, its class."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from tiny_teacher import SAM2, save_bert, teacher_config
+
+from mmcast.models.segmenters.masks import predict_masks
+
+REPOSITORY = Path(__file__).parents[2]
+PAGE = (REPOSITORY / 'docs/teachers.md').read_text()
+CONTRAST, THIRD, OTHER_BOXES, CLASS = re.findall(
+    r'```python\n(.*?)```', PAGE, re.DOTALL
+)
+ASSEMBLE = REPOSITORY / 'tools/misc/assemble_teacher.py'
+
+
+def config(text, folder):
+    """A config of the page, as if it lay beside those that ship."""
+    text = re.sub(r"'\./(\w+\.py)'", rf"'{REPOSITORY / 'configs/mmcast'}/\1'", text)
+    path = folder / 'config.py'
+    path.write_text(text)
+    return Config.fromfile(path)
+
+
+def test_every_file_of_the_page_is_what_the_config_reads():
+    page = Config.fromfile(REPOSITORY / 'configs/mmcast/adapt_cityscapes.py')
+    files = [*page.teacher_inputs, page.bert_folder]
+    assert len(files) == 3
+    for file in files:
+        assert f'`{file}' in PAGE
+    for command in page.teacher_inputs.values():
+        assert f'`{command}`' in PAGE
+
+
+def test_the_contrast_of_the_page_fits_the_published_detector(tmp_path):
+    model = config(CONTRAST, tmp_path).model
+    assert model.type == 'GroundedSam2'
+    assert model.pixel_contrast.in_channels == model.detector.neck.in_channels[-1]
+    MODELS.build(model.pixel_contrast)
+
+
+def test_a_third_teacher_by_config(tmp_path):
+    third = config(THIRD, tmp_path)
+    (hook,) = (h for h in third.custom_hooks if h.type == 'PseudoLabelHook')
+    assert hook.teacher_config == 'configs/my_teacher.py'
+    labels = third.train_dataloader.dataset.pseudo_labels
+    assert labels.store == 'work_dirs/my_teacher/pseudo_labels'
+    assert labels.score_thr == 0.3
+    boxes = config(OTHER_BOXES.replace(', ...', ', num_queries=9'), tmp_path)
+    assert boxes.model.detector == dict(type='DINO', num_queries=9)
+    assert boxes.model.segmenter.type == 'Sam2Segmenter'
+
+
+def test_a_third_teacher_by_class(tmp_path):
+    names = {}
+    exec(CLASS, names)
+    try:
+        config = teacher_config(
+            save_bert(tmp_path / 'bert'), segmenter=dict(type='BoxFiller')
+        )
+        teacher = MODELS.build(config)
+        boxes = torch.tensor([[2.0, 3, 10, 9], [0, 0, 4, 4]])
+        masks = predict_masks(teacher.segmenter, torch.zeros(3, 20, 30), boxes, 1)
+        assert masks.shape == (2, 20, 30)
+        assert masks.flatten(1).sum(1).tolist() == [48, 16]
+        assert masks[0, 3:9, 2:10].all()
+    finally:
+        MODELS.module_dict.pop('BoxFiller')
+
+
+def assemble(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['assemble_teacher.py', *map(str, arguments)])
+    runpy.run_path(str(ASSEMBLE), run_name='__main__')
+
+
+def test_files_are_checked_and_joined(tmp_path, monkeypatch, capsys):
+    bert = save_bert(tmp_path / 'bert')
+    source = MODELS.build(teacher_config(bert))
+    source.init_weights()
+    torch.save(dict(state_dict=source.detector.state_dict()), tmp_path / 'd.pth')
+    model = teacher_config(bert)
+    for part, file in (('detector', 'd.pth'), ('segmenter', 's.pth')):
+        model[part].init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / file))
+    Config(dict(model=model, default_scope='mmdet')).dump(tmp_path / 'c.py')
+    out = tmp_path / 'out/teacher.pth'
+    with pytest.raises(SystemExit, match=r's\.pth is missing; correct the path'):
+        assemble(monkeypatch, tmp_path / 'c.py', out)
+    torch.save(source.segmenter.sam2.state_dict(), tmp_path / 's.pth')
+    assemble(monkeypatch, tmp_path / 'c.py', out)
+    printed = capsys.readouterr().out
+    assert re.search(r'^[0-9a-f]{64}  .*d\.pth$', printed, re.MULTILINE)
+    assert 'detector: ' in printed
+    joined = torch.load(out, weights_only=True)
+    assert joined['meta']['dataset_meta']['classes'] == source.classes
+    assert joined['state_dict'].keys() == source.state_dict().keys()
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(joined['state_dict'][name], tensor)
+    model.segmenter = dict(type='Sam2Segmenter', arch=SAM2)
+    Config(dict(model=model, default_scope='mmdet')).dump(tmp_path / 'c.py')
+    with pytest.raises(SystemExit, match=r'model\.segmenter has no init_cfg'):
+        assemble(monkeypatch, tmp_path / 'c.py', out)

@@ -1,0 +1,662 @@
+"""The composite teacher on tiny real models."""
+
+import copy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from tiny_teacher import SAM2, WORDS, save_bert, teacher_config
+from torch import nn
+
+from mmcast.models.prompts import Prompts
+from mmcast.models.segmenters import Sam2Segmenter
+from mmcast.models.segmenters.masks import predict_masks, remove_overlap
+from mmcast.models.segmenters.sam2 import ENCODERS, sam2_config
+
+PREPROCESSOR = dict(
+    type='DetDataPreprocessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+)
+
+
+@pytest.fixture(scope='module')
+def bert(tmp_path_factory):
+    return save_bert(tmp_path_factory.mktemp('bert'))
+
+
+def loud(module):
+    """Weights so large that masks and scores differ from box to box."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            scale = parameter[0].numel() ** -0.5
+            parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+@pytest.fixture(scope='module')
+def segmenter():
+    return loud(MODELS.build(dict(type='Sam2Segmenter', arch=SAM2))).eval()
+
+
+@MODELS.register_module(force=True)
+class GivenBoxes(nn.Module):
+    """A detector without text that finds what it was told."""
+
+    def __init__(self, found, init_cfg=None):
+        super().__init__()
+        self.found = found
+        self.backbone = nn.Identity()
+        self.init_cfg = init_cfg
+
+    def extract_feat(self, inputs):
+        return (inputs,)
+
+    def predict(self, inputs, samples, rescale):
+        assert rescale
+        for sample in samples:
+            boxes, scores, labels = self.found
+            sample.pred_instances = InstanceData(
+                bboxes=torch.tensor(boxes).reshape(-1, 4).float(),
+                scores=torch.tensor(scores).float(),
+                labels=torch.tensor(labels).long(),
+            )
+        return samples
+
+
+def given(boxes, scores=None, labels=None, **changes):
+    """A composite around boxes; the segmenter is the tiny SAM 2."""
+    scores = scores or [0.9 - 0.001 * i for i in range(len(boxes))]
+    found = (boxes, scores, labels or [i % 2 for i in range(len(boxes))])
+    model = MODELS.build(
+        dict(
+            type='GroundedSam2',
+            classes=('person', 'car'),
+            detector=dict(type='GivenBoxes', found=found),
+            segmenter=dict(type='Sam2Segmenter', arch=SAM2),
+            data_preprocessor=PREPROCESSOR,
+            **changes,
+        )
+    )
+    loud(model.segmenter)
+    return model.eval()
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def item(image, scale=1.0):
+    """An image as the test pipeline packs it."""
+    import mmcv
+
+    height, width = image.shape[:2]
+    size = (round(width * scale), round(height * scale))
+    small = mmcv.imresize(image, size)
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=small.shape[:2],
+            ori_shape=(height, width),
+            scale_factor=(size[0] / width, size[1] / height),
+            image=image,
+        )
+    )
+    return torch.from_numpy(small).permute(2, 0, 1), sample
+
+
+def predict(model, *images, scale=1.0):
+    inputs, samples = zip(*[item(image, scale) for image in images], strict=True)
+    with torch.no_grad():
+        return model.test_step(dict(inputs=list(inputs), data_samples=list(samples)))
+
+
+def by_hand(sam2, image, boxes):
+    """transformers' own processor and model, as its documentation shows."""
+    from transformers import Sam2ImageProcessorFast, Sam2Processor
+
+    processor = Sam2Processor(
+        Sam2ImageProcessorFast(size=dict(height=128, width=128)), target_size=128
+    )
+    inputs = processor(
+        images=np.ascontiguousarray(image[..., ::-1]),
+        input_boxes=[boxes],
+        return_tensors='pt',
+    )
+    sizes = inputs.pop('original_sizes')
+    with torch.no_grad():
+        outputs = sam2(**inputs, multimask_output=False)
+    return processor.post_process_masks(outputs.pred_masks, sizes, binarize=False)[0]
+
+
+BOXES = [
+    [10.0, 5.0, 60.0, 80.0],
+    [30.5, 20.25, 90.75, 70.0],
+    [0.0, 0.0, 150.0, 90.0],
+    [100.0, 50.0, 103.0, 52.0],
+    [70.0, 3.0, 149.0, 30.0],
+]
+
+
+@pytest.mark.parametrize('chunk', [1, 2, 32])
+def test_masks_are_those_of_transformers_own_processor_and_model(chunk):
+    image = picture(90, 150)
+    model = given(BOXES, box_chunk=chunk)
+    (sample,) = predict(model, image, scale=0.5)
+    expected = by_hand(model.segmenter.sam2, image, BOXES)[:, 0]
+    sure = expected.abs() > 1e-3
+    assert sure.float().mean() > 0.99
+    kept = (expected > 0).flatten(1).any(1)
+    assert kept.sum() >= 3
+    assert len({mask.numpy().tobytes() for mask in expected[kept] > 0}) == kept.sum()
+    found = sample.pred_instances
+    assert found.masks.dtype == torch.bool
+    assert found.masks.shape == (int(kept.sum()), 90, 150)
+    assert torch.equal(found.masks[sure[kept]], (expected > 0)[kept][sure[kept]])
+    torch.testing.assert_close(found.bboxes, torch.tensor(BOXES)[kept])
+
+
+def test_logits_are_transformers_own_and_boxes_stay(segmenter):
+    image = picture(90, 150)
+    rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
+    boxes = torch.tensor(BOXES)
+    with torch.no_grad():
+        logits = segmenter.mask_logits(segmenter.encode(rgb), boxes, (90, 150))
+    logits = nn.functional.interpolate(logits[:, None], (90, 150), mode='bilinear')
+    expected = by_hand(segmenter.sam2, image, BOXES)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(boxes, torch.tensor(BOXES))
+
+
+def test_300_boxes_are_prompted_in_chunks_and_the_image_encoded_once(monkeypatch):
+    corners = torch.rand(300, 2, generator=torch.Generator().manual_seed(0)) * 100
+    boxes = torch.cat([corners, corners + 20], 1).tolist()
+    model = given(boxes, box_chunk=32, max_per_img=300, score_thr=0.0)
+    calls, encoded = [], []
+    logits, encode = model.segmenter.mask_logits, model.segmenter.encode
+    monkeypatch.setattr(
+        model.segmenter,
+        'mask_logits',
+        lambda e, b, s: calls.append(len(b)) or logits(e, b, s),
+    )
+    monkeypatch.setattr(
+        model.segmenter, 'encode', lambda i: encoded.append(i.shape) or encode(i)
+    )
+    predict(model, picture(128, 128))
+    assert calls == [32] * 9 + [12]
+    assert encoded == [(3, 128, 128)]
+
+
+def test_no_box_at_all_and_boxes_without_area():
+    model = given([])
+    found = predict(model, picture(64, 64))[0].pred_instances
+    assert found.masks.shape == (0, 64, 64)
+    assert found.bboxes.shape == (0, 4)
+    # A line, a point, one outside the image; then a good one.
+    boxes = [[5, 5, 5, 40], [7, 7, 7, 7], [70, 70, 90, 90], [8, 8, 50, 40]]
+    found = predict(given(boxes), picture(64, 64))[0].pred_instances
+    assert found.bboxes.tolist() == [[8, 8, 50, 40]]
+    assert found.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize('size', [(64, 64), (1024, 2048)])
+def test_masks_have_the_images_own_size(size):
+    image = picture(*size)
+    (sample,) = predict(given(BOXES), image, scale=0.25)
+    assert sample.pred_instances.masks.shape[1:] == size
+    assert len(sample.pred_instances) > 0
+    assert 'image' not in sample
+
+
+def test_threshold_most_and_order():
+    boxes = [[2 + i, 2, 40 + i, 40] for i in range(5)]
+    scores = [0.3, 0.9, 0.05, 0.5, 0.7]
+    model = given(boxes, scores, [0, 1, 0, 1, 0], score_thr=0.3, max_per_img=2)
+    found = predict(model, picture(64, 64))[0].pred_instances
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7]))
+    assert found.labels.tolist() == [1, 0]
+    model.max_per_img = 100
+    found = predict(model, picture(64, 64))[0].pred_instances
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7, 0.5]))
+
+
+def test_overlap_is_removed_in_score_order():
+    masks = torch.rand(6, 20, 30, generator=torch.Generator().manual_seed(0)) > 0.6
+    kept = remove_overlap(masks)
+    for y in range(20):
+        for x in range(30):
+            owners = masks[:, y, x].nonzero().flatten().tolist()
+            found = kept[:, y, x].nonzero().flatten().tolist()
+            assert found == owners[:1]
+    image = picture(90, 150)
+    model = given(BOXES)
+    plain = predict(model, image)[0].pred_instances
+    model.remove_overlap = True
+    apart = predict(model, image)[0].pred_instances
+    assert (plain.masks.sum(0) > 1).any()
+    assert (apart.masks.sum(0) <= 1).all()
+    assert torch.equal(apart.masks.any(0), plain.masks.any(0))
+    assert apart.masks.flatten(1).any(1).all()
+
+
+def test_a_batch_of_mixed_sizes_is_what_each_image_is_alone():
+    model = given(BOXES)
+    images = [picture(90, 150, 1), picture(64, 64, 2), picture(130, 200, 3)]
+    for image, sample in zip(images, predict(model, *images), strict=True):
+        alone = predict(model, image)[0].pred_instances
+        assert torch.equal(sample.pred_instances.masks, alone.masks)
+        assert alone.masks.shape[1:] == image.shape[:2]
+
+
+def test_without_the_image_the_pipeline_is_told():
+    model = given(BOXES)
+    inputs, sample = item(picture(64, 64))
+    del sample.image
+    with pytest.raises(ValueError, match=r'KeepImage.*meta_keys'):
+        model.test_step(dict(inputs=[inputs], data_samples=[sample]))
+
+
+# Prompts
+
+
+class Reader:
+    """A text encoder's tokenizer: a token a word."""
+
+    def __init__(self, max_tokens):
+        self.max_tokens = max_tokens
+
+    def tokenizer(self, text, add_special_tokens):
+        assert not add_special_tokens
+        return type('Tokens', (), dict(input_ids=text.split()))
+
+
+def test_words_of_a_class_come_from_the_table():
+    prompts = Prompts(('rider', 'traffic_light'), dict(rider='a thing'), Reader(99))
+    assert prompts.words == ('a thing', 'traffic light')
+    assert prompts.chunks == [[0, 1]]
+
+
+def test_chunks_hold_every_class_once_and_no_more_than_fits():
+    classes = [f'c{i}' + ' x' * (i % 4) for i in range(100)]
+    prompts = Prompts(classes, None, Reader(22))
+    assert [label for chunk in prompts.chunks for label in chunk] == list(range(100))
+    for chunk, after in zip(prompts.chunks, [*prompts.chunks[1:], None], strict=True):
+        length = sum(len(classes[label].split()) + 1 for label in chunk)
+        assert length <= 20
+        if after:  # the next class would not have fitted
+            assert length + len(classes[after[0]].split()) + 1 > 20
+
+
+def test_a_training_prompt_names_what_the_image_shows():
+    prompts = Prompts([f'c{i}' for i in range(50)], None, Reader(22))
+    drawn = [prompts.draw([7, 31, 7]) for _ in range(100)]
+    for labels in drawn:
+        assert {7, 31} <= set(labels)
+        assert len(labels) == len(set(labels)) == 10
+    assert len({tuple(labels) for labels in drawn}) > 50
+    assert {label for labels in drawn for label in labels} == set(range(50))
+    with pytest.raises(ValueError, match='11 classes of one image'):
+        prompts.draw(range(11))
+
+
+@pytest.mark.parametrize(
+    ('classes', 'words', 'message'),
+    [
+        (['car'], dict(cat='x'), r"\['cat'\], which are no classes"),
+        (['car', 'van'], dict(van='Car'), "'car' and 'van' have the same prompt"),
+        (['car'], dict(car='a. b'), 'without "."'),
+        (['(x)'], None, "'' cannot be the prompt"),
+        (['car'], dict(car=' '.join('abcdefgh')), '8 tokens.*reads 7'),
+    ],
+)
+def test_unfit_prompts_are_told(classes, words, message):
+    with pytest.raises(ValueError, match=message):
+        Prompts(classes, words, Reader(10))
+
+
+# With Grounding-DINO
+
+
+@pytest.fixture(scope='module')
+def teacher(bert):
+    torch.manual_seed(0)
+    model = MODELS.build(teacher_config(bert, score_thr=0.0, max_per_img=50))
+    loud(model)
+    return model.eval()
+
+
+def ask_mmdet(teacher, image, words):
+    """mmdet's Grounding-DINO by itself."""
+    inputs, sample = item(image)
+    sample.set_metainfo(dict(text=words, custom_entities=True))
+    batch = dict(inputs=[inputs], data_samples=[sample])
+    with torch.no_grad():
+        data = teacher.data_preprocessor(batch)
+        found = teacher.detector.predict(data['inputs'], data['data_samples'])
+        return found[0].pred_instances
+
+
+def test_boxes_are_the_detectors_own(teacher):
+    image = picture(64, 96)
+    found = predict(teacher, image)[0].pred_instances
+    expected = ask_mmdet(teacher, image, list(WORDS[:8]))
+    order = expected.scores.argsort(descending=True, stable=True)
+    area = (expected.bboxes[:, 2:] - expected.bboxes[:, :2]).prod(1)
+    expected = expected[order[area[order] > 0][:50]]
+    with torch.no_grad():
+        rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+        masks = predict_masks(teacher.segmenter, rgb, expected.bboxes, 32)
+    kept = masks.flatten(1).any(1)
+    assert kept.sum() > 10
+    assert len(set(found.labels.tolist())) > 1
+    assert torch.equal(found.labels, expected.labels[kept])
+    torch.testing.assert_close(found.scores, expected.scores[kept])
+    torch.testing.assert_close(found.bboxes, expected.bboxes[kept])
+    assert torch.equal(found.masks, masks[kept])
+
+
+def test_chunked_prompts_are_the_detectors_answers_put_together(
+    teacher, bert, monkeypatch
+):
+    """Class names of several words, two that share a word, in chunks of the limit."""
+    classes = ('traffic light', 'light', 'screen door', 'screen', 'a person', 'bus')
+    model = copy.deepcopy(teacher)
+    model.classes = classes
+    monkeypatch.setattr(model.detector.language_model, 'max_tokens', 9)
+    model.prompts = Prompts(classes, None, model.detector.language_model)
+    assert model.prompts.chunks == [[0, 1], [2, 3], [4, 5]]
+    counts = []
+    extract = type(model.detector).extract_feat
+    monkeypatch.setattr(
+        type(model.detector),
+        'extract_feat',
+        lambda self, x: counts.append(1) or extract(self, x),
+    )
+    image = picture(64, 96)
+    found = predict(model, image)[0].pred_instances
+    assert len(counts) == 1
+    expected = []
+    for chunk in model.prompts.chunks:
+        part = ask_mmdet(model, image, [classes[label] for label in chunk])
+        expected += zip(
+            part.scores.tolist(),
+            (torch.tensor(chunk)[part.labels]).tolist(),
+            part.bboxes.tolist(),
+            strict=True,
+        )
+    expected = sorted(expected, key=lambda row: -row[0])
+    table = {
+        (round(score, 5), label): box for score, label, box in expected if score > 0
+    }
+    assert len(found) > 10
+    assert len(set(found.labels.tolist())) > 2
+    torch.testing.assert_close(found.scores[0], torch.tensor(expected[0][0]))
+    for score, label, box in zip(
+        found.scores.tolist(), found.labels.tolist(), found.bboxes, strict=True
+    ):
+        torch.testing.assert_close(
+            box, torch.tensor(table[round(score, 5), label]), atol=1e-2, rtol=1e-3
+        )
+
+
+def annotated(height, width, labels):
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=(height, width),
+            ori_shape=(height, width),
+            batch_input_shape=(64, 96),
+            pad_shape=(64, 96),
+        )
+    )
+    boxes = [[4.0 + 3 * i, 5.0, 30.0 + 5 * i, 40.0 + i] for i in range(len(labels))]
+    sample.gt_instances = InstanceData(
+        bboxes=torch.tensor(boxes).reshape(-1, 4), labels=torch.tensor(labels).long()
+    )
+    return sample
+
+
+def losses(function, *args):
+    torch.manual_seed(1)
+    return function(*args)
+
+
+def test_the_loss_is_mmdets_own(teacher):
+    model = copy.deepcopy(teacher).train()
+    inputs = torch.randn(3, 3, 64, 96)
+    samples = [annotated(64, 96, [0, 5]), annotated(60, 80, [7]), annotated(64, 64, [])]
+    found = losses(model.loss, inputs, samples)
+    for sample in samples:
+        sample.set_metainfo(dict(text=WORDS[:8], custom_entities=True))
+    expected = losses(model.detector.loss, inputs, samples)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_in_chunked_training_labels_count_in_their_own_prompt(teacher, monkeypatch):
+    model = copy.deepcopy(teacher).train()
+    monkeypatch.setattr(model.detector.language_model, 'max_tokens', 8)
+    model.prompts = Prompts(WORDS[:8], None, model.detector.language_model)
+    assert len(model.prompts.chunks) == 3
+    samples = [annotated(64, 96, [0, 5, 5]), annotated(64, 96, [7])]
+    for sample in samples:
+        asked = model._annotated(sample)
+        named = [asked.text[label] for label in asked.gt_instances.labels]
+        assert named == [WORDS[label] for label in sample.gt_instances.labels]
+    found = model.loss(torch.randn(2, 3, 64, 96), samples)
+    assert all(value.isfinite() for value in found.values())
+
+
+def test_only_the_detector_learns(teacher):
+    model = copy.deepcopy(teacher).train()
+    assert not model.segmenter.training
+    found = model.loss(torch.randn(1, 3, 64, 96), [annotated(64, 96, [0, 5])])
+    sum(found.values()).backward()
+    assert all(p.grad is None for p in model.segmenter.parameters())
+    assert model.detector.backbone.patch_embed.projection.weight.grad.abs().sum() > 0
+
+
+def test_recomputed_activations_give_the_same_gradients(bert):
+    """num_cp works without fairscale."""
+    gradients = []
+    for count in (0, 1):
+        config = teacher_config(bert)
+        config.detector.encoder.num_cp = count
+        torch.manual_seed(0)
+        model = MODELS.build(config)
+        model.init_weights()
+        model.train()
+        inputs = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+        found = losses(model.loss, inputs, [annotated(64, 96, [0, 5])])
+        sum(found.values()).backward()
+        gradients.append(
+            {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+        )
+        assert any('encoder.layers.0' in name for name in model.state_dict())
+    plain, recomputed = gradients
+    recomputed = {
+        k.replace('_checkpoint_wrapped_module.', ''): v for k, v in recomputed.items()
+    }
+    assert plain.keys() == recomputed.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(recomputed[name], value)
+
+
+# The pixel contrast
+
+
+@pytest.fixture(scope='module')
+def contrasted(bert):
+    config = teacher_config(
+        bert,
+        score_thr=0.0,
+        max_per_img=6,
+        pixel_contrast=dict(
+            type='PixelContrastHead',
+            in_channels=64,
+            embed_channels=16,
+            loss=dict(type='PixelContrastLoss', loss_weight=0.1),
+        ),
+        strong_view=dict(type='StrongView'),
+    )
+    torch.manual_seed(0)
+    return loud(MODELS.build(config)).train()
+
+
+def test_the_contrast_is_off_by_default(teacher):
+    assert teacher.pixel_contrast is None
+    assert teacher.contrast_loss(teacher.forward_train(torch.zeros(1), [])) == {}
+
+
+def test_the_contrast_takes_what_detector_and_segmenter_say(contrasted):
+    """P_c and P_m by hand, of an image that is smaller than the batch."""
+    inputs = torch.randn(2, 3, 64, 96)
+    samples = [annotated(64, 96, [0]), annotated(48, 64, [3, 4])]
+    training = contrasted.forward_train(inputs, samples)
+    masks, classes = contrasted._soft_instances(training)
+    assert contrasted.training
+    assert contrasted.detector.training
+    assert masks.shape == (2, 7, 8, 12)
+    assert classes.shape == (2, 7, 9)
+    contrasted.eval()
+    with torch.no_grad():
+        found = contrasted.detect(inputs, samples, rescale=False)[1]
+        pixels = inputs[1, :, :48, :64] * contrasted.data_preprocessor.std
+        pixels = (pixels + contrasted.data_preprocessor.mean).clamp(0, 255)
+        segmenter = contrasted.segmenter
+        logits = segmenter.mask_logits(segmenter.encode(pixels), found.bboxes, (48, 64))
+    contrasted.train()
+    expected = nn.functional.interpolate(logits[None], (6, 8), mode='bilinear')[0]
+    torch.testing.assert_close(masks[1, 1:, :6, :8], expected)
+    chances = classes[1].softmax(-1)
+    for row, label, score in zip(chances[1:], found.labels, found.scores, strict=True):
+        torch.testing.assert_close(row[label], score, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(row[-1], 1 - score, atol=1e-4, rtol=1e-3)
+    # The background wins where no box's mask is above SAM 2's threshold.
+    assert chances[0, -1] > 0.99
+    owner = masks[1, :, :6, :8].softmax(0).argmax(0)
+    assert torch.equal(owner == 0, (expected < 0).all(0))
+    assert (masks[1, :, 6:].softmax(0)[0] > 0.99).all()
+
+
+def test_the_contrast_reaches_the_detectors_backbone(contrasted):
+    inputs = torch.randn(2, 3, 64, 96)
+    samples = [annotated(64, 96, [0, 5]), annotated(64, 96, [7])]
+    found = contrasted.loss(inputs, samples)
+    contrasted.zero_grad()
+    found['loss_pxl'].backward()
+    assert found['loss_pxl'] > 0
+    weight = contrasted.detector.backbone.patch_embed.projection.weight
+    assert weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in contrasted.detector.encoder.parameters())
+
+
+def test_stage_1_step_2_trains_the_teacher_in_the_wrapper(contrasted, bert):
+    """Labelled and unlabelled images of two sizes; one contrast over both."""
+    config = teacher_config(bert)
+    wrapper = MODELS.build(
+        dict(
+            type='SemiSupervisedSegmentor',
+            student=config,
+            data_preprocessor=dict(
+                type='MultiBranchDataPreprocessor',
+                data_preprocessor=config.data_preprocessor,
+            ),
+        )
+    ).train()
+    wrapper.student = contrasted
+    samples = dict(sup=[annotated(64, 96, [0, 5])], unsup=[annotated(32, 64, [1])])
+    for sample in samples['sup'] + samples['unsup']:
+        count = len(sample.gt_instances)
+        sample.gt_instances.masks = torch.zeros(count, *sample.img_shape)
+    inputs = dict(sup=torch.randn(1, 3, 64, 96), unsup=torch.randn(1, 3, 32, 64))
+    found = wrapper.loss(inputs, samples)
+    assert {name.split('_')[0] for name in found} == {'sup', 'unsup', 'loss'}
+    assert all(value.isfinite() for value in found.values())
+    assert wrapper.num_classes == 8
+
+
+def test_contrast_without_its_view_is_told(bert):
+    with pytest.raises(ValueError, match='belong together'):
+        MODELS.build(teacher_config(bert, strong_view=dict(type='StrongView')))
+
+
+# Weights
+
+
+def test_a_missing_text_encoder_is_named_before_anything_is_built(bert, tmp_path):
+    config = teacher_config(tmp_path / 'nowhere')
+    with pytest.raises(
+        FileNotFoundError, match=r'nowhere/config\.json is missing.*hf download'
+    ):
+        MODELS.build(config)
+
+
+def test_both_parts_start_from_their_files(bert, tmp_path):
+    from safetensors.torch import save_file
+
+    source = loud(MODELS.build(teacher_config(bert)))
+    torch.save(dict(state_dict=source.detector.state_dict()), tmp_path / 'detector.pth')
+    # As published: one of two tied tensors, and parts of the video model besides.
+    state = {
+        name: tensor.clone()
+        for name, tensor in source.segmenter.sam2.state_dict().items()
+        if name != 'prompt_encoder.shared_embedding.positional_embedding'
+    }
+    state['memory_encoder.weight'] = torch.zeros(1)
+    save_file(state, tmp_path / 'model.safetensors')
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'teacher.pth')
+    for detector, segmenter in (
+        ('detector.pth', 'model.safetensors'),
+        ('teacher.pth', 'teacher.pth'),
+    ):
+        config = teacher_config(bert)
+        for part, file in (('detector', detector), ('segmenter', segmenter)):
+            config[part].init_cfg = dict(
+                type='Pretrained', checkpoint=str(tmp_path / file)
+            )
+        model = MODELS.build(config)
+        model.init_weights()
+        for name, tensor in source.state_dict().items():
+            assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_files_that_miss_or_misfit_are_told(bert, tmp_path):
+    for part in ('detector', 'segmenter'):
+        config = teacher_config(bert)
+        file = tmp_path / f'{part}.pth'
+        config[part].init_cfg = dict(type='Pretrained', checkpoint=str(file))
+        model = MODELS.build(config)
+        with pytest.raises(FileNotFoundError, match=rf'{part}\.pth: does not exist'):
+            model.init_weights()
+        state = getattr(model, part).state_dict()
+        state.popitem()
+        torch.save(dict(state_dict=state), file)
+        with pytest.raises(ValueError, match=rf'{part}\.pth is not.*is missing'):
+            model.init_weights()
+
+
+def test_published_sizes_of_sam2():
+    """Counts of sam2's README, less its video parts, which all four share."""
+    published = dict(zip(ENCODERS, (38.9, 46.0, 80.8, 224.4), strict=True))
+    video = []
+    for arch, millions in published.items():
+        with torch.device('meta'):
+            from transformers import Sam2Model
+
+            model = Sam2Model(sam2_config(arch))
+        video.append(millions - sum(p.numel() for p in model.parameters()) / 1e6)
+    assert max(video) - min(video) < 0.05
+    with pytest.raises(ValueError, match=r"arch='huge'.*'large'"):
+        sam2_config('huge')
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    with pytest.raises(ImportError, match=r"pip install 'mmcast\[vfm\]'"):
+        Sam2Segmenter('tiny')

@@ -1,0 +1,75 @@
+"""Check a teacher's files and join them to one checkpoint, the zero-shot teacher.
+
+    python tools/misc/assemble_teacher.py configs/mmcast/adapt_cityscapes.py \
+        work_dirs/zeroshot_cityscapes/teacher.pth
+
+Reads the files that the config's `init_cfg`s name and prints each one's SHA-256. Every
+weight of the teacher has to be in them, in its shape; nothing is left to chance.
+`mim test` and `PseudoLabelHook` take the result as any trained teacher's checkpoint.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import MODELS
+from mmengine import Config
+from mmengine.registry import init_default_scope
+
+import mmcast
+from mmcast.datasets.pseudo_label_store import Teacher
+from mmcast.engine.hooks.student_export_hook import save_plain
+
+
+def pretrained(node: Any) -> Iterator[str]:
+    """Checkpoints that a model's config starts from."""
+    if isinstance(node, dict):
+        if node.get('type') == 'Pretrained':
+            yield node['checkpoint']
+        for part in node.values():
+            yield from pretrained(part)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config of the teacher')
+    parser.add_argument('out', type=Path, help='checkpoint to write')
+    args = parser.parse_args()
+    config = Config.fromfile(args.config)
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    try:
+        files = list(pretrained(config.model))
+        for part in ('detector', 'segmenter'):
+            if not list(pretrained(config.model.get(part))):
+                raise ValueError(
+                    f"model.{part} has no init_cfg=dict(type='Pretrained', ...): the "
+                    f'{part} would have random weights.'
+                )
+        for file in files:
+            if not Path(file).is_file():
+                command = config.get('teacher_inputs', {}).get(file)
+                raise FileNotFoundError(
+                    f'{file} is missing; '
+                    + (f'get it with: {command}' if command else 'correct the path')
+                )
+            print(f'{Teacher.from_files(args.config, file).digest}  {file}')
+        model = MODELS.build(config.model)
+        model.init_weights()
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(
+            f'assemble_teacher (mmcast {mmcast.__version__}): {error}'
+        ) from None
+    for name in ('detector', 'segmenter'):
+        count = sum(p.numel() for p in getattr(model, name).parameters())
+        print(f'{name}: {count / 1e6:.1f} M parameters, all loaded')
+    meta = dict(dataset_meta=dict(classes=model.classes))
+    save_plain(model.state_dict(), meta, args.out)
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    main()
