@@ -13,6 +13,7 @@ R negatives of an anchor.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -139,7 +140,8 @@ class Pixels:
             :func:`score_features`; only of the first ``sum(counts)`` pixels where
             more follow.
         cross: Features for pairs from different images ``(A, F)``.
-        place: Pixel within its image, ``(A,)`` int64; like ``same``.
+        place: Number of the pixel in the batch, image after image, ``(A,)`` int64;
+            like ``same``.
         counts: Number of pixels by image. Further pixels may follow, of images
             unlike all of these.
     """
@@ -179,6 +181,15 @@ class Pairing:
     which: str
     floor: float = 0.0
 
+    @cached_property
+    def itself_A(self) -> Tensor:
+        """Index of the candidate that is the anchor's own pixel; M without one."""
+        place_M, order_M = self.candidates.place.sort()
+        at_A = torch.searchsorted(place_M, self.anchors.place)
+        at_A.clamp_(max=len(place_M) - 1)
+        found_A = place_M[at_A] == self.anchors.place
+        return torch.where(found_A, order_M[at_A], len(self.candidates.z))
+
     def row_blocks(self, size: int) -> list[tuple[int, slice]]:
         """Ranges of at most ``size`` anchors with the image that each lies in."""
         return _blocks(self.anchors.counts, size)
@@ -207,8 +218,12 @@ class Pairing:
         s_nm = debiased_scores(y_nF, y_mF, out)
         if self.floor:
             s_nm.add_(self.floor)
-        itself_nm = self.anchors.place[rows, None] == self.candidates.place[columns]
-        return s_nm.masked_fill_(itself_nm, 0.0)
+        # One entry a row, not a comparison of all pairs.
+        itself_n1 = self.itself_A[rows, None] - columns.start
+        within_n1 = (itself_n1 >= 0) & (itself_n1 < s_nm.shape[1])
+        itself_n1.clamp_(0, s_nm.shape[1] - 1)
+        rest_n1 = s_nm.gather(1, itself_n1).masked_fill_(within_n1, 0.0)
+        return s_nm.scatter_(1, itself_n1, rest_n1)
 
 
 def _blocks(counts: tuple[int, ...], size: int) -> list[tuple[int, slice]]:

@@ -295,8 +295,9 @@ class PixelContrastLoss(nn.Module):
         index_BP: Tensor,
     ) -> Pixels:
         """Unit embeddings and score features of some pixels of each image."""
+        size = (z.shape[2], z.shape[3])
+        image_B1 = torch.arange(len(z), device=z.device)[:, None]
         with torch.no_grad():
-            size = (z.shape[2], z.shape[3])
             p_BPK, f_BPC = pixel_predictions(mask_logits, class_logits, size, index_BP)
             same_BPF, cross_BPF = score_features(
                 p_BPK, f_BPC, self.score, self.unit_scores
@@ -305,7 +306,7 @@ class PixelContrastLoss(nn.Module):
             _rows(gather_pixels(z, index_BP)),
             same_BPF.flatten(0, 1),
             cross_BPF.flatten(0, 1),
-            index_BP.flatten(),
+            (index_BP + image_B1 * size[0] * size[1]).flatten(),
             (index_BP.shape[1],) * len(index_BP),
         )
 

@@ -55,7 +55,7 @@ def pairing(masks, classes, score='fused', candidates='all', unit=True, floor=0.
         torch.zeros(len(masks) * N, D, dtype=same.dtype),
         same.flatten(0, 1),
         cross.flatten(0, 1),
-        ALL[: len(masks)].flatten(),
+        torch.arange(len(masks) * N),
         (N,) * len(masks),
     )
     return Pairing(pixels, pixels, candidates, floor)
@@ -128,6 +128,27 @@ def test_scores_do_not_know_the_order_of_an_images_queries(batch, score):
     masks[1], classes[1] = masks[1, order], classes[1, order]
     after = all_scores(pairing(masks, classes, score))
     torch.testing.assert_close(after, before, rtol=1e-12, atol=1e-14)
+
+
+def test_an_anchors_own_pixel_is_no_candidate_of_a_drawn_pool():
+    """Pools in any order, with candidates of other ranks after the batch's own."""
+    g = torch.Generator().manual_seed(0)
+    anchors, candidates = (
+        Pixels(
+            torch.zeros(length, D),
+            torch.rand(len(place), C1, generator=g) * 0.5,
+            torch.rand(length, C1, generator=g) * 0.5,
+            torch.tensor(place),
+            (len(place) - 2, 2),
+        )
+        for place, length in (([7, 0, 3, 12, 15], 5), ([3, 7, 1, 9, 15, 11], 8))
+    )
+    pairs = Pairing(anchors, candidates, 'all')
+    scores = torch.zeros(5, 8)
+    for image, rows in pairs.row_blocks(2):
+        for own, columns in pairs.column_blocks(image, 3):
+            scores[rows, columns] = pairs.scores(own, rows, columns)
+    assert (scores == 0).nonzero().tolist() == [[0, 1], [2, 0], [4, 4]]
 
 
 @pytest.mark.parametrize('score', ['fused', 'mask', 'class'])
