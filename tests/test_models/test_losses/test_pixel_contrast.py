@@ -189,13 +189,18 @@ def test_negatives_are_drawn_in_proportion(batch, score, candidates, blocks):
     assert seen == B * N
 
 
-def test_without_replacement_draws_follow_the_successive_distribution():
-    """First two of three draws against the closed form of drawing one by one."""
+@pytest.mark.parametrize('found', [None, 0, 1])
+def test_without_replacement_draws_follow_the_successive_distribution(found):
+    """Two draws, none or one of them found before, against the closed form."""
     scores = np.array([1.0, 2.0, 3.0, 0.0, 4.0])
     total, draws = scores.sum(), 40_000
-    index = functional.draw_without_replacement(
-        torch.tensor(scores).float().repeat(draws, 1), 2
-    )
+    s = torch.tensor(scores).float().repeat(draws, 1)
+    if found is None:
+        index = functional.draw_without_replacement(s, 2)
+    else:
+        before = torch.full((draws, 2), 5)
+        before[:, :found] = s.multinomial(1)
+        index = functional.race(s, before)
     pairs = np.sort(index.numpy(), axis=1)
     assert (pairs[:, 0] != pairs[:, 1]).all()
     share = np.zeros((5, 5))
