@@ -725,6 +725,7 @@ def test_presets_are_built_and_differ(batch):
         ({'all_ranks': True, 'candidates': 'same_image'}, "set candidates='all'"),
         ({'score': 'both'}, r"score='both' is unknown; choose one of \('fused'"),
         ({'candidates': 'some'}, r"candidates='some' is unknown; choose one of"),
+        ({'all_ranks': 'some'}, r"all_ranks='some' is unknown; choose one of \(False"),
         ({'negatives': 'hard'}, r"negatives='hard' is unknown; choose one of"),
         ({'margin': -1}, 'margin=-1 must not be negative'),
         ({'loss_weight': -1}, 'loss_weight=-1 must not be negative'),
