@@ -5,7 +5,8 @@
 
 Trains every variant with every seed through ``mim train mmdet`` and evaluates it
 through ``mim test mmdet``; all else is equal, the number of iterations included. A run
-that is done is not repeated, so an interrupted call goes on where it was. Leaves
+that is done is not repeated, so an interrupted call goes on where it was, unless
+configs or weights have changed since: their digest is part of a run's name. Leaves
 ``ablation.json`` and ``ablation.md`` in ``--out``, made anew after each run from what
 is done.
 """
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,7 +33,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from mmcast.utils import write_atomic
+from mmcast.utils import digest, hardware, write_atomic
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -110,7 +112,7 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
         RuntimeError: A command failed; the message names its log.
     """
     variant = VARIANTS[key]
-    folder = args.out / f'{key}_{args.iterations}_{seed}'
+    folder = args.out / f'{key}_{args.iterations}_{seed}_{args.inputs[:8]}'
     done = folder / 'result.json'
     if done.is_file():
         return json.loads(done.read_text())
@@ -156,30 +158,50 @@ def call(command: list[str], log: Path) -> None:
         raise RuntimeError(f'"mim {shlex.join(command)}" failed, see {log}')
 
 
+def summarise(key: str, runs: list[dict]) -> dict:
+    """A variant over its seeds, beside the paper's mask AP."""
+    ap = [each['mask_ap'] for each in runs]
+    return dict(
+        title=VARIANTS[key].title,
+        mask_ap=statistics.mean(ap),
+        spread=[min(ap), max(ap)],
+        mask_ap50=statistics.mean(each['mask_ap50'] for each in runs),
+        seeds=len(runs),
+        paper=VARIANTS[key].paper,
+    )
+
+
 def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> None:
     """Write both tables from the results that there are."""
-    write_atomic(
-        args.out / 'ablation.json',
-        json.dumps(dict(iterations=args.iterations, runs=results), indent=2) + '\n',
+    variants = {
+        key: summarise(key, list(results[key].values()))
+        for key in VARIANTS
+        if key in results
+    }
+    made = dict(
+        command=f'python tools/benchmarks/ablation.py {shlex.join(sys.argv[1:])}',
+        hardware=hardware('cuda' if torch.cuda.is_available() else 'cpu'),
+        iterations=args.iterations,
+        inputs=args.inputs,
     )
-    lines = []
+    content = made | dict(variants=variants, runs=results)
+    write_atomic(args.out / 'ablation.json', json.dumps(content, indent=2) + '\n')
+    lines = [
+        f'`{made["command"].strip()}` on {made["hardware"]}: {args.iterations} '
+        f'iterations a run; SHA-256 of configs and weights {args.inputs[:8]}.\n'
+    ]
     for title, keys in TABLES.items():
         lines += [
             f'### {title}\n',
             '| variant | mask AP | spread | mask AP50 | seeds | paper |',
             '|---|---|---|---|---|---|',
         ]
-        for key in keys:
-            runs = list(results.get(key, {}).values())
-            if not runs:
-                continue
-            ap = [each['mask_ap'] for each in runs]
-            ap50 = statistics.mean(each['mask_ap50'] for each in runs)
-            spread = f'{min(ap):.1f} to {max(ap):.1f}'
-            paper = '' if VARIANTS[key].paper is None else f'{VARIANTS[key].paper}'
+        for row in (variants[key] for key in keys if key in variants):
+            low, high = row['spread']
+            paper = '' if row['paper'] is None else row['paper']
             lines.append(
-                f'| {VARIANTS[key].title} | {statistics.mean(ap):.2f} | {spread} '
-                f'| {ap50:.1f} | {len(runs)} | {paper} |'
+                f'| {row["title"]} | {row["mask_ap"]:.2f} | {low:.1f} to {high:.1f} '
+                f'| {row["mask_ap50"]:.1f} | {row["seeds"]} | {paper} |'
             )
         lines.append('')
     write_atomic(args.out / 'ablation.md', '\n'.join(lines))
@@ -189,6 +211,7 @@ def main() -> None:
     args = parse_args()
     if not TEACHER.is_file():
         sys.exit(f'error: {TEACHER} is missing; make it with: make quickstart')
+    args.inputs = digest(CONFIGS, TEACHER)
     # Seeds outermost: stopped early, every variant has as many.
     todo = [(key, seed) for seed in args.seeds for key in args.variants]
     results: dict[str, dict[int, dict]] = {}

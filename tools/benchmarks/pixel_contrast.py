@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mmcast.models.losses import PRESETS, PixelContrastLoss
-from mmcast.utils import write_atomic
+from mmcast.utils import hardware, write_atomic
 
 # What is timed: a preset and what is changed in it.
 CASES: dict[str, tuple[str, dict]] = {
@@ -228,22 +228,12 @@ def show(report: dict) -> None:
         )
 
 
-def device_name(device: str) -> str:
-    if device.startswith('cuda'):
-        return torch.cuda.get_device_name()
-    for line in Path('/proc/cpuinfo').read_text().splitlines():
-        if line.startswith('model name'):
-            name = line.split(':')[1].strip()
-            return f'{name}, {torch.get_num_threads()} threads'
-    return f'CPU, {torch.get_num_threads()} threads'
-
-
 def main() -> None:
     args = parse_args()
     report = dict(
         cases=[compare(name, args) for name in args.cases],
         scaling=[] if args.no_scaling else scale(args),
-        device=device_name(args.device),
+        device=f'{hardware(args.device)}, {torch.get_num_threads()} threads',
     )
     show(report)
     if args.json:

@@ -28,7 +28,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import mmcast
-from mmcast.utils import write_atomic
+from mmcast.utils import hardware, write_atomic
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 
@@ -145,7 +145,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         images_per_s=args.batch / seconds['with_contrast_s'],
         contrast_share_of_floor=statistics.median(extra),
         peak_mb=memory,
-        device=torch.cuda.get_device_name() if cuda else 'cpu',
+        device=hardware(args.device),
         threads=torch.get_num_threads(),
         mmcast=mmcast.__version__,
     )

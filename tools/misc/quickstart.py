@@ -11,7 +11,6 @@ goes on at the stage it was in. Leaves ``work_dirs/quickstart/results.json`` and
 import argparse
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -30,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mmcast.utils import write_atomic
+from mmcast.utils import digest, write_atomic
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -101,16 +100,6 @@ class Job:
                 done[key] = result
                 write_atomic(self.path, json.dumps(self.state, indent=1))
         return done[key]
-
-
-def digest(folder: Path) -> str:
-    """Changes with any file below a folder: results of other configs are not kept."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob('*')):
-        if path.suffix in ('.py', '.pth'):
-            total.update(path.relative_to(folder).as_posix().encode())
-            total.update(path.read_bytes())
-    return total.hexdigest()
 
 
 def run(name: str, command: list[str], log: Path) -> None:

@@ -158,7 +158,7 @@ def measure(
     )
     drawn, candidates, index_AR = loss.draw(weak, masks, classes, anchors)
     size = (weak.shape[2], weak.shape[3])
-    instance_BN = torch.stack(
+    instance_N = torch.cat(
         [
             own_queries(masks[b : b + 1], classes[b : b + 1], size)
             if sample is None
@@ -169,11 +169,10 @@ def measure(
     found_AR = index_AR < len(candidates.z)
     index_AR = index_AR.clamp(max=len(candidates.z) - 1)
     image_A, image_M = _images(drawn), _images(candidates)
-    strong_BND = F.normalize(strong.flatten(2).transpose(1, 2), dim=-1)
-    pos_A = (drawn.z * strong_BND[image_A, drawn.place]).sum(1)
+    strong_ND = F.normalize(strong.flatten(2).transpose(1, 2).flatten(0, 1), dim=-1)
+    pos_A = (drawn.z * strong_ND[drawn.place]).sum(1)
     cosine_AR = (drawn.z @ candidates.z.T).gather(1, index_AR)
-    own_A = instance_BN[image_A, drawn.place]
-    own_M = instance_BN[image_M, candidates.place]
+    own_A, own_M = instance_N[drawn.place], instance_N[candidates.place]
     same_AR = (own_A[:, None] == own_M[index_AR]) & (
         image_A[:, None] == image_M[index_AR]
     )

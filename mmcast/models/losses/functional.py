@@ -13,6 +13,7 @@ R negatives of an anchor.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -139,7 +140,8 @@ class Pixels:
             :func:`score_features`; only of the first ``sum(counts)`` pixels where
             more follow.
         cross: Features for pairs from different images ``(A, F)``.
-        place: Pixel within its image, ``(A,)`` int64; like ``same``.
+        place: Number of the pixel in the batch, image after image, ``(A,)`` int64;
+            like ``same``.
         counts: Number of pixels by image. Further pixels may follow, of images
             unlike all of these.
     """
@@ -179,6 +181,15 @@ class Pairing:
     which: str
     floor: float = 0.0
 
+    @cached_property
+    def itself_A(self) -> Tensor:
+        """Index of the candidate that is the anchor's own pixel; M without one."""
+        place_M, order_M = self.candidates.place.sort()
+        at_A = torch.searchsorted(place_M, self.anchors.place)
+        at_A.clamp_(max=len(place_M) - 1)
+        found_A = place_M[at_A] == self.anchors.place
+        return torch.where(found_A, order_M[at_A], len(self.candidates.z))
+
     def row_blocks(self, size: int) -> list[tuple[int, slice]]:
         """Ranges of at most ``size`` anchors with the image that each lies in."""
         return _blocks(self.anchors.counts, size)
@@ -207,8 +218,12 @@ class Pairing:
         s_nm = debiased_scores(y_nF, y_mF, out)
         if self.floor:
             s_nm.add_(self.floor)
-        itself_nm = self.anchors.place[rows, None] == self.candidates.place[columns]
-        return s_nm.masked_fill_(itself_nm, 0.0)
+        # One entry a row, not a comparison of all pairs.
+        itself_n1 = self.itself_A[rows, None] - columns.start
+        within_n1 = (itself_n1 >= 0) & (itself_n1 < s_nm.shape[1])
+        itself_n1.clamp_(0, s_nm.shape[1] - 1)
+        rest_n1 = s_nm.gather(1, itself_n1).masked_fill_(within_n1, 0.0)
+        return s_nm.scatter_(1, itself_n1, rest_n1)
 
 
 def _blocks(counts: tuple[int, ...], size: int) -> list[tuple[int, slice]]:
@@ -243,7 +258,12 @@ def draw_with_replacement(s_nM: Tensor, u_nR: Tensor) -> Tensor:
 
 
 def draw_without_replacement(s_nM: Tensor, negatives: int) -> Tensor:
-    """Draw different candidates in proportion to their scores, by Gumbel top-k.
+    """Draw different candidates in proportion to their scores, one after another.
+
+    Draws with replacement, repeats left out, are draws without: a few more than R are
+    drawn so, which takes R random numbers a row instead of M. Rows with too many
+    repeats go on with :func:`race`. On a GPU, where random numbers are cheap and
+    looking for such rows means to wait, all rows race from the start.
 
     Args:
         s_nM: Non-negative scores.
@@ -253,10 +273,38 @@ def draw_without_replacement(s_nM: Tensor, negatives: int) -> Tensor:
         Candidate indices ``(n, min(R, M))`` int64; M in place of candidates of score
         zero, where there are fewer than R others.
     """
+    n, M = s_nM.shape
+    k = min(negatives, M)
+    if s_nM.is_cuda:
+        return race(s_nM, torch.full((n, k), M, device=s_nM.device))
+    draws = k + k // 2
+    u_nL = torch.rand(n, draws, dtype=s_nM.dtype, device=s_nM.device)
+    drawn_nL, when_nL = draw_with_replacement(s_nM, u_nL).sort(dim=1, stable=True)
+    when_nL[:, 1:].masked_fill_(drawn_nL[:, 1:] == drawn_nL[:, :-1], draws)
+    when_nR, at_nR = when_nL.topk(k, dim=1, largest=False, sorted=False)
+    index_nR = drawn_nL.gather(1, at_nR).masked_fill_(when_nR == draws, M)
+    short_n = (index_nR == M).any(1)
+    if short_n.any():
+        index_nR[short_n] = race(s_nM[short_n], index_nR[short_n])
+    return index_nR
+
+
+def race(s_nM: Tensor, found_nR: Tensor) -> Tensor:
+    """Draw without replacement by Gumbel top-k, after those that are found already.
+
+    Args:
+        s_nM: Non-negative scores.
+        found_nR: Different candidates drawn so far; M for those to be drawn.
+
+    Returns:
+        Candidate indices as :func:`draw_without_replacement` tells them.
+    """
     # The k smallest of Exp(1) / s are the k largest of log s + Gumbel noise.
-    race_nM = torch.empty_like(s_nM).exponential_().div_(s_nM)
-    k = min(negatives, s_nM.shape[1])
-    index_nR = race_nM.topk(k, dim=1, largest=False, sorted=False).indices
+    arrival_nM = torch.empty_like(s_nM).exponential_().div_(s_nM)
+    # Those found have arrived; one column more for those that are not.
+    arrival_nM = F.pad(arrival_nM, (0, 1)).scatter_(1, found_nR, -1.0)[:, :-1]
+    k = found_nR.shape[1]
+    index_nR = arrival_nM.topk(k, dim=1, largest=False, sorted=False).indices
     return _only_positive(s_nM, index_nR)
 
 

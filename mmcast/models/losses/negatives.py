@@ -170,18 +170,18 @@ class SampledNegatives(torch.autograd.Function):
         factor_A = torch.where(grad_A == 0, 0.0, grad_A / sum_A)
         to_anchor_AD = torch.zeros_like(anchor_AD)
         to_candidate_MD = torch.zeros_like(candidate_MD)
-        M = len(candidate_MD)
         lowest = (1 + 1e-5) * math.exp(-_bound(ctx.temperature, ctx.margin))
-        for _image, rows in ctx.pairing.row_blocks(_rows_of(M, anchor_AD.device)):
+        for _image, rows, span in _wide_blocks(ctx.pairing):
             weight_nR = e_AR[rows] * factor_A[rows, None]
             if ctx.margin is not None:
                 weight_nR.mul_(e_AR[rows] > lowest)  # no slope below the margin
+            m = span.stop - span.start
+            index_nR = (index_AR[rows].long() - span.start).clamp_(max=m)
             # One column more for draws that found nothing.
-            p_nM = weight_nR.new_zeros(len(weight_nR), M + 1)
-            p_nM.scatter_add_(1, index_AR[rows].long(), weight_nR)
-            p_nM = p_nM[:, :M]
-            to_anchor_AD[rows].addmm_(p_nM, candidate_MD)
-            to_candidate_MD.addmm_(p_nM.T, scaled_AD[rows])
+            p_nm = weight_nR.new_zeros(len(weight_nR), m + 1)
+            p_nm = p_nm.scatter_add_(1, index_nR, weight_nR)[:, :m]
+            to_anchor_AD[rows].addmm_(p_nm, candidate_MD[span])
+            to_candidate_MD[span].addmm_(p_nm.T, scaled_AD[rows])
         return (
             to_anchor_AD.div_(ctx.temperature),
             to_candidate_MD,
@@ -209,14 +209,10 @@ def draw_negatives(pairing: Pairing, negatives: int, replacement: bool) -> Any:
     if replacement:
         # Before the blocks, so that their size does not change what is drawn.
         u_AR = torch.rand(A, negatives, dtype=pairing.anchors.same.dtype, device=device)
-    for image, rows in pairing.row_blocks(_rows_of(M, device)):
-        blocks = pairing.column_blocks(image, M)
-        if not blocks:
-            continue
-        span = slice(min(b.start for _, b in blocks), max(b.stop for _, b in blocks))
+    for image, rows, span in _wide_blocks(pairing):
         shape = (rows.stop - rows.start, span.stop - span.start)
         s_nm = pairing.anchors.same.new_zeros(shape)
-        for own, columns in blocks:
+        for own, columns in pairing.column_blocks(image, M):
             at = slice(columns.start - span.start, columns.stop - span.start)
             s_nm[:, at] = pairing.scores(own, rows, columns)
         if replacement:
@@ -226,10 +222,23 @@ def draw_negatives(pairing: Pairing, negatives: int, replacement: bool) -> Any:
         yield rows, span, s_nm, index_nR
 
 
-def _rows_of(candidates: int, device: torch.device) -> int:
-    """Anchors of a block that holds all candidates."""
-    height, width = block_shape(device)
-    return max(1, 4 * height * width // max(1, candidates))
+def _wide_blocks(pairing: Pairing) -> list[tuple[int, slice, slice]]:
+    """An image, some of its anchors, and the range that all their candidates lie in.
+
+    Anchors without a candidate are left out.
+    """
+    spans = {}
+    for image in range(len(pairing.anchors.counts)):
+        runs = pairing.column_blocks(image, len(pairing.candidates.z))
+        if runs:
+            spans[image] = slice(runs[0][1].start, runs[-1][1].stop)
+    widest = max((span.stop - span.start for span in spans.values()), default=1)
+    height, width = block_shape(pairing.anchors.same.device)
+    return [
+        (image, rows, spans[image])
+        for image, rows in pairing.row_blocks(max(1, 4 * height * width // widest))
+        if image in spans
+    ]
 
 
 def _bound(temperature: float, margin: float | None) -> float:

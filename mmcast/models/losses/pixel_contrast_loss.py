@@ -28,6 +28,7 @@ from .negatives import (
 from .ranks import gather_rows, sum_over_ranks
 
 NEGATIVES = ('expected', 'sampled')
+ALL_RANKS = (False, True, 'detached')
 
 
 @MODELS.register_module()
@@ -71,8 +72,10 @@ class PixelContrastLoss(nn.Module):
         max_candidates: Candidates of a batch, likewise.
         memory: Candidates of past batches kept as further negatives, without gradient.
             They count as other images'. Forgotten when a run is resumed.
-        all_ranks: Whether pixels of all ranks are candidates, as other images', with
-            gradient. Loss and gradient are then those of the joined batch.
+        all_ranks: Whether pixels of all ranks are candidates, as other images'. With
+            ``True``, loss and gradient are those of the joined batch; with
+            ``'detached'`` the loss is, but no gradient goes back to other ranks'
+            pixels, which saves a reduction over the ranks in backward.
         loss_weight: Factor on the result (lambda_pxl).
 
     Raises:
@@ -95,7 +98,7 @@ class PixelContrastLoss(nn.Module):
         max_anchors: int | None = 4096,
         max_candidates: int | None = 4096,
         memory: int = 0,
-        all_ranks: bool = False,
+        all_ranks: bool | str = False,
         loss_weight: float = 0.1,
     ) -> None:
         super().__init__()
@@ -131,6 +134,7 @@ class PixelContrastLoss(nn.Module):
             ('score', score, SCORES),
             ('candidates', candidates, CANDIDATES),
             ('negatives', negatives, NEGATIVES),
+            ('all_ranks', all_ranks, ALL_RANKS),
         ):
             if choice not in known:
                 raise ValueError(
@@ -295,8 +299,9 @@ class PixelContrastLoss(nn.Module):
         index_BP: Tensor,
     ) -> Pixels:
         """Unit embeddings and score features of some pixels of each image."""
+        size = (z.shape[2], z.shape[3])
+        image_B1 = torch.arange(len(z), device=z.device)[:, None]
         with torch.no_grad():
-            size = (z.shape[2], z.shape[3])
             p_BPK, f_BPC = pixel_predictions(mask_logits, class_logits, size, index_BP)
             same_BPF, cross_BPF = score_features(
                 p_BPK, f_BPC, self.score, self.unit_scores
@@ -305,7 +310,7 @@ class PixelContrastLoss(nn.Module):
             _rows(gather_pixels(z, index_BP)),
             same_BPF.flatten(0, 1),
             cross_BPF.flatten(0, 1),
-            index_BP.flatten(),
+            (index_BP + image_B1 * size[0] * size[1]).flatten(),
             (index_BP.shape[1],) * len(index_BP),
         )
 
@@ -313,7 +318,8 @@ class PixelContrastLoss(nn.Module):
         """Append the candidates of other ranks and of past batches."""
         parts = [(own.z, own.cross)]
         if self.all_ranks:
-            parts += gather_rows(own.z, own.cross)
+            z = own.z.detach() if self.all_ranks == 'detached' else own.z
+            parts += gather_rows(z, own.cross)
         if self.memory:
             new = parts
             if self._remembered is not None:

@@ -1,4 +1,4 @@
-"""Pixels of all ranks as candidates, with gradient."""
+"""Pixels of all ranks as candidates."""
 
 from typing import Any
 
@@ -23,7 +23,8 @@ def gather_rows(z: Tensor, cross: Tensor) -> list[tuple[Tensor, Tensor]]:
     """The other ranks' rows of two tensors; ranks may have different numbers of rows.
 
     Args:
-        z: ``(M, D)`` float; gradients find their way back to the rank it is from.
+        z: ``(M, D)`` float; gradients find their way back to the rank it is from, where
+            it has one.
         cross: ``(M, F)`` float, without gradient.
 
     Returns:

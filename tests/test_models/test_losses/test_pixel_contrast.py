@@ -55,7 +55,7 @@ def pairing(masks, classes, score='fused', candidates='all', unit=True, floor=0.
         torch.zeros(len(masks) * N, D, dtype=same.dtype),
         same.flatten(0, 1),
         cross.flatten(0, 1),
-        ALL[: len(masks)].flatten(),
+        torch.arange(len(masks) * N),
         (N,) * len(masks),
     )
     return Pairing(pixels, pixels, candidates, floor)
@@ -130,6 +130,27 @@ def test_scores_do_not_know_the_order_of_an_images_queries(batch, score):
     torch.testing.assert_close(after, before, rtol=1e-12, atol=1e-14)
 
 
+def test_an_anchors_own_pixel_is_no_candidate_of_a_drawn_pool():
+    """Pools in any order, with candidates of other ranks after the batch's own."""
+    g = torch.Generator().manual_seed(0)
+    anchors, candidates = (
+        Pixels(
+            torch.zeros(length, D),
+            torch.rand(len(place), C1, generator=g) * 0.5,
+            torch.rand(length, C1, generator=g) * 0.5,
+            torch.tensor(place),
+            (len(place) - 2, 2),
+        )
+        for place, length in (([7, 0, 3, 12, 15], 5), ([3, 7, 1, 9, 15, 11], 8))
+    )
+    pairs = Pairing(anchors, candidates, 'all')
+    scores = torch.zeros(5, 8)
+    for image, rows in pairs.row_blocks(2):
+        for own, columns in pairs.column_blocks(image, 3):
+            scores[rows, columns] = pairs.scores(own, rows, columns)
+    assert (scores == 0).nonzero().tolist() == [[0, 1], [2, 0], [4, 4]]
+
+
 @pytest.mark.parametrize('score', ['fused', 'mask', 'class'])
 def test_scores_of_equal_predictions_are_exactly_zero(score):
     """Rounding noise would make an instance its own negative."""
@@ -168,13 +189,18 @@ def test_negatives_are_drawn_in_proportion(batch, score, candidates, blocks):
     assert seen == B * N
 
 
-def test_without_replacement_draws_follow_the_successive_distribution():
-    """First two of three draws against the closed form of drawing one by one."""
+@pytest.mark.parametrize('found', [None, 0, 1])
+def test_without_replacement_draws_follow_the_successive_distribution(found):
+    """Two draws, none or one of them found before, against the closed form."""
     scores = np.array([1.0, 2.0, 3.0, 0.0, 4.0])
     total, draws = scores.sum(), 40_000
-    index = functional.draw_without_replacement(
-        torch.tensor(scores).float().repeat(draws, 1), 2
-    )
+    s = torch.tensor(scores).float().repeat(draws, 1)
+    if found is None:
+        index = functional.draw_without_replacement(s, 2)
+    else:
+        before = torch.full((draws, 2), 5)
+        before[:, :found] = s.multinomial(1)
+        index = functional.race(s, before)
     pairs = np.sort(index.numpy(), axis=1)
     assert (pairs[:, 0] != pairs[:, 1]).all()
     share = np.zeros((5, 5))
@@ -699,6 +725,7 @@ def test_presets_are_built_and_differ(batch):
         ({'all_ranks': True, 'candidates': 'same_image'}, "set candidates='all'"),
         ({'score': 'both'}, r"score='both' is unknown; choose one of \('fused'"),
         ({'candidates': 'some'}, r"candidates='some' is unknown; choose one of"),
+        ({'all_ranks': 'some'}, r"all_ranks='some' is unknown; choose one of \(False"),
         ({'negatives': 'hard'}, r"negatives='hard' is unknown; choose one of"),
         ({'margin': -1}, 'margin=-1 must not be negative'),
         ({'loss_weight': -1}, 'loss_weight=-1 must not be negative'),

@@ -9,6 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 from mmcast.models.losses import PixelContrastLoss
 from mmcast.models.losses.ranks import gather_rows, sum_over_ranks
 
+from . import oracle
+
 B, D, h, w = 4, 5, 3, 4
 
 
@@ -59,6 +61,40 @@ def test_two_ranks_equal_one_process(candidates, share, tmp_path):
         value, grads = gradient(model, parts)
         total, ranks = sum_over_ranks(value)
         torch.testing.assert_close(total / ranks, expected)
+        for ours, whole in zip(grads, expected_grads, strict=True):
+            torch.testing.assert_close(ours, whole)
+
+    assert two_ranks(work, tmp_path) == [0, 0]
+
+
+def test_detached_the_other_ranks_candidates_are_constants(tmp_path):
+    """The mean over two ranks' anchors, each with the other's embeddings detached."""
+    options = dict(max_candidates=None, loss_weight=1.0)
+    inputs = make()
+    _, _, masks, classes = inputs
+    reference = Model(PixelContrastLoss(**options))
+    weak, strong = (reference.project(x) for x in inputs[:2])
+    weights = oracle.scores(masks, classes, (h, w), score='fused', candidates='all')
+    halves = torch.arange(B) < 2
+    losses = []
+    for own_B in (halves, ~halves):
+        seen = torch.where(own_B[:, None, None, None], weak, weak.detach())
+        rows = weights * own_B.repeat_interleave(h * w)[:, None].numpy()
+        losses.append(oracle.expected_loss(seen, strong, rows, 0.2, 200))
+    expected = torch.stack(losses).mean().float()
+    expected.backward()
+    joined, joined_grads = gradient(Model(PixelContrastLoss(**options)), inputs)
+    torch.testing.assert_close(expected.detach(), joined)
+    expected_grads = [p.grad for p in reference.parameters()]
+    assert not torch.allclose(expected_grads[0], joined_grads[0], rtol=1e-3)
+
+    def work(rank):
+        parts = [x[2 * rank : 2 * rank + 2] for x in inputs]
+        loss = PixelContrastLoss(all_ranks='detached', **options)
+        model = DistributedDataParallel(Model(loss))
+        value, grads = gradient(model, parts)
+        total, ranks = sum_over_ranks(value)
+        torch.testing.assert_close(total / ranks, expected.detach())
         for ours, whole in zip(grads, expected_grads, strict=True):
             torch.testing.assert_close(ours, whole)
 
