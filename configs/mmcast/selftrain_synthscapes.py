@@ -22,7 +22,7 @@ teacher = 'work_dirs/adapt_synthscapes/'
 train_dataloader = dict(
     dataset=dict(pseudo_labels=dict(store=teacher + 'pseudo_labels'))
 )
-max_iters = 200
+max_iters = 300
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)

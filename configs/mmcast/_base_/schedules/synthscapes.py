@@ -1,6 +1,6 @@
 # Minutes on two CPU cores; trained from scratch, hence the larger learning rate.
 _base_ = './cityscapes_90k.py'
-max_iters = 700
+max_iters = 450
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=0.1),
