@@ -390,17 +390,18 @@ def test_chunked_prompts_are_the_detectors_answers_put_together(
             strict=True,
         )
     expected = sorted(expected, key=lambda row: -row[0])
-    table = {
-        (round(score, 5), label): box for score, label, box in expected if score > 0
-    }
     assert len(found) > 10
     assert len(set(found.labels.tolist())) > 2
     torch.testing.assert_close(found.scores[0], torch.tensor(expected[0][0]))
     for score, label, box in zip(
         found.scores.tolist(), found.labels.tolist(), found.bboxes, strict=True
     ):
-        torch.testing.assert_close(
-            box, torch.tensor(table[round(score, 5), label]), atol=1e-2, rtol=1e-3
+        # Several boxes may share label and score.
+        assert any(
+            other == label
+            and abs(wanted - score) < 1e-5
+            and torch.allclose(box, torch.tensor(place), atol=1e-2, rtol=1e-3)
+            for wanted, other, place in expected
         )
 
 
