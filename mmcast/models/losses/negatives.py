@@ -214,7 +214,7 @@ def draw_negatives(pairing: Pairing, negatives: int, replacement: bool) -> Any:
         s_nm = pairing.anchors.same.new_zeros(shape)
         for own, columns in pairing.column_blocks(image, M):
             at = slice(columns.start - span.start, columns.stop - span.start)
-            s_nm[:, at] = pairing.scores(own, rows, columns)
+            pairing.scores(own, rows, columns, out=s_nm[:, at])
         if replacement:
             index_nR = draw_with_replacement(s_nm, u_AR[rows])
         else:
