@@ -296,7 +296,7 @@ def test_the_other_teacher_is_one_line_away(tmp_path):
     [
         # CAST, Table 1: 568 M, of which SAM 2.1-L is 224 M with its video parts.
         ('teacher_grounded_sam2', 555e6, 568e6),
-        # mmdet: Swin-B 233 M, Swin-T 173 M; SAM 2.1: 81 M and 39 M.
+        # No published count of these two together: about what they build.
         ('teacher_grounded_sam2_swin_b', 295e6, 314e6),
         ('teacher_grounded_sam2_swin_t', 195e6, 212e6),
     ],

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,8 @@ MODELS = {
     'distilled_student': ('distill', 'supervised', 'student.pth'),
     'refined_student': ('finetune', 'supervised', 'student.pth'),
 }
-# Trained one after another on one core; the baseline's training and all tests are on
-# the other. The longest, which ends last, gets what both leave.
+# Trained one after another, beside the baseline's training and all tests. Distilling,
+# the longest, goes on after these and has two threads.
 CHAIN = ('adapted_teacher', 'distilled_student', 'refined_student')
 console = Console(highlight=False)
 progress = Progress(
@@ -232,19 +232,14 @@ def count_parameters(config: Path) -> int:
     return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
 
 
-def train_all(
-    names: Sequence[str],
-    minutes: dict[str, Future],
-    job: Job,
-    args: argparse.Namespace,
-) -> None:
-    """Train what these rows of the table need; who waits for one is told of failure."""
+def train_chain(minutes: dict[str, Future], job: Job, args: argparse.Namespace) -> None:
+    """Train the chain; whoever waits for one of its models is told of a failure."""
     try:
-        for name in names:
+        for name in CHAIN:
             stage = MODELS[name][0]
             minutes[name].set_result(job.once(stage, train, stage, args)['minutes'])
     except Exception as error:
-        for name in names:
+        for name in CHAIN:
             if not minutes[name].done():
                 minutes[name].set_exception(error)
 
@@ -277,9 +272,10 @@ def main() -> None:
     try:
         dataset = job.once('data', make_data, args)
         with progress, ThreadPoolExecutor(1) as pool:
-            pool.submit(train_all, CHAIN, minutes, job, args)
+            pool.submit(train_chain, minutes, job, args)
             results = [measure('zero_shot_teacher', minutes['zero_shot_teacher'], job)]
-            train_all(['supervised_student'], minutes, job, args)
+            trained = job.once('supervised', train, 'supervised', args)
+            minutes['supervised_student'].set_result(trained['minutes'])
             names = [name for name in MODELS if name != 'zero_shot_teacher']
             results += [measure(name, minutes[name], job) for name in names]
     except RuntimeError as error:

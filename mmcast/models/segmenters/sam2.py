@@ -52,7 +52,7 @@ def sam2_config(arch: str | dict) -> Any:
     except ImportError as error:
         raise ImportError(
             'SAM 2 needs transformers >= 4.56, < 5, which is not installed: '
-            "pip install 'mmcast[vfm]'"
+            "pip install 'transformers>=4.56,<5'"
         ) from error
     if isinstance(arch, dict):
         return Sam2Config(**copy.deepcopy(arch))  # it writes into them

@@ -60,8 +60,8 @@ def test_the_schedule_goes_on_where_the_checkpoint_was_written(tmp_path):
     cut = tmp_path / 'cut'
     with pytest.raises(KeyboardInterrupt):
         run(cut, Model(dies_at=5))
-    state = torch.load(cut / 'iter_3.pth', weights_only=False)['state_dict']
+    state = torch.load(cut / 'iter_3.pth', weights_only=True)['state_dict']
     assert state['loss.step'] == 3
     assert run(cut, Model(), resume=True) == whole[3:]
-    state = torch.load(cut / 'iter_6.pth', weights_only=False)['state_dict']
+    state = torch.load(cut / 'iter_6.pth', weights_only=True)['state_dict']
     assert state['loss.step'] == 6
