@@ -7,10 +7,11 @@ _base_ = [
     './_base_/schedules/synthscapes.py',
     './_base_/default_runtime.py',
 ]
-model = dict(pixel_contrast=None, strong_view=None)
+# Statistics of normalisation stay as both sources made them.
+model = dict(pixel_contrast=None, strong_view=None, backbone=dict(norm_eval=True))
 load_from = 'work_dirs/distill_synthscapes/student.pth'
 max_iters = 80
-optim_wrapper = dict(optimizer=dict(lr=5e-05))
+optim_wrapper = dict(optimizer=dict(lr=2e-5))
 param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
 ]

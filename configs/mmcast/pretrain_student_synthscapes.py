@@ -8,8 +8,7 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 model = dict(init_cfg=None, pixel_contrast=None, strong_view=None)
-max_iters = 2500
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+max_iters = 700
 param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
 ]

@@ -2,7 +2,7 @@
 _base_ = './cityscapes_90k.py'
 max_iters = 450
 optim_wrapper = dict(
-    optimizer=dict(lr=5e-4, weight_decay=0.05, fused=True),
+    optimizer=dict(lr=1e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=0.1),
     paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=1.0)}),
 )
