@@ -5,13 +5,14 @@
 
 Trains every variant with every seed through ``mim train mmdet`` and evaluates it
 through ``mim test mmdet``; all else is equal, the number of iterations included. A run
-that is done is not repeated, so an interrupted call goes on where it was, unless
-configs or weights have changed since: their digest is part of a run's name. Leaves
+that is done is not repeated, so an interrupted call goes on where it was, unless its
+configs, weights or data have changed: their digest is part of a run's name. Leaves
 ``ablation.json`` and ``ablation.md`` in ``--out``, made anew after each run from what
 is done.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from mmengine import Config
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,7 +40,9 @@ from mmcast.utils import digest, hardware, write_atomic
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
 CONTRAST = 'model.student.pixel_contrast.'
+STUDENT = CONFIGS / 'weights' / 'synthscapes_student.pth'
 TEACHER = Path('work_dirs/adapt_synthscapes/teacher.pth')
+DATA = Path('data/synthscapes/target')
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/ablation'))
     return parser.parse_args()
+
+
+def digest_inputs() -> str:
+    """SHA-256 of what a run depends on, but its options, its seed and the code."""
+    names = sorted({variant.config for variant in VARIANTS.values()})
+    configs = [Config.fromfile(CONFIGS / f'{name}_synthscapes.py') for name in names]
+    text = ''.join(config.pretty_text for config in configs).replace(str(REPO), '')
+    data = [*DATA.glob('annotations/*.json'), *DATA.glob('splits/*.txt')]
+    text += digest(STUDENT, TEACHER, *sorted(data))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def run(key: str, seed: int, args: argparse.Namespace) -> dict:
@@ -188,7 +202,7 @@ def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> Non
     write_atomic(args.out / 'ablation.json', json.dumps(content, indent=2) + '\n')
     lines = [
         f'`{made["command"].strip()}` on {made["hardware"]}: {args.iterations} '
-        f'iterations a run; SHA-256 of configs and weights {args.inputs[:8]}.\n'
+        f'iterations a run; SHA-256 of configs, weights and data {args.inputs[:8]}.\n'
     ]
     for title, keys in TABLES.items():
         lines += [
@@ -211,7 +225,7 @@ def main() -> None:
     args = parse_args()
     if not TEACHER.is_file():
         sys.exit(f'error: {TEACHER} is missing; make it with: make quickstart')
-    args.inputs = digest(CONFIGS, TEACHER)
+    args.inputs = digest_inputs()
     # Seeds outermost: stopped early, every variant has as many.
     todo = [(key, seed) for seed in args.seeds for key in args.variants]
     results: dict[str, dict[int, dict]] = {}
