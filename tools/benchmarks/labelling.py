@@ -28,6 +28,7 @@ from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_utils
+from rich.progress import track
 
 import mmcast
 from mmcast.apis import label_images
@@ -55,7 +56,7 @@ def parse_args() -> argparse.Namespace:
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
     parser.add_argument('--json', type=Path, help='file for the numbers')
-    parser.add_argument('--one', nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument('--one', nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if (args.config is None) != (args.checkpoint is None):
         parser.error('give both --config and --checkpoint')
@@ -107,7 +108,7 @@ def make_images(folder: Path, count: int, size: tuple[int, int]) -> None:
 def label_obviously(model: Any, names: list[str], root: Path, out: Path) -> None:
     """All masks of all images in memory, one file at the end."""
     results = []
-    for name in names:
+    for name in track(names, 'Labelling'):
         found = inference_detector(model, str(root / name)).pred_instances.cpu()
         results.append((name, found.labels, found.scores, found.masks.numpy()))
     annotations = [
@@ -147,7 +148,6 @@ def measure(args: argparse.Namespace, way: str, count: int) -> dict[str, Any]:
                 args.img_root,
                 store,
                 num_workers=args.num_workers,
-                progress=False,
             )
         else:
             label_obviously(model, names, args.img_root, Path(folder) / 'coco.json')
@@ -172,7 +172,8 @@ def main() -> None:
     """Measure each case in a process of its own."""
     args = parse_args()
     if args.one:
-        print(json.dumps(measure(args, args.one[0], int(args.one[1]))))
+        way, count, file = args.one
+        write_atomic(Path(file), json.dumps(measure(args, way, int(count))))
         return
     cases = [('ours', n) for n in args.images] + [('obvious', n) for n in args.obvious]
     rows = []
@@ -186,22 +187,18 @@ def main() -> None:
             make_images(root, max(count for _, count in cases), tuple(args.size))
         options = ['--config', config, '--checkpoint', checkpoint, '--img-root', root]
         options += ['--num-workers', args.num_workers, '--device', args.device]
-        print('way       images  images/s  peak MB  of it labelling')
         for way, count in cases:
-            command = [sys.executable, __file__, *options, '--one', way, count]
-            done = subprocess.run(
-                [str(part) for part in command],
-                check=True,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            row = json.loads(done.stdout.splitlines()[-1])
-            rows.append(row)
-            print(
-                f'{way:8} {row["images"]:7} {row["images_per_s"]:9.2f} '
-                f'{row["peak_mb"]:8.0f} {row["peak_mb"] - row["ready_mb"]:8.0f}',
-                flush=True,
-            )
+            print(f'{way}, {count} images', flush=True)
+            file = folder / 'row.json'
+            command = [sys.executable, __file__, *options, '--one', way, count, file]
+            subprocess.run([str(part) for part in command], check=True)
+            rows.append(json.loads(file.read_text()))
+    print('\nway       images  images/s  peak MB  of it labelling')
+    for row in rows:
+        print(
+            f'{row["way"]:8} {row["images"]:7} {row["images_per_s"]:9.2f} '
+            f'{row["peak_mb"]:8.0f} {row["peak_mb"] - row["ready_mb"]:8.0f}'
+        )
     report = dict(
         cases=rows,
         device=args.device,
