@@ -15,6 +15,17 @@ def _mmdet_scope():
     init_default_scope('mmdet')
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _plain_config_text():
+    """Configs are logged and dumped as they are: a runner formats its own four times.
+
+    That is two to three seconds each time for a full-size one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, 0))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

@@ -14,93 +14,14 @@ import torch
 from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.runner import Runner
+from reduced_configs import CONFIGS, THINGS, reduced
 from safetensors.torch import save_file
 from tiny_teacher import SAM2, save_bert, shrink_detector
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 STAGES = ('adapt', 'selftrain', 'distill', 'finetune', 'supervised')
 STUDENTS = ('dpt384', 'r50_dpt', 'dinov2_fpn', 'hiera_s')
 REAL = ('cityscapes', 'ade20k')
-THINGS = Config.fromfile(CONFIGS / '_base_/datasets/cityscapes.py').metainfo
 TIED = 'prompt_encoder.shared_embedding.positional_embedding'
-SIZE = (64, 128)  # height and width that crops and tests are reduced to
-
-
-def all_dicts(node):
-    """Every dict of a config, from the outside inwards."""
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for part in node:
-            yield from all_dicts(part)
-
-
-def reduced(name, data, weights):
-    """An entry point with paths, classes, sizes and batch for a quick look."""
-    config = Config.fromfile(CONFIGS / f'{name}.py')
-    height, width = SIZE
-    for part in list(all_dicts(config._cfg_dict)):
-        kind = part.get('type')
-        if kind == 'RandomCrop':
-            part['crop_size'] = (width, height)
-            if part.get('crop_type') == 'absolute_range':
-                part['crop_size'] = (height, width)  # least and most
-        elif kind == 'RandomChoiceResize':
-            part['scales'] = [(width, height), (2 * width, 2 * height)]
-            if 'resize_type' in part:  # of the shortest edge
-                part['scales'] = [height, 2 * height]
-        elif kind in ('Resize', 'FixScaleResize'):
-            part['scale'] = (width, height)
-        elif kind in ('ListedCocoDataset', 'ImageListDataset'):
-            split = 'val' if part.get('test_mode') else 'train'
-            part['data_root'] = str(data)
-            part['data_prefix'] = dict(img=f'leftImg8bit/{split}/')
-            part['metainfo'] = THINGS
-            if kind == 'ListedCocoDataset':
-                part['ann_file'] = (
-                    f'annotations/instancesonly_filtered_gtFine_{split}.json'
-                )
-            if 'image_list' in part:
-                part['image_list'] = 'splits/labeled.txt'
-            if kind == 'ImageListDataset':
-                part['ann_file'] = 'splits/unlabeled.txt'
-        elif kind == 'Pretrained':
-            file = part['checkpoint']
-            part['checkpoint'] = str(weights.get(Path(file).stem[:8], file))
-        elif kind == 'StageInputsHook' and config.load_from is None:
-            part['inputs'] = {str(next(iter(weights.values()))): 'the known command'}
-        elif kind == 'PseudoLabelHook':
-            # The dumped config of the adapted teacher, which is reduced as well.
-            teacher = Path(part['teacher_config']).stem
-            part['teacher_config'] = f'work_dirs/{teacher}/{teacher}.py'
-        elif kind == 'PixelContrastMask2Former':
-            part['num_classes'] = 8
-        elif kind == 'GroundedSam2':
-            part['classes'] = THINGS.classes
-            shrink_detector(part['detector'], weights.get('bert'))
-        elif kind == 'Sam2Segmenter':
-            part['arch'] = SAM2
-        elif kind == 'Sam2Hiera':
-            part['arch'] = SAM2
-            config.model.student.panoptic_head.in_channels = [8, 16, 32, 64]
-            config.model.student.pixel_contrast.in_channels = 64
-        elif kind == 'CocoMetric':
-            part['ann_file'] = str(
-                data / 'annotations/instancesonly_filtered_gtFine_val.json'
-            )
-        elif kind == 'CityScapesMetric':
-            part['seg_prefix'] = str(data / 'gtFine/val')
-    config.train_dataloader.update(
-        batch_size=2, num_workers=0, persistent_workers=False
-    )
-    if 'batch_size' in config.train_dataloader.sampler:
-        config.train_dataloader.sampler.batch_size = 2
-    config.train_cfg.max_iters = 2
-    config.param_scheduler[0].end = 2
-    config.default_hooks.checkpoint.save_last = False
-    config.work_dir = f'work_dirs/{name}'
-    return config
 
 
 @pytest.fixture(scope='module')
@@ -255,8 +176,6 @@ def test_a_teacher_is_evaluated_by_the_students_evaluators(
     monkeypatch.chdir(tmp_path)
     config = reduced(name, synthscapes, foundation)
     config.train_cfg.val_interval = 2
-    for loader in (config.val_dataloader, config.test_dataloader):
-        loader.update(num_workers=0, persistent_workers=False)
     student = Config.fromfile(CONFIGS / 'distill_cityscapes.py')
     assert [metric.type for metric in config.val_evaluator] == [
         metric.type for metric in student.val_evaluator

@@ -109,13 +109,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def digest_inputs() -> str:
-    """SHA-256 of what a run depends on, but its options, its seed and the code."""
-    names = sorted({variant.config for variant in VARIANTS.values()})
-    configs = [Config.fromfile(CONFIGS / f'{name}_synthscapes.py') for name in names]
-    text = ''.join(config.pretty_text for config in configs).replace(str(REPO), '')
+def digest_inputs(name: str) -> str:
+    """SHA-256 of what a run of a config depends on, but its options and the code."""
+    config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
     data = [*DATA.glob('annotations/*.json'), *DATA.glob('splits/*.txt')]
-    text += digest(STUDENT, TEACHER, *sorted(data))
+    files = digest(STUDENT, TEACHER, *sorted(data))
+    text = config.pretty_text.replace(str(REPO), '') + files
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -126,7 +125,9 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
         RuntimeError: A command failed; the message names its log.
     """
     variant = VARIANTS[key]
-    folder = args.out / f'{key}_{args.iterations}_{seed}_{args.inputs[:8]}'
+    folder = (
+        args.out / f'{key}_{args.iterations}_{seed}_{args.inputs[variant.config][:8]}'
+    )
     done = folder / 'result.json'
     if done.is_file():
         return json.loads(done.read_text())
@@ -198,11 +199,12 @@ def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> Non
         iterations=args.iterations,
         inputs=args.inputs,
     )
+    inputs = ', '.join(f'{name} {sha[:8]}' for name, sha in args.inputs.items())
     content = made | dict(variants=variants, runs=results)
     write_atomic(args.out / 'ablation.json', json.dumps(content, indent=2) + '\n')
     lines = [
         f'`{made["command"].strip()}` on {made["hardware"]}: {args.iterations} '
-        f'iterations a run; SHA-256 of configs, weights and data {args.inputs[:8]}.\n'
+        f'iterations a run. SHA-256 of configs, weights and data: {inputs}.\n'
     ]
     for title, keys in TABLES.items():
         lines += [
@@ -225,7 +227,8 @@ def main() -> None:
     args = parse_args()
     if not TEACHER.is_file():
         sys.exit(f'error: {TEACHER} is missing; make it with: make quickstart')
-    args.inputs = digest_inputs()
+    names = sorted({VARIANTS[key].config for key in args.variants})
+    args.inputs = {name: digest_inputs(name) for name in names}
     # Seeds outermost: stopped early, every variant has as many.
     todo = [(key, seed) for seed in args.seeds for key in args.variants]
     results: dict[str, dict[int, dict]] = {}

@@ -78,11 +78,11 @@ def shrink_detector(detector: Any, bert: Path | str, queries: int = 100) -> Any:
         window_size=4,
         pretrain_img_size=64,
         drop_path_rate=0.0,
-        out_indices=(0, 1, 2),
+        out_indices=(1, 2, 3),
         with_cp=False,
         init_cfg=None,
     )
-    detector.neck.update(in_channels=[16, 32, 64], num_outs=3)
+    detector.neck.update(in_channels=[32, 64, 128], num_outs=3)
     encoder, decoder = detector.encoder, detector.decoder
     encoder.update(num_layers=1, num_cp=1)
     encoder.layer_cfg.self_attn_cfg.update(num_levels=3)
