@@ -659,5 +659,5 @@ def test_published_sizes_of_sam2():
 
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, 'transformers', None)
-    with pytest.raises(ImportError, match="pip install 'transformers>=4.56,<5'"):
+    with pytest.raises(ImportError, match=r"pip install 'transformers>=4\.56,<5'"):
         Sam2Segmenter('tiny')
