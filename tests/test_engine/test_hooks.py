@@ -20,6 +20,7 @@ from mmcast.engine.hooks import (
     PseudoLabelHook,
     StageInputsHook,
     StudentExportHook,
+    TeacherUpdateHook,
     export_student,
 )
 from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
@@ -367,6 +368,46 @@ def test_pretrained_weights_of_another_architecture_are_told(
             runner.train()
 
 
+def test_the_teacher_inside_is_checked_as_the_student_is(
+    synthscapes, tmp_path, monkeypatch
+):
+    """Its ``Pretrained`` checkpoint before training, its weights where it predicts."""
+    monkeypatch.chdir(tmp_path)
+
+    def runner(**options):
+        config = Config.fromfile(CONFIGS / 'guided_distill_synthscapes.py')
+        annotations = synthscapes / 'annotations/instancesonly_filtered_gtFine_val.json'
+        for dataset in (
+            config.test_dataloader.dataset,
+            config.train_dataloader.dataset.labeled_dataset,
+            config.train_dataloader.dataset.unlabeled_dataset,
+        ):
+            dataset.data_root = str(synthscapes)
+        for loader in (config.test_dataloader, config.train_dataloader):
+            loader.update(num_workers=0, persistent_workers=False)
+        config.test_evaluator.ann_file = str(annotations)
+        config.update(custom_hooks=[], work_dir=f'run_{len(options)}')
+        config.update(val_dataloader=None, val_evaluator=None, val_cfg=None)
+        config.merge_from_dict(options)
+        return Runner.from_cfg(config)
+
+    # But for the classes' layer it would fit: a student may start so, no teacher.
+    weights = torch.load(STUDENT, weights_only=True)['state_dict']
+    weights = {k: v for k, v in weights.items() if 'cls_embed' not in k}
+    torch.save({'state_dict': weights}, 'half.pth')
+    with pytest.raises(ValueError, match=r'half\.pth does not fit.*cls_embed'):
+        runner(**{'model.teacher.init_cfg.checkpoint': 'half.pth'}).train()
+
+    model = MODELS.build(
+        Config.fromfile(CONFIGS / 'guided_distill_synthscapes.py').model
+    )
+    weights = {k: v for k, v in model.state_dict().items() if 'teacher' not in k}
+    torch.save({'state_dict': weights}, 'whole.pth')
+    assert 'coco/segm_mAP' in runner(load_from='whole.pth').test()
+    with pytest.raises(ValueError, match=r'whole\.pth does not fit.*teacher\.'):
+        runner(**{'load_from': 'whole.pth', 'model.predict_on': 'teacher'}).test()
+
+
 def test_what_fits(tmp_path):
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
     path = tmp_path / 'x.pth'
@@ -469,5 +510,10 @@ def test_a_model_without_a_student_is_told_before_training(teacher_world, tmp_pa
 
 
 def test_hooks_are_registered():
-    for kind in (PseudoLabelHook, StageInputsHook, StudentExportHook):
+    for kind in (
+        PseudoLabelHook,
+        StageInputsHook,
+        StudentExportHook,
+        TeacherUpdateHook,
+    ):
         assert HOOKS.get(kind.__name__) is kind
