@@ -127,6 +127,15 @@ def test_a_copy_holds_values_that_an_average_cannot_reach():
     assert same(state(model.teacher), state(model.student))
 
 
+@pytest.mark.parametrize('guided', [True, False])
+def test_without_guidance_the_teacher_labels_from_the_switch_on(guided):
+    model, labels = Pair(), []
+    for t in range(6):
+        at(TeacherUpdateHook(3, guided=guided), model, t)
+        labels.append(model.teacher_labels)
+    assert labels == [guided] * 3 + [True] * 3
+
+
 def test_no_graph_grows():
     model = Pair()
     for t in range(3):
@@ -141,6 +150,7 @@ def test_no_graph_grows():
     [
         (dict(burn_in_iters=-1), 'burn_in_iters=-1 must be 0 or more, or None'),
         (dict(burn_in_iters=0, momentum=1.5), 'momentum=1.5 must be from 0 to 1'),
+        (dict(burn_in_iters=None, guided=False), 'no teacher would ever label'),
     ],
 )
 def test_arguments_out_of_range_are_told(arguments, message):
@@ -281,6 +291,12 @@ def test_a_switch_that_cannot_be_is_told_before_training(
     with pytest.raises(ValueError, match=message):
         make(tmp_path / 'run', model(), [hook(**changes), watch]).train()
     assert watch.seen == {}
+
+
+def test_without_guidance_no_teacher_need_be_loaded(tmp_path):
+    watch = Watch()
+    make(tmp_path / 'run', Pair(), [hook(guided=False), watch]).train()
+    assert len(watch.seen) == 10
 
 
 def test_a_teacher_that_never_changes_may_be_another(tmp_path):

@@ -207,6 +207,20 @@ def test_a_batch_without_any_pseudo_label_adds_exactly_nothing(rule):
     assert 'teacher_precision' not in losses
 
 
+def test_while_nobody_labels_there_are_labels_alone():
+    """Also where unlabelled images bring annotations along."""
+    model = guided().train()
+    shown = says(model, [[(3, block((2, 8), (1, 5)))]] * 2, (16, 24))
+    model.teacher_labels = False
+    losses = model.loss(*both())
+    unlabelled = [value for name, value in losses.items() if 'unsup_' in name]
+    sum(unlabelled).backward()
+    assert not any(value.detach().any() for value in unlabelled)
+    assert all(not p.grad.any() for p in model.student.parameters())
+    assert shown == []
+    assert not any(name.startswith('teacher_') for name in losses)
+
+
 def test_one_pseudo_label_in_the_batch_and_all_its_images_count():
     """Unmatched queries learn "no object" then, as published."""
     model = guided()

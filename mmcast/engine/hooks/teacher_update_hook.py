@@ -35,20 +35,34 @@ class TeacherUpdateHook(Hook):
         burn_in_iters: Iterations for which a loaded teacher guides; 0 starts with the
             student's copy, None never updates.
         momentum: m.
+        guided: Whether the loaded teacher labels before the switch. Else the student
+            learns from labels alone until there is a teacher, its own copy: the
+            burn-in of other methods, which the paper compares with.
 
     Raises:
         ValueError: An argument is out of its range.
     """
 
-    def __init__(self, burn_in_iters: int | None, momentum: float = 0.9996) -> None:
+    def __init__(
+        self,
+        burn_in_iters: int | None,
+        momentum: float = 0.9996,
+        guided: bool = True,
+    ) -> None:
         if burn_in_iters is not None and burn_in_iters < 0:
             raise ValueError(
                 f'burn_in_iters={burn_in_iters} must be 0 or more, or None'
             )
         if not 0 <= momentum <= 1:
             raise ValueError(f'momentum={momentum} must be from 0 to 1')
+        if burn_in_iters is None and not guided:
+            raise ValueError(
+                'with burn_in_iters=None and guided=False no teacher would ever label: '
+                'change one of the two'
+            )
         self.burn_in_iters = burn_in_iters
         self.momentum = momentum
+        self.guided = guided
 
     def before_run(self, runner: Runner) -> None:
         """Check that the teacher can become what it shall.
@@ -68,12 +82,9 @@ class TeacherUpdateHook(Hook):
         if self.burn_in_iters is None or self.burn_in_iters >= runner.max_iters:
             return
         check_same_architecture(model.student, model.teacher)
-        if self.burn_in_iters > 0 and not (
-            runner._load_from
-            or runner._resume
-            or _is_pretrained(model)
-            or _is_pretrained(model.teacher)
-        ):
+        loaded = runner._load_from or runner._resume
+        loaded = loaded or _is_pretrained(model) or _is_pretrained(model.teacher)
+        if self.guided and self.burn_in_iters > 0 and not loaded:
             raise ValueError(
                 f'the teacher guides for burn_in_iters={self.burn_in_iters} with '
                 "random weights: give model.teacher.init_cfg=dict(type='Pretrained', "
@@ -84,9 +95,11 @@ class TeacherUpdateHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Update."""
-        if self.burn_in_iters is None or runner.iter < self.burn_in_iters:
-            return
         model = _unwrapped(runner)
+        frozen = self.burn_in_iters is None or runner.iter < self.burn_in_iters
+        model.teacher_labels = self.guided or not frozen
+        if frozen:
+            return
         momentum = self.momentum if runner.iter > self.burn_in_iters else 0.0
         update(model.teacher, model.student, momentum)
 

@@ -95,6 +95,8 @@ class SemiSupervisedSegmentor(BaseDetector):
             else None
         )
         self.semi_weight = semi_weight
+        # TeacherUpdateHook has it wait for a teacher; no option of the model.
+        self.teacher_labels = True
         # By this name mmdet's TeacherStudentValLoop changes it.
         self.semi_test_cfg = dict(predict_on=predict_on)
 
@@ -132,7 +134,9 @@ class SemiSupervisedSegmentor(BaseDetector):
         count = len(labeled)
         semi_weight = self.semi_weight
         health: dict[str, Tensor] = {}
-        if self.teacher is not None:
+        if self.teacher is not None and not self.teacher_labels:
+            semi_weight = 0.0
+        elif self.teacher is not None:
             truth = unlabeled
             unlabeled = self.pseudo_label(inputs[count:], truth)
             health = self.health(inputs[count:], unlabeled, truth)
