@@ -27,7 +27,7 @@ model = dict(
 val_cfg = dict(type='TeacherStudentValLoop')  # 'ValLoop' for the student alone
 auto_scale_lr = dict(base_batch_size=32)
 custom_hooks = [
-    # The code's default of 50k iterations; the paper's lengths are not told with it.
+    # The published code's default; its README leaves the number of iterations open.
     dict(type='TeacherUpdateHook', burn_in_iters=50000, momentum=0.9996),
     dict(
         type='StageInputsHook',

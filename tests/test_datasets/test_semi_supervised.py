@@ -112,6 +112,7 @@ def test_batches_hold_repeated_labelled_and_uniform_unlabelled_images():
     assert set(unlabelled.values()) == {30}
     labelled = Counter(index for batch in batches for index in batch[:5])
     assert labelled[7] > labelled[6] > labelled[0] > labelled[8] > 0
+    assert abs(labelled[9] - labelled[8]) <= 1  # a crowd repeats nothing
     assert drawn == list(itertools.islice(iter(sampler()), 8 * 70))
     assert drawn != list(itertools.islice(iter(sampler(seed=6)), 8 * 70))
 
