@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.engine.checkpoints import check_fits, read_checkpoint
 from mmcast.engine.hooks import (
+    CheckpointFitsHook,
     PseudoLabelHook,
     StageInputsHook,
     StudentExportHook,
@@ -368,44 +370,37 @@ def test_pretrained_weights_of_another_architecture_are_told(
             runner.train()
 
 
-def test_the_teacher_inside_is_checked_as_the_student_is(
-    synthscapes, tmp_path, monkeypatch
-):
+def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
     """Its ``Pretrained`` checkpoint before training, its weights where it predicts."""
-    monkeypatch.chdir(tmp_path)
-
-    def runner(**options):
-        config = Config.fromfile(CONFIGS / 'guided_distill_synthscapes.py')
-        annotations = synthscapes / 'annotations/instancesonly_filtered_gtFine_val.json'
-        for dataset in (
-            config.test_dataloader.dataset,
-            config.train_dataloader.dataset.labeled_dataset,
-            config.train_dataloader.dataset.unlabeled_dataset,
-        ):
-            dataset.data_root = str(synthscapes)
-        for loader in (config.test_dataloader, config.train_dataloader):
-            loader.update(num_workers=0, persistent_workers=False)
-        config.test_evaluator.ann_file = str(annotations)
-        config.update(custom_hooks=[], work_dir=f'run_{len(options)}')
-        config.update(val_dataloader=None, val_evaluator=None, val_cfg=None)
-        config.merge_from_dict(options)
-        return Runner.from_cfg(config)
-
-    # But for the classes' layer it would fit: a student may start so, no teacher.
-    weights = torch.load(STUDENT, weights_only=True)['state_dict']
-    weights = {k: v for k, v in weights.items() if 'cls_embed' not in k}
-    torch.save({'state_dict': weights}, 'half.pth')
-    with pytest.raises(ValueError, match=r'half\.pth does not fit.*cls_embed'):
-        runner(**{'model.teacher.init_cfg.checkpoint': 'half.pth'}).train()
-
     model = MODELS.build(
         Config.fromfile(CONFIGS / 'guided_distill_synthscapes.py').model
     )
+    check = CheckpointFitsHook().before_run
+    training = SimpleNamespace(
+        model=model, _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+    )
+    model.teacher.init_cfg['checkpoint'] = str(STUDENT)
+    check(training)
+    # But for the classes' layer it would fit: a student may start so, no teacher.
+    weights = torch.load(STUDENT, weights_only=True)['state_dict']
+    weights = {k: v for k, v in weights.items() if 'cls_embed' not in k}
+    half = str(tmp_path / 'half.pth')
+    torch.save({'state_dict': weights}, half)
+    model.student.init_cfg['checkpoint'] = half
+    check(training)
+    model.teacher.init_cfg['checkpoint'] = half
+    with pytest.raises(ValueError, match=r'half\.pth does not fit.*cls_embed'):
+        check(training)
+
     weights = {k: v for k, v in model.state_dict().items() if 'teacher' not in k}
-    torch.save({'state_dict': weights}, 'whole.pth')
-    assert 'coco/segm_mAP' in runner(load_from='whole.pth').test()
+    torch.save({'state_dict': weights}, tmp_path / 'whole.pth')
+    testing = SimpleNamespace(
+        model=model, _train_loop=None, _load_from=str(tmp_path / 'whole.pth')
+    )
+    check(testing)
+    model.semi_test_cfg['predict_on'] = 'teacher'
     with pytest.raises(ValueError, match=r'whole\.pth does not fit.*teacher\.'):
-        runner(**{'load_from': 'whole.pth', 'model.predict_on': 'teacher'}).test()
+        check(testing)
 
 
 def test_what_fits(tmp_path):
