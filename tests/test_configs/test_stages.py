@@ -13,13 +13,18 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine import Config
+from mmengine.hooks import Hook
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from reduced_configs import CONFIGS, THINGS, reduced
 from safetensors.torch import save_file
 from tiny_teacher import SAM2, save_bert, shrink_detector
 
+from mmcast.engine.checkpoints import check_fits
+
 STAGES = ('adapt', 'selftrain', 'distill', 'finetune', 'supervised')
 STUDENTS = ('dpt384', 'r50_dpt', 'dinov2_fpn', 'hiera_s')
+GUIDED = ('guided_teacher', 'guided_distill')
 REAL = ('cityscapes', 'ade20k')
 TIED = 'prompt_encoder.shared_embedding.positional_embedding'
 
@@ -160,6 +165,7 @@ def test_all_entry_points_are_tested():
     tested = {f'{s}_{d}' for s in STAGES for d in (*REAL, 'synthscapes')}
     tested |= {f'{s}_{d}_mask2former' for s in STAGES[:2] for d in REAL}
     tested |= {f'adapt_sam2_{d}' for d in REAL}
+    tested |= {f'{s}_{d}' for s in GUIDED for d in ('cityscapes', 'synthscapes')}
     assert names == tested | {f'distill_cityscapes_{s}' for s in STUDENTS}
 
 
@@ -244,3 +250,67 @@ def test_published_teachers_have_their_published_sizes(
     with torch.device('meta'):
         teacher = MODELS.build(dict(config.model, classes=THINGS.classes))
     assert least < sum(p.numel() for p in teacher.parameters()) < most
+
+
+@pytest.fixture(scope='module')
+def resnet50(tmp_path_factory):
+    """Random weights in the one file that Guided Distillation fetches."""
+    file = tmp_path_factory.mktemp('resnet50') / 'resnet50.pth'
+    backbone = Config.fromfile(CONFIGS / '_base_/models/guided_r50.py').model.backbone
+    backbone.update(init_cfg=None, norm_cfg=dict(type='BN'))
+    torch.save(MODELS.build(backbone).state_dict(), file)
+    return dict(resnet50=file)
+
+
+@pytest.mark.parametrize('dataset', ['cityscapes', 'synthscapes'])
+def test_guided_distillation_runs(
+    dataset, synthscapes, resnet50, tmp_path, monkeypatch
+):
+    """Stage after stage, with the switch of teachers between the two iterations."""
+    monkeypatch.chdir(tmp_path)
+    train(f'guided_teacher_{dataset}', synthscapes, resnet50)
+    name = f'guided_distill_{dataset}'
+    config = reduced(name, synthscapes, resnet50)
+    if dataset == 'cityscapes':  # else not reduced to another list
+        config.train_dataloader.dataset.unlabeled_dataset.ann_file = ''
+    config.custom_hooks[0].burn_in_iters = 1
+    config.default_hooks.logger.interval = 1
+    evaluated, copied, logged = {}, [], []
+
+    class Look(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            student = runner.model.student.state_dict()
+            teacher = runner.model.teacher.state_dict()
+            same = [torch.equal(student[k], v) for k, v in teacher.items()]
+            copied.append(all(same))
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            logged.append(outputs.keys())
+
+        def after_val_epoch(self, runner, metrics=None):
+            evaluated.update(metrics)
+
+    runner = Runner.from_cfg(config)
+    runner.register_hook(Look(), priority='LOWEST')
+    runner.train()
+    sources = runner.train_dataloader.dataset.datasets
+    assert [len(source) for source in sources] == [4, 12]  # all are unlabelled, too
+    assert copied == [False, True]
+    assert {'teacher_labels_per_image', 'teacher_share_kept'} <= set(logged[0])
+    assert {'student/coco/segm_mAP', 'teacher/coco/segm_mAP'} <= evaluated.keys()
+    # What is left is a plain detector of stage A's config.
+    plain = Config.fromfile(CONFIGS / f'guided_teacher_{dataset}.py').model
+    plain = revert_sync_batchnorm(MODELS.build(plain))
+    check_fits(plain, f'{config.work_dir}/student.pth')
+
+
+@pytest.mark.parametrize('dataset', ['cityscapes', 'synthscapes'])
+def test_guided_distillation_names_the_teacher_that_stage_a_leaves(dataset):
+    before = Config.fromfile(CONFIGS / f'guided_teacher_{dataset}.py')
+    config = Config.fromfile(CONFIGS / f'guided_distill_{dataset}.py')
+    left = f'work_dirs/guided_teacher_{dataset}/{before.custom_hooks[0].out}'
+    (hook,) = (h for h in config.custom_hooks if h.type == 'StageInputsHook')
+    assert config.model.teacher.init_cfg.checkpoint == left
+    assert hook.inputs == {
+        left: f'mim train mmdet configs/mmcast/guided_teacher_{dataset}.py'
+    }

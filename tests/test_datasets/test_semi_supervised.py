@@ -1,12 +1,19 @@
 """Labelled and unlabelled images in every batch."""
 
+import itertools
+import math
+from collections import Counter
+from types import SimpleNamespace
+
 import pytest
 import torch
+from gloo_ranks import two_ranks
 from mmdet.registry import DATASETS
 from mmengine import Config
 from mmengine.runner import Runner
 
 from mmcast.datasets import LabeledUnlabeledSampler
+from mmcast.datasets.samplers import repeat_factors
 
 CONFIG = 'configs/mmcast/distill_synthscapes.py'
 
@@ -44,3 +51,85 @@ def test_a_batch_without_room_for_both_is_told(online, size, ratio):
     dataset = DATASETS.build(online.dataset)
     with pytest.raises(ValueError, match=r'raise train_dataloader\.batch_size'):
         LabeledUnlabeledSampler(dataset, batch_size=size, source_ratio=ratio, seed=0)
+
+
+class Labelled(list):
+    """Images, each by the classes that it shows; a negative one is of a crowd."""
+
+    def get_data_info(self, index):
+        return dict(
+            instances=[
+                dict(bbox_label=abs(label), ignore_flag=int(label < 0))
+                for label in self[index]
+            ]
+        )
+
+
+# Of ten images: class 0 on eight of them, 1 on two, 2 on one.
+IMAGES = Labelled([[0]] * 5 + [[0, 0, 1], [0, 1], [0, 2, -1]] + [[], [-2]])
+
+
+def sampler(**kwargs):
+    images = SimpleNamespace(datasets=[IMAGES, [0] * 7], cumulative_sizes=[10, 17])
+    options = dict(batch_size=8, source_ratio=[5, 3], seed=5, repeat_thr=10.0)
+    return LabeledUnlabeledSampler(images, **options | kwargs)
+
+
+def test_repeat_factors_are_those_of_an_images_rarest_class():
+    classes = [{0}] * 5 + [{0, 1}, {0, 1}, {0, 2}] + [set(), set()]
+    common, rare, rarest = (10 / 0.8) ** 0.5, (10 / 0.2) ** 0.5, (10 / 0.1) ** 0.5
+    assert repeat_factors(classes, 10.0) == pytest.approx(
+        [common] * 5 + [rare, rare, rarest, 1, 1]
+    )
+    # A threshold below the classes' shares repeats only what is rarer than it.
+    assert repeat_factors(classes, 0.2) == pytest.approx([1] * 7 + [2**0.5, 1, 1])
+
+
+def test_images_of_rare_classes_come_by_their_factors():
+    """In each epoch the whole part of the factor, and one more by chance."""
+    factors = [(10 / 0.8) ** 0.5] * 5 + [50**0.5] * 2 + [10.0, 1.0, 1.0]
+    in_order = sampler(shuffle=False)._repeated_indices(factors)
+    epochs, previous = [Counter()], 0
+    while len(epochs) <= 400:
+        index = next(in_order)
+        if index < previous:
+            epochs.append(Counter())
+        epochs[-1][index] += 1
+        previous = index
+    for image, factor in enumerate(factors):
+        counts = [epoch[image] for epoch in epochs[:400]]
+        assert set(counts) == {math.floor(factor), math.ceil(factor)}
+        assert sum(counts) / 400 == pytest.approx(factor, abs=0.1)
+    shuffled = list(itertools.islice(sampler()._repeated_indices(factors), 40))
+    assert shuffled != sorted(shuffled)
+
+
+def test_batches_hold_repeated_labelled_and_uniform_unlabelled_images():
+    drawn = list(itertools.islice(iter(sampler()), 8 * 70))
+    batches = [drawn[i : i + 8] for i in range(0, len(drawn), 8)]
+    assert all(max(batch[:5]) < 10 and 10 <= min(batch[5:]) < 17 for batch in batches)
+    unlabelled = Counter(index for batch in batches for index in batch[5:])
+    assert set(unlabelled.values()) == {30}
+    labelled = Counter(index for batch in batches for index in batch[:5])
+    assert labelled[7] > labelled[6] > labelled[0] > labelled[8] > 0
+    assert abs(labelled[9] - labelled[8]) <= 1  # a crowd repeats nothing
+    assert drawn == list(itertools.islice(iter(sampler()), 8 * 70))
+    assert drawn != list(itertools.islice(iter(sampler(seed=6)), 8 * 70))
+
+
+def test_two_ranks_share_the_stream_of_one_process(tmp_path):
+    alone = sampler()
+    expected = [list(itertools.islice(alone.source2inds[s], 60)) for s in range(2)]
+
+    def work(rank):
+        own = sampler()
+        for source in range(2):
+            drawn = list(itertools.islice(own.source2inds[source], 30))
+            assert drawn == expected[source][rank::2]
+
+    assert two_ranks(work, tmp_path) == [0, 0]
+
+
+def test_a_threshold_that_is_not_positive_is_told():
+    with pytest.raises(ValueError, match=r'repeat_thr=0\.0 must be positive'):
+        sampler(repeat_thr=0.0)

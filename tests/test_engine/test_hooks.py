@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,15 +12,17 @@ from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.engine.checkpoints import check_fits, read_checkpoint
 from mmcast.engine.hooks import (
+    CheckpointFitsHook,
     PseudoLabelHook,
     StageInputsHook,
     StudentExportHook,
+    TeacherUpdateHook,
     export_student,
 )
 from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
@@ -367,6 +370,39 @@ def test_pretrained_weights_of_another_architecture_are_told(
             runner.train()
 
 
+def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
+    """Its ``Pretrained`` checkpoint before training, its weights where it predicts."""
+    model = MODELS.build(
+        Config.fromfile(CONFIGS / 'guided_distill_synthscapes.py').model
+    )
+    check = CheckpointFitsHook().before_run
+    training = SimpleNamespace(
+        model=model, _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+    )
+    model.teacher.init_cfg['checkpoint'] = str(STUDENT)
+    check(training)
+    # But for the classes' layer it would fit: a student may start so, no teacher.
+    weights = torch.load(STUDENT, weights_only=True)['state_dict']
+    weights = {k: v for k, v in weights.items() if 'cls_embed' not in k}
+    half = str(tmp_path / 'half.pth')
+    torch.save({'state_dict': weights}, half)
+    model.student.init_cfg['checkpoint'] = half
+    check(training)
+    model.teacher.init_cfg['checkpoint'] = half
+    with pytest.raises(ValueError, match=r'half\.pth does not fit.*cls_embed'):
+        check(training)
+
+    weights = {k: v for k, v in model.state_dict().items() if 'teacher' not in k}
+    torch.save({'state_dict': weights}, tmp_path / 'whole.pth')
+    testing = SimpleNamespace(
+        model=model, _train_loop=None, _load_from=str(tmp_path / 'whole.pth')
+    )
+    check(testing)
+    model.semi_test_cfg['predict_on'] = 'teacher'
+    with pytest.raises(ValueError, match=r'whole\.pth does not fit.*teacher\.'):
+        check(testing)
+
+
 def test_what_fits(tmp_path):
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
     path = tmp_path / 'x.pth'
@@ -469,5 +505,10 @@ def test_a_model_without_a_student_is_told_before_training(teacher_world, tmp_pa
 
 
 def test_hooks_are_registered():
-    for kind in (PseudoLabelHook, StageInputsHook, StudentExportHook):
+    for kind in (
+        PseudoLabelHook,
+        StageInputsHook,
+        StudentExportHook,
+        TeacherUpdateHook,
+    ):
         assert HOOKS.get(kind.__name__) is kind

@@ -19,11 +19,13 @@ class CheckpointFitsHook(Hook):
     mmengine only warns, and goes on with what is left of random weights. In ``mim
     test`` it is the checkpoint to evaluate: a student's in the config of its wrapper,
     say. In training it is the ``Pretrained`` checkpoint of the detector or of the
-    wrapper's student; for ``load_from`` see ``StageInputsHook``.
+    wrapper's student and teacher; for ``load_from`` see ``StageInputsHook``.
 
     Args:
-        ignore: Prefixes of weights that play no part in prediction.
-        ignore_pretrained: Prefixes of weights that training may start without, on top.
+        ignore: Prefixes of weights that play no part in prediction; where the wrapper's
+            teacher predicts, its weights do.
+        ignore_pretrained: Prefixes of weights that training may start without, on top;
+            a teacher may not.
     """
 
     priority = 'VERY_HIGH'
@@ -50,14 +52,19 @@ class CheckpointFitsHook(Hook):
         if is_model_wrapper(model):
             model = model.module
         if not isinstance(runner._train_loop, BaseLoop):
+            predicts = getattr(model, 'semi_test_cfg', {}).get('predict_on')
+            ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
             if runner._load_from and Path(runner._load_from).is_file():
-                check_fits(model, runner._load_from, ignore=self.ignore)
+                check_fits(model, runner._load_from, ignore=ignore)
             return
         student: Any = getattr(model, 'student', model)
-        for part in dict.fromkeys((model, student)):
-            init = part.init_cfg
+        teacher: Any = getattr(model, 'teacher', None)
+        for part in dict.fromkeys((model, student, teacher)):
+            init = getattr(part, 'init_cfg', None)
             if not isinstance(init, dict) or init.get('type') != 'Pretrained':
                 continue
             if Path(init['checkpoint']).is_file():
-                ignore = (*self.ignore, *self.ignore_pretrained)
+                ignore = [*self.ignore]
+                if part is not teacher:
+                    ignore += self.ignore_pretrained
                 check_fits(part, init['checkpoint'], ignore=ignore)

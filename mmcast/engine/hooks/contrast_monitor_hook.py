@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mmcast.models.losses import PixelContrastLoss
 from mmcast.models.losses.functional import Pixels, pixel_predictions
+from mmcast.models.pseudo_labels import masks_on_grid
 
 BINS = 10  # of the drawn negatives' cosines, between -1 and 1
 
@@ -218,17 +219,8 @@ def instances_on_grid(
     Returns:
         ``(h * w,)`` int64, index of the instance; -1 on none.
     """
-    masks = sample.gt_instances.masks
-    if not isinstance(masks, Tensor):
-        masks = torch.from_numpy(masks.to_ndarray())
-    masks = masks.cpu()
-    padding = (0, padded[1] - masks.shape[2], 0, padded[0] - masks.shape[1])
-    masks = F.pad(masks.bool(), padding)
-    y, x = (
-        ((torch.arange(n) + 0.5) * side / n).long()
-        for n, side in zip(size, padded, strict=True)
-    )
-    at_cells = masks[:, y][:, :, x].flatten(1)
+    masks = masks_on_grid(sample.gt_instances.masks, padded, size)
+    at_cells = masks.flatten(1).cpu()
     if not len(at_cells):
         return torch.full((size[0] * size[1],), -1)
     return torch.where(at_cells.any(0), at_cells.int().argmax(0), -1)

@@ -1,11 +1,13 @@
 """The student leaves its wrapper as a plain detector checkpoint."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet.engine.runner import TeacherStudentValLoop
 from mmdet.registry import HOOKS
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -28,23 +30,40 @@ class StudentExportHook(Hook):
     Args:
         out: File name in the work folder.
         attr: The model's attribute that holds the student; '' for the model itself.
+        better_by: Name of a metric. At the last validation, which evaluates both, the
+            one of ``'student'`` and ``'teacher'`` that has more of it is exported
+            instead of ``attr``.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, out: str = 'student.pth', attr: str = 'student') -> None:
+    def __init__(
+        self,
+        out: str = 'student.pth',
+        attr: str = 'student',
+        better_by: str | None = None,
+    ) -> None:
         self.out = out
         self.attr = attr
+        self.better_by = better_by
+        self._metrics: dict[str, float] = {}
 
     def before_run(self, runner: Runner) -> None:
         """Check now rather than at the end that there is a student to export.
 
         Raises:
             ValueError: There is none, or its classes are not the data set's, by which
-                the exported file will call them.
+                the exported file will call them; or validation will not tell which of
+                two is better.
         """
         if not isinstance(runner._train_loop, BaseLoop):  # `mim test`
             return
+        if self.better_by and not isinstance(runner._val_loop, TeacherStudentValLoop):
+            raise ValueError(
+                f'StudentExportHook shall export the better one by {self.better_by}: '
+                "give val_cfg=dict(type='TeacherStudentValLoop'), which evaluates "
+                'student and teacher, or better_by=None'
+            )
         count = getattr(self._student(runner), 'num_classes', None)
         metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
         classes = metainfo.get('classes')
@@ -56,9 +75,17 @@ class StudentExportHook(Hook):
                 "the data set's metainfo.classes."
             )
 
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Keep what was measured."""
+        self._metrics = metrics or {}
+
     @master_only
     def after_train(self, runner: Runner) -> None:
         """Write the file."""
+        if self.better_by:
+            self._choose(runner, self.better_by)
         path = Path(runner.work_dir) / self.out
         metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', {})
         save_plain(
@@ -75,6 +102,24 @@ class StudentExportHook(Hook):
             path,
         )
         runner.logger.info(f'Exported the plain checkpoint {path}')
+
+    def _choose(self, runner: Runner, metric: str) -> None:
+        found = {
+            attr: self._metrics[f'{attr}/{metric}']
+            for attr in ('student', 'teacher')
+            if f'{attr}/{metric}' in self._metrics
+        }
+        if len(found) == 2:
+            self.attr = max(found, key=lambda attr: found[attr])
+            what = ', '.join(f'{attr} {value:.4g}' for attr, value in found.items())
+            runner.logger.info(f'Exporting the {self.attr}, by {metric}: {what}')
+        else:  # at the end of a long run no reason to leave nothing
+            runner.logger.log(
+                logging.WARNING,
+                f'No validation of this run measured {metric} of student and teacher '
+                f'({", ".join(self._metrics) or "none ran"}): exporting the '
+                f'{self.attr}',
+            )
 
     def _student(self, runner: Runner) -> nn.Module:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -3,18 +3,29 @@
     J = L_sup(labelled) + lambda_semi * L_semi(unlabelled) + lambda_pxl * L_pxl(both)
 
 Source: CAST (arXiv 2505.21904), its unified objective. The student runs once
-over the union of both batches, and the predictions are sliced.
+over the union of both batches, and the predictions are sliced. With a teacher inside,
+``query_rule`` and ``strong_view`` it is Guided Distillation (arXiv 2308.02668), whose
+own code runs the student on one batch after the other, for batch norm's statistics.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmdet.models.detectors import BaseDetector
+from mmdet.models.detectors import BaseDetector, MaskFormer
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+
+from mmcast.models.pseudo_labels import (
+    blank_margin,
+    count_found,
+    masks_on_grid,
+    query_pseudo_labels,
+)
+from mmcast.models.views import build_strong_view
 
 
 @MODELS.register_module()
@@ -23,15 +34,27 @@ class SemiSupervisedSegmentor(BaseDetector):
 
     Batches come from mmdet's ``MultiBranch`` with the branches ``sup`` and
     ``unsup``. Without ``teacher`` the unlabelled samples carry pseudo-labels
-    (offline, from a store); with it, the teacher labels each batch's own view.
+    (offline, from a store); with it, the teacher labels each batch's own view, in full
+    precision. A batch on which it finds nothing adds nothing to the loss.
 
     Args:
         student: Config of a ``PixelContrastMask2Former``, whose
             ``pixel_contrast.loss.loss_weight`` is lambda_pxl.
         data_preprocessor: Config of mmdet's ``MultiBranchDataPreprocessor``.
-        teacher: Config of a detector that labels online and never trains here.
+        teacher: Config of a detector that labels online and never trains here; see
+            ``TeacherUpdateHook`` for one that follows the student.
         score_thr: Score above which an online pseudo-label is kept.
+        query_rule: Arguments of :func:`query_pseudo_labels`, by which a MaskFormer or
+            Mask2Former teacher's logits become labels; ``score_thr`` and the teacher's
+            own post-processing play no part then.
+        strong_view: Config of the photometric view that the student has of the
+            unlabelled images; None for the one that the teacher has. A pixel contrast
+            makes its second view of this one.
         semi_weight: lambda_semi, the weight of the losses on unlabelled images.
+        predict_on: ``'student'`` or ``'teacher'``: which one predicts.
+
+    Raises:
+        ValueError: The arguments need a teacher, or another one.
     """
 
     def __init__(
@@ -40,7 +63,10 @@ class SemiSupervisedSegmentor(BaseDetector):
         data_preprocessor: dict,
         teacher: dict | None = None,
         score_thr: float = 0.3,
+        query_rule: dict | None = None,
+        strong_view: dict | None = None,
         semi_weight: float = 1.0,
+        predict_on: str = 'student',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
@@ -50,8 +76,29 @@ class SemiSupervisedSegmentor(BaseDetector):
         self.teacher: Any = MODELS.build(teacher) if teacher else None
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
+        if query_rule is not None and not isinstance(self.teacher, MaskFormer):
+            raise ValueError(
+                'query_rule reads the logits of a MaskFormer or Mask2Former teacher: '
+                'give such a teacher, or query_rule=None for its predictions above '
+                'score_thr'
+            )
+        if predict_on not in ('student', 'teacher') or not getattr(self, predict_on):
+            raise ValueError(
+                f"predict_on={predict_on!r} must be 'student', or 'teacher' where "
+                'there is one'
+            )
         self.score_thr = score_thr
+        self.query_rule = query_rule
+        self.strong_view = (
+            build_strong_view(strong_view, self.data_preprocessor.data_preprocessor)
+            if strong_view
+            else None
+        )
         self.semi_weight = semi_weight
+        # TeacherUpdateHook has it wait for a teacher; no option of the model.
+        self.teacher_labels = True
+        # By this name mmdet's TeacherStudentValLoop changes it.
+        self.semi_test_cfg = dict(predict_on=predict_on)
 
     @property
     def num_classes(self) -> int:
@@ -77,22 +124,36 @@ class SemiSupervisedSegmentor(BaseDetector):
             batch_data_samples: Their samples.
 
         Returns:
-            ``sup_*``, ``unsup_*`` (already times ``semi_weight``) and ``loss_pxl``.
+            ``sup_*``, ``unsup_*`` (already times ``semi_weight``) and ``loss_pxl``;
+            with a teacher also ``teacher_*``, see :meth:`health`.
         """
         labeled, unlabeled = batch_data_samples['sup'], batch_data_samples['unsup']
-        if self.teacher is not None:
-            unlabeled = self.pseudo_label(batch_inputs['unsup'], unlabeled)
         inputs = pad_and_join(
             [batch_inputs['sup'], batch_inputs['unsup']], [*labeled, *unlabeled]
         )
-        predictions = self.student.forward_train(inputs, [*labeled, *unlabeled])
         count = len(labeled)
+        semi_weight = self.semi_weight
+        health: dict[str, Tensor] = {}
+        if self.teacher is not None and not self.teacher_labels:
+            semi_weight = 0.0
+        elif self.teacher is not None:
+            truth = unlabeled
+            unlabeled = self.pseudo_label(inputs[count:], truth)
+            health = self.health(inputs[count:], unlabeled, truth)
+            # Else an unsure teacher would teach that there is nothing.
+            if not any(len(sample.gt_instances) for sample in unlabeled):
+                semi_weight = 0.0
+        if self.strong_view is not None:
+            strong = self.strong_view(inputs[count:])
+            inputs = torch.cat([inputs[:count], strong])
+        predictions = self.student.forward_train(inputs, [*labeled, *unlabeled])
         sup = self.student.supervised_loss(predictions, slice(None, count), labeled)
         semi = self.student.supervised_loss(predictions, slice(count, None), unlabeled)
         return {
             **{f'sup_{name}': value for name, value in sup.items()},
-            **{f'unsup_{name}': self.semi_weight * v for name, v in semi.items()},
+            **{f'unsup_{name}': semi_weight * value for name, value in semi.items()},
             **self.student.contrast_loss(predictions),
+            **health,
         }
 
     @torch.no_grad()
@@ -104,28 +165,100 @@ class SemiSupervisedSegmentor(BaseDetector):
             samples: Their samples; not changed.
 
         Returns:
-            New samples whose ``gt_instances`` hold labels and bool masks
-            (n, H, W) of the teacher's instances above ``score_thr``.
+            New samples whose ``gt_instances`` hold labels and bool masks (n, h, w) over
+            the padded image: of the image's size, or of the logits' with
+            ``query_rule``. No mask reaches into the margin. Their ``proposed`` is how
+            many instances the teacher had to choose from.
         """
         bare = [DetDataSample(metainfo=sample.metainfo) for sample in samples]
+        label = self._label_by_score if self.query_rule is None else self._label_queries
         labelled = []
-        for sample in self.teacher.predict(inputs, bare, rescale=False):
-            found = sample.pred_instances
-            found = found[found.scores > self.score_thr]
+        with torch.autocast(inputs.device.type, enabled=False):
+            for sample, (found, proposed) in zip(
+                samples, label(inputs, bare), strict=True
+            ):
+                new = DetDataSample(metainfo={**sample.metainfo, 'proposed': proposed})
+                new.gt_instances = found
+                labelled.append(new)
+        return labelled
+
+    def _label_by_score(
+        self, inputs: Tensor, samples: SampleList
+    ) -> Iterator[tuple[InstanceData, int]]:
+        for sample in self.teacher.predict(inputs, samples, rescale=False):
+            every = sample.pred_instances
+            found = every[every.scores > self.score_thr]
             height, width = found.masks.shape[-2:]
             margin = (0, inputs.shape[-1] - width, 0, inputs.shape[-2] - height)
-            sample = DetDataSample(metainfo=sample.metainfo)
-            sample.gt_instances = InstanceData(
-                labels=found.labels, masks=F.pad(found.masks, margin)
+            masks = F.pad(found.masks, margin)
+            yield InstanceData(labels=found.labels, masks=masks), len(every)
+
+    def _label_queries(
+        self, inputs: Tensor, samples: SampleList
+    ) -> Iterator[tuple[InstanceData, int]]:
+        assert self.query_rule is not None
+        every_class, every_mask = self.teacher._forward(inputs, samples)
+        padded = (inputs.shape[-2], inputs.shape[-1])
+        for classes, masks, sample in zip(
+            every_class[-1], every_mask[-1], samples, strict=True
+        ):
+            # At the logits' resolution, as published: the loss takes points, by
+            # coordinates relative to the padded image.
+            masks = blank_margin(masks, sample.img_shape, padded)
+            labels, masks, _ = query_pseudo_labels(classes, masks, **self.query_rule)
+            yield InstanceData(labels=labels, masks=masks), len(classes)
+
+    @staticmethod
+    def health(
+        inputs: Tensor, labelled: SampleList, truth: SampleList
+    ) -> dict[str, Tensor]:
+        """What the log shows of the teacher, so that its collapse is seen early.
+
+        Args:
+            inputs: The batch (B, 3, H, W).
+            labelled: What :meth:`pseudo_label` returned.
+            truth: The samples as they were loaded.
+
+        Returns:
+            ``teacher_labels_per_image`` and ``teacher_share_kept``, of what it
+            proposed. Over the images whose samples have annotated instances, if any:
+            ``teacher_recall``, and ``teacher_precision`` if there are pseudo-labels, at
+            an intersection over union of 0.5 with an instance of the same class.
+        """
+        made = sum(len(sample.gt_instances) for sample in labelled)
+        proposed = sum(sample.proposed for sample in labelled)
+        figures = {
+            'labels_per_image': made / len(labelled),
+            'share_kept': made / max(proposed, 1),
+        }
+        padded = (inputs.shape[-2], inputs.shape[-1])
+        found = guesses = instances = 0
+        for sample, true in zip(labelled, truth, strict=True):
+            annotated = true.get('gt_instances', ())
+            if not len(annotated):
+                continue
+            guess = sample.gt_instances
+            masks = masks_on_grid(annotated.masks, padded, guess.masks.shape[-2:])
+            found += count_found(
+                guess.labels,
+                guess.masks,
+                annotated.labels,
+                masks.to(guess.masks.device),
             )
-            labelled.append(sample)
-        return labelled
+            guesses += len(guess)
+            instances += len(annotated)
+        if instances:
+            figures['recall'] = found / instances
+        if instances and guesses:
+            figures['precision'] = found / guesses
+        return {f'teacher_{k}': inputs.new_tensor(v) for k, v in figures.items()}
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """The student's predictions."""
-        return self.student.predict(batch_inputs, batch_data_samples, rescale=rescale)
+        """Predictions of the student, or of the teacher by ``predict_on``."""
+        detector = getattr(self, self.semi_test_cfg['predict_on'])
+        return detector.predict(batch_inputs, batch_data_samples, rescale=rescale)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Any:
         return self.student._forward(batch_inputs, batch_data_samples)

@@ -1,0 +1,442 @@
+"""The teacher's updates, against plain Python and through a real Runner."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+from gloo_ranks import two_ranks
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.runner import Runner
+from torch import nn
+
+from mmcast.engine.checkpoints import read_checkpoint
+from mmcast.engine.hooks import StudentExportHook, TeacherUpdateHook
+from mmcast.engine.hooks.teacher_update_hook import check_same_architecture
+
+
+def network(width=4):
+    net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
+    net.register_buffer('constant', torch.rand(2), persistent=False)
+    return net
+
+
+class Pair(BaseModel):
+    """A student that learns from numbers and from its teacher."""
+
+    def __init__(self, seed=0, teacher_width=4):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.student = network()
+        self.teacher = network(teacher_width).requires_grad_(False)
+        self.semi_test_cfg = dict(predict_on='student')
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, inputs, mode='loss'):
+        inputs = inputs.to(self.student[0].weight.dtype)
+        if mode == 'predict':
+            net = getattr(self, self.semi_test_cfg['predict_on'])
+            return [float(value) for value in net(inputs)]
+        found = self.student(inputs)
+        wanted = inputs.sum(1, keepdim=True) + self.teacher(inputs)
+        return dict(loss=(found - wanted).square().mean())
+
+
+def state(module):
+    """All parameters and buffers, those that no checkpoint has included."""
+    parts = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: value.detach().clone() for name, value in parts.items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def at(hook, model, iteration):
+    hook.before_train_iter(SimpleNamespace(model=model, iter=iteration), iteration)
+
+
+def wander(student, generator):
+    """As a step of the optimiser and batch norm's statistics would."""
+    with torch.no_grad():
+        for value in state_refs(student):
+            if value.is_floating_point():
+                value += torch.randn(
+                    value.shape, generator=generator, dtype=value.dtype
+                )
+            else:
+                value += 3
+
+
+def state_refs(module):
+    return [*module.parameters(), *module.buffers()]
+
+
+def test_fifty_iterations_are_those_of_plain_python():
+    model = Pair().double()
+    hook = TeacherUpdateHook(burn_in_iters=5, momentum=0.9)
+    generator = torch.Generator().manual_seed(1)
+    loaded = state(model.teacher)
+    expected = {k: v.flatten().tolist() for k, v in loaded.items()}
+    for t in range(50):
+        at(hook, model, t)
+        student = {k: v.flatten().tolist() for k, v in state(model.student).items()}
+        for name, values in expected.items():
+            for i, own in enumerate(student[name]):
+                if t == 5 or (t > 5 and name.endswith('num_batches_tracked')):
+                    values[i] = own
+                elif t > 5:
+                    values[i] = 0.9 * values[i] + 0.1 * own
+        found = state(model.teacher)
+        assert {'1.running_mean', '1.num_batches_tracked', 'constant'} < found.keys()
+        for name, values in expected.items():
+            flat = found[name].flatten().tolist()
+            assert flat == pytest.approx(values, rel=1e-12, abs=1e-12), (t, name)
+        if t < 5:
+            assert same(found, loaded)
+        wander(model.student, generator)
+
+
+@pytest.mark.parametrize('burn_in_iters', [0, 1, 7, None])
+def test_the_switch_is_an_exact_copy_at_its_iteration(burn_in_iters):
+    model = Pair()
+    hook = TeacherUpdateHook(burn_in_iters)
+    generator = torch.Generator().manual_seed(1)
+    loaded = state(model.teacher)
+    for t in range(10):
+        at(hook, model, t)
+        teacher, student = state(model.teacher), state(model.student)
+        frozen = burn_in_iters is None or t < burn_in_iters
+        assert same(teacher, loaded) == frozen
+        assert same(teacher, student) == (t == burn_in_iters)
+        wander(model.student, generator)
+
+
+def test_a_copy_holds_values_that_an_average_cannot_reach():
+    """0 * inf is no number: the copy must not be an average of weight 0."""
+    model = Pair()
+    with torch.no_grad():
+        model.teacher[0].weight.fill_(torch.inf)
+    at(TeacherUpdateHook(3), model, 3)
+    assert same(state(model.teacher), state(model.student))
+
+
+@pytest.mark.parametrize('guided', [True, False])
+def test_without_guidance_the_teacher_labels_from_the_switch_on(guided):
+    model, labels = Pair(), []
+    for t in range(6):
+        at(TeacherUpdateHook(3, guided=guided), model, t)
+        labels.append(model.teacher_labels)
+    assert labels == [guided] * 3 + [True] * 3
+
+
+def test_no_graph_grows():
+    model = Pair()
+    for t in range(3):
+        at(TeacherUpdateHook(0), model, t)
+    assert all(
+        p.grad_fn is None and not p.requires_grad for p in model.teacher.parameters()
+    )
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(burn_in_iters=-1), 'burn_in_iters=-1 must be 0 or more, or None'),
+        (dict(burn_in_iters=0, momentum=1.5), 'momentum=1.5 must be from 0 to 1'),
+        (dict(burn_in_iters=None, guided=False), 'no teacher would ever label'),
+    ],
+)
+def test_arguments_out_of_range_are_told(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TeacherUpdateHook(**arguments)
+
+
+# -- through a Runner ----------------------------------------------------------------
+
+
+class Watch(Hook):
+    """The teacher's state in each iteration; dies before the one given."""
+
+    def __init__(self, dies_at=None):
+        self.dies_at = dies_at
+        self.seen = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.dies_at:
+            raise KeyboardInterrupt
+        self.seen[runner.iter] = state(runner.model.teacher)
+
+
+def numbers(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [dict(inputs=torch.randn(3, generator=generator)) for _ in range(count)]
+
+
+def make(work_dir, model, hooks, *, max_iters=10, optim=None, **arguments):
+    return Runner(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=numbers(12),
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type='InfiniteSampler'),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.1, momentum=0.9), **optim or {}
+        ),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False)
+        ),
+        custom_hooks=hooks,
+        randomness=dict(seed=3),
+        default_scope='mmdet',
+        experiment_name=f'{work_dir.name}_{id(model)}',
+        **arguments,
+    )
+
+
+def hook(**changes):
+    return dict(type='TeacherUpdateHook', burn_in_iters=5, momentum=0.5) | changes
+
+
+def guided(seed=0):
+    """A pair whose teacher counts as loaded."""
+    model = Pair(seed)
+    model.teacher.init_cfg = dict(type='Pretrained')
+    return model
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+    watch, model = Watch(), guided()
+    make(tmp_path_factory.mktemp('straight'), model, [hook(), watch]).train()
+    assert same(watch.seen[4], watch.seen[0])
+    assert not same(watch.seen[5], watch.seen[4])
+    return watch.seen, state(model)
+
+
+@pytest.mark.parametrize('dies_at', [3, 5, 6, 8])
+def test_resume_before_at_and_after_the_switch(dies_at, straight, tmp_path):
+    """The checkpoint of iteration 5 has the loaded teacher; the next batch switches."""
+    seen, end = straight
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / 'run', guided(), [hook(), Watch(dies_at)]).train()
+    watch, model = Watch(), guided(seed=7)  # other weights until the checkpoint is read
+    make(tmp_path / 'run', model, [hook(), watch], resume=True).train()
+    assert sorted(watch.seen) == list(range(dies_at, 10))
+    for t, teacher in watch.seen.items():
+        teacher.pop('constant')  # in no checkpoint, as it is in no state dict
+        assert all(torch.equal(v, seen[t][k]) for k, v in teacher.items()), t
+    for name, value in state(model).items():
+        if not name.endswith('constant'):
+            assert torch.equal(value, end[name]), name
+
+
+def test_accumulated_gradients_do_not_slow_the_teacher(tmp_path):
+    """It moves before each batch, though the student moves after every third."""
+    watch, model = Watch(), Pair()
+    make(
+        tmp_path / 'run',
+        model,
+        [hook(burn_in_iters=0), watch],
+        optim=dict(accumulative_counts=3),
+    ).train()
+    weights = [watch.seen[t]['0.weight'] for t in range(10)]
+    moves = [not torch.equal(a, b) for a, b in itertools.pairwise(weights)]
+    assert moves == [False] * 2 + [True] * 7
+    # Within three batches the student rests: each time half of the way is left.
+    torch.testing.assert_close(weights[4] - weights[3], (weights[5] - weights[4]) * 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_mixed_precision_and_its_scaler_leave_the_teacher_whole(tmp_path):
+    watch, model = Watch(), Pair()
+    make(
+        tmp_path / 'run',
+        model,
+        [hook(burn_in_iters=0), watch],
+        optim=dict(type='AmpOptimWrapper'),
+    ).train()
+    assert model.teacher[0].weight.dtype == torch.float32
+    assert not same(watch.seen[8], watch.seen[9])
+    assert all(value.isfinite().all() for value in watch.seen[9].values())
+
+
+@pytest.mark.parametrize(
+    ('model', 'changes', 'message'),
+    [
+        (
+            lambda: Pair(teacher_width=5),
+            {},
+            r'7 of 10 weights differ \(0\.weight is \(4, 3\) in the student, \(5, 3\)'
+            r'.*or TeacherUpdateHook burn_in_iters=None',
+        ),
+        (Pair, {}, r'burn_in_iters=5 with random weights: give model\.teacher\.init'),
+    ],
+)
+def test_a_switch_that_cannot_be_is_told_before_training(
+    model, changes, message, tmp_path
+):
+    watch = Watch()
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path / 'run', model(), [hook(**changes), watch]).train()
+    assert watch.seen == {}
+
+
+def test_without_guidance_no_teacher_need_be_loaded(tmp_path):
+    watch = Watch()
+    make(tmp_path / 'run', Pair(), [hook(guided=False), watch]).train()
+    assert len(watch.seen) == 10
+
+
+def test_a_teacher_that_never_changes_may_be_another(tmp_path):
+    for changes in (dict(burn_in_iters=None), dict(burn_in_iters=2)):
+        watch, model = Watch(), Pair(teacher_width=5)
+        loaded = state(model.teacher)
+        make(tmp_path / 'run', model, [hook(**changes), watch], max_iters=2).train()
+        assert same(state(model.teacher), loaded)
+
+
+def test_no_teacher_is_told(tmp_path):
+    model = Pair()
+    model.teacher = None
+    with pytest.raises(ValueError, match='Pair has no teacher to update'):
+        make(tmp_path / 'run', model, [hook()]).train()
+
+
+def test_modules_for_training_alone_may_be_the_students_own():
+    student, teacher = network(), network()
+    student.pixel_contrast = nn.Linear(2, 2)
+    check_same_architecture(student, teacher)
+    student.decoder = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r'decoder\.weight is .* missing in the teach'):
+        check_same_architecture(student, teacher)
+
+
+# -- on two ranks --------------------------------------------------------------------
+
+
+class Plain(nn.Module):
+    """Without batch norm, whose statistics are a rank's own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.student = nn.Linear(3, 1)
+        self.teacher = nn.Linear(3, 1).requires_grad_(False)
+
+    def forward(self, inputs):
+        return (self.student(inputs) - self.teacher(inputs) - 1).square().mean()
+
+
+def train_plainly(model, batches):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    teacher_update = TeacherUpdateHook(burn_in_iters=3, momentum=0.7)
+    for t, inputs in enumerate(batches):
+        at(teacher_update, model, t)
+        optimizer.zero_grad()
+        model(inputs).backward()
+        optimizer.step()
+
+
+def test_two_ranks_have_the_teacher_of_one_process(tmp_path):
+    batches = torch.randn(8, 6, 3)
+    alone = Plain()
+    loaded = state(alone.teacher)
+    train_plainly(alone, batches)
+    expected = state(alone)
+    assert not torch.equal(expected['teacher.weight'], loaded['weight'])
+
+    def work(rank):
+        model = Plain()
+        wrapped = MMDistributedDataParallel(module=model, broadcast_buffers=False)
+        train_plainly(wrapped, batches[:, 3 * rank : 3 * rank + 3])
+        for name, value in state(model).items():
+            torch.testing.assert_close(value, expected[name])
+
+    assert two_ranks(work, tmp_path) == [0, 0]
+
+
+# -- which of the two is left --------------------------------------------------------
+
+
+class Mean(BaseMetric):
+    """Of what the model predicts."""
+
+    default_prefix = 'test'
+
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        return dict(mean=sum(results) / len(results))
+
+
+@pytest.mark.parametrize('better', ['student', 'teacher'])
+def test_both_are_evaluated_and_the_better_one_is_left(better, tmp_path):
+    model = Pair()
+    for name in ('student', 'teacher'):
+        getattr(model, name)[2].bias.data.fill_(100.0 if name == better else -100.0)
+    seen = {}
+
+    class Metrics(Hook):
+        def after_val_epoch(self, runner, metrics=None):
+            seen.update(metrics)
+
+    runner = make(
+        tmp_path / 'run',
+        model,
+        [
+            hook(burn_in_iters=None),
+            Metrics(),
+            dict(type='StudentExportHook', better_by='test/mean'),
+        ],
+        max_iters=1,
+        val_dataloader=dict(
+            dataset=numbers(4),
+            batch_size=2,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+        ),
+        val_cfg=dict(type='TeacherStudentValLoop'),
+        val_evaluator=dict(type=Mean),
+    )
+    runner.train()
+    assert seen.keys() == {'student/test/mean', 'teacher/test/mean'}
+    assert (seen['student/test/mean'] > seen['teacher/test/mean']) == (
+        better == 'student'
+    )
+    left = read_checkpoint(tmp_path / 'run/student.pth')['state_dict']
+    expected = getattr(model, better).state_dict()
+    assert left.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in left.items())
+    # The next to be evaluated is the student again.
+    assert model.semi_test_cfg == dict(predict_on='student')
+
+
+def test_the_better_one_needs_both_evaluated(tmp_path):
+    export = dict(type='StudentExportHook', better_by='test/mean')
+    with pytest.raises(ValueError, match=r'TeacherStudentValLoop.*or better_by=None'):
+        make(tmp_path / 'run', Pair(), [export]).train()
+
+
+def test_without_the_metric_a_student_is_left_and_that_is_told(tmp_path):
+    model = Pair()
+    runner = make(tmp_path / 'run', model, [], max_iters=1)
+    export = StudentExportHook(better_by='test/mean')
+    export.after_val_epoch(runner, {'student/other': 1.0})
+    export.after_train(runner)
+    log = next((tmp_path / 'run').rglob('*.log')).read_text()
+    assert 'No validation of this run measured test/mean' in log
+    left = read_checkpoint(tmp_path / 'run/student.pth')['state_dict']
+    assert torch.equal(left['0.weight'], model.student[0].weight)
