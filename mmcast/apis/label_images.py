@@ -217,7 +217,7 @@ def _test_pipeline(model: nn.Module) -> Compose:
 
 
 def _one_thread(_: int) -> None:
-    # OpenCV's threads may hang in a forked worker.
+    # OpenCV's threads are not forked with the worker, which would wait for them.
     cv2.setNumThreads(0)
 
 

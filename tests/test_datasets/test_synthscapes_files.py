@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as evaluation
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,9 @@ from cityscapesscripts.preparation.json2instanceImg import json2instanceImg
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
+from mmcast.apis.label_images import _one_thread as start_loader_worker
 from mmcast.datasets.synthscapes import generate, render_scene
+from mmcast.datasets.synthscapes.generate import _start_worker as start_process
 
 SIZE = (128, 256)
 SCRIPT = Path(__file__).parents[2] / 'tools/dataset_converters/synthscapes.py'
@@ -301,6 +305,25 @@ def test_refuses_senseless_arguments(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         generate(tmp_path / 'new', **arguments)
     assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('start', [start_process, lambda: start_loader_worker(0)])
+def test_workers_start_whatever_threads_opencv_has(start):
+    fork = multiprocessing.get_context('fork')
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        ended = []
+        for _ in range(8):  # one in two hung
+            cv2.GaussianBlur(np.zeros((4000, 4000, 3), np.uint8), (31, 31), 5)
+            worker = fork.Process(target=start, daemon=True)
+            worker.start()
+            worker.join(20)
+            ended.append(worker.exitcode)
+            worker.kill()
+    finally:
+        cv2.setNumThreads(before)
+    assert ended == [0] * 8
 
 
 def test_command_line_refuses_in_one_line(root):

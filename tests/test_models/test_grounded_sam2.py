@@ -499,7 +499,7 @@ def contrasted(bert):
         max_per_img=6,
         pixel_contrast=dict(
             type='PixelContrastHead',
-            in_channels=64,
+            in_channels=128,
             embed_channels=16,
             loss=dict(type='PixelContrastLoss', loss_weight=0.1),
         ),

@@ -200,7 +200,8 @@ def _compare(root: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def _start_worker() -> None:
-    cv2.setNumThreads(1)
+    # Not 1, which waits for ever for the threads that the parent has and a fork lacks.
+    cv2.setNumThreads(0)
     # Ctrl-C is the parent's: a worker finishes its chunk, then is told to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
