@@ -11,7 +11,7 @@ CONFIGS = 'configs/mmcast/'
 
 @pytest.mark.parametrize(
     ('name', 'rates'),
-    [('supervised_cityscapes', {5e-5, 5e-6}), ('supervised_synthscapes', {5e-4})],
+    [('supervised_cityscapes', {5e-5, 5e-6}), ('supervised_synthscapes', {1e-3})],
 )
 def test_weight_decay_of_every_parameter(name, rates):
     config = Config.fromfile(f'{CONFIGS}{name}.py')

@@ -98,9 +98,7 @@ def test_the_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
     assert after > before + 0.08
 
     config = entry_point('adapt_cityscapes', scenes, bert, 250, 1e-3, 4)
-    config.model.detector.update(
-        num_queries=30, test_cfg=dict(max_per_img=30), init_cfg=None
-    )
+    config.model.detector.init_cfg = None
     config.model.segmenter.init_cfg.checkpoint = (
         'work_dirs/adapt_sam2_cityscapes/segmenter.pth'
     )

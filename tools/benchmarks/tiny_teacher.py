@@ -65,11 +65,9 @@ def save_bert(folder: Path) -> Path:
     return folder
 
 
-def shrink_detector(detector: Any, bert: Path | str, queries: int = 100) -> Any:
+def shrink_detector(detector: Any, bert: Path | str) -> Any:
     """A Grounding-DINO's config, in place, at a size for tests."""
-    detector.update(
-        num_queries=queries, num_feature_levels=3, test_cfg=dict(max_per_img=queries)
-    )
+    detector.update(num_queries=30, num_feature_levels=3, test_cfg=dict(max_per_img=30))
     detector.language_model.update(name=str(bert))
     detector.backbone.update(
         embed_dims=16,
