@@ -36,8 +36,12 @@ def reduced(name, data, weights, size=(64, 128)):
             part['scales'] = [(width, height), (2 * width, 2 * height)]
             if 'resize_type' in part:  # of the shortest edge
                 part['scales'] = [height, 2 * height]
-        elif kind in ('Resize', 'FixScaleResize'):
+        elif kind in ('Resize', 'FixScaleResize', 'RandomResize'):
             part['scale'] = (width, height)
+        elif kind == 'DetDataPreprocessor' and 'batch_augments' in part:
+            # The next size that the padding before it leaves as it is.
+            step = part['pad_size_divisor']
+            part['batch_augments'][0]['size'] = [-(-n // step) * step for n in size]
         elif kind in ('ListedCocoDataset', 'ImageListDataset'):
             split = 'val' if part.get('test_mode') else 'train'
             part['data_root'] = str(data)
@@ -54,7 +58,7 @@ def reduced(name, data, weights, size=(64, 128)):
         elif kind == 'Pretrained':
             file = part['checkpoint']
             part['checkpoint'] = str(weights.get(Path(file).stem[:8], file))
-        elif kind == 'StageInputsHook' and config.load_from is None:
+        elif kind == 'StageInputsHook' and 'inputs' in part and not config.load_from:
             part['inputs'] = {str(next(iter(weights.values()))): 'the known command'}
         elif kind == 'PseudoLabelHook':
             # The dumped config of the adapted teacher, which is reduced as well.

@@ -23,8 +23,8 @@ def student_config(**changes):
     return config.model
 
 
-def wrapper(teacher=None, **kwargs):
-    student = student_config()
+def wrapper(teacher=None, student=None, **kwargs):
+    student = student or student_config()
     return MODELS.build(
         dict(
             type='SemiSupervisedSegmentor',

@@ -7,18 +7,13 @@ _base_ = [
     './_base_/models/guided_distillation.py',
     './_base_/datasets/cityscapes_guided.py',
     './_base_/schedules/guided_cityscapes_90k.py',
-    './_base_/default_runtime.py',
+    './_base_/guided_runtime.py',
 ]
-teacher = 'work_dirs/guided_teacher_cityscapes/teacher.pth'
 model = dict(
     _base_.guided,
     _delete_=True,
     student=_base_.model,
-    teacher=dict(
-        _base_.model,
-        backbone=dict(_base_.model.backbone, init_cfg=None),
-        init_cfg=dict(type='Pretrained', checkpoint=teacher),
-    ),
+    teacher=dict(checkpoint='work_dirs/guided_teacher_cityscapes/teacher.pth'),
     data_preprocessor=dict(
         type='MultiBranchDataPreprocessor',
         data_preprocessor=_base_.model.data_preprocessor,
@@ -26,14 +21,3 @@ model = dict(
 )
 val_cfg = dict(type='TeacherStudentValLoop')  # 'ValLoop' for the student alone
 auto_scale_lr = dict(base_batch_size=32)
-# Of the teacher's figures, too, the log has means over its window.
-log_processor = dict(mean_pattern=r'.*(loss|time|data_time|grad_norm|teacher).*')
-custom_hooks = [
-    # The published code's default; its README leaves the number of iterations open.
-    dict(type='TeacherUpdateHook', burn_in_iters=50000, momentum=0.9996),
-    dict(
-        type='StageInputsHook',
-        inputs={teacher: 'mim train mmdet configs/mmcast/guided_teacher_cityscapes.py'},
-    ),
-    dict(type='StudentExportHook', out='student.pth', better_by='coco/segm_mAP'),
-]

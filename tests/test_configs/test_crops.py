@@ -17,6 +17,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
     [
         ('cityscapes', (1024, 2048), (512, 1024)),
         ('ade20k', (683, 512), (630, 630)),
+        ('coco', (480, 640), (1024, 1024)),
         ('synthscapes', (128, 256), (128, 256)),
     ],
 )

@@ -281,7 +281,7 @@ def test_mixed_precision_and_its_scaler_leave_the_teacher_whole(tmp_path):
             r'7 of 10 weights differ \(0\.weight is \(4, 3\) in the student, \(5, 3\)'
             r'.*or TeacherUpdateHook burn_in_iters=None',
         ),
-        (Pair, {}, r'burn_in_iters=5 with random weights: give model\.teacher\.init'),
+        (Pair, {}, r'burn_in_iters=5 with random weights: give model\.teacher\.check'),
     ],
 )
 def test_a_switch_that_cannot_be_is_told_before_training(

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks
 from mmengine import Config
 from mmengine.structures import InstanceData
@@ -317,3 +318,33 @@ def test_what_needs_a_teacher_is_told():
     for choice in ('teacher', 'both'):
         with pytest.raises(ValueError, match=f'predict_on={choice!r} must be'):
             wrapper(predict_on=choice)
+
+
+def test_a_teacher_without_a_type_is_a_student_loaded_from_one_file(tmp_path):
+    """The student's own files are not read for it, nor its training parts built."""
+    student = student_config()
+    assert student.pixel_contrast is not None
+    student.backbone.init_cfg = dict(type='Pretrained', checkpoint='nowhere.pth')
+    file = str(tmp_path / 'teacher.pth')
+    expected = MODELS.build(student_config(**BARE)).state_dict()
+    torch.save(dict(state_dict=expected), file)
+    model = wrapper(teacher=dict(checkpoint=file), student=student)
+    assert student.backbone.init_cfg.checkpoint == 'nowhere.pth'
+    assert not model.teacher.init_cfg.keys() - {'type', 'checkpoint'}
+    model.teacher.init_weights()
+    found = model.teacher.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_a_teacher_like_the_student_may_start_at_random():
+    model = wrapper(teacher=dict(checkpoint=None))
+    assert model.teacher.init_cfg is None
+    assert type(model.teacher) is type(model.student)
+
+
+def test_a_teacher_without_a_type_has_a_checkpoint_and_nothing_else():
+    for teacher in (dict(init_cfg=None), dict(checkpoint='a.pth', num_classes=8)):
+        with pytest.raises(ValueError, match=r'no type: give dict\(checkpoint=FILE\)'):
+            wrapper(teacher=teacher)

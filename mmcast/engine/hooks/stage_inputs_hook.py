@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -15,10 +16,12 @@ from mmcast.engine.checkpoints import check_fits
 class StageInputsHook(Hook):
     """Check the files that a training stage starts from.
 
-    Acts before training only, not in ``mim test``.
+    Acts before training only, not in ``mim test``. The file that a wrapper's teacher
+    starts from is one of them. A stage leaves its files in a folder of its name, so the
+    stage that makes it is the config of the folder's name, beside the running one.
 
     Args:
-        inputs: File to the command that makes it.
+        inputs: Other files, each with the command that makes it.
         strict: Whether a local ``load_from`` must have every weight of the model in
             its shape. mmengine itself only warns.
         ignore: Prefixes of the model's weights that ``load_from`` may lack.
@@ -28,11 +31,11 @@ class StageInputsHook(Hook):
 
     def __init__(
         self,
-        inputs: dict[str, str],
+        inputs: dict[str, str] | None = None,
         strict: bool = True,
         ignore: Sequence[str] = (),
     ) -> None:
-        self.inputs = inputs
+        self.inputs = inputs or {}
         self.strict = strict
         self.ignore = tuple(ignore)
 
@@ -55,13 +58,23 @@ class StageInputsHook(Hook):
                     'start without --resume.'
                 )
             return
-        for path, command in self.inputs.items():
+        for path, command in {**_teachers_file(runner), **self.inputs}.items():
             if not Path(path).exists():
                 raise FileNotFoundError(f'{path} is missing; make it with: {command}')
         if self.strict and load_from and Path(load_from).is_file():
-            model = runner.model
-            check_fits(
-                model.module if is_model_wrapper(model) else model,
-                load_from,
-                ignore=self.ignore,
-            )
+            check_fits(_unwrapped(runner), load_from, ignore=self.ignore)
+
+
+def _teachers_file(runner: Runner) -> dict[str, str]:
+    init = getattr(getattr(_unwrapped(runner), 'teacher', None), 'init_cfg', None)
+    path = init.get('checkpoint') if isinstance(init, dict) else None
+    if path is None or '://' in path:
+        return {}
+    stage = Path(runner.cfg.filename or '').parent / f'{Path(path).parent.name}.py'
+    if stage.is_file():
+        return {path: f'mim train mmdet {stage}'}
+    return {path: 'the stage that leaves it, or give model.teacher another checkpoint'}
+
+
+def _unwrapped(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -87,8 +87,9 @@ class TeacherUpdateHook(Hook):
         if self.guided and self.burn_in_iters > 0 and not loaded:
             raise ValueError(
                 f'the teacher guides for burn_in_iters={self.burn_in_iters} with '
-                "random weights: give model.teacher.init_cfg=dict(type='Pretrained', "
-                'checkpoint=...), or burn_in_iters=0'
+                'random weights: give model.teacher.checkpoint, or '
+                "model.teacher.init_cfg=dict(type='Pretrained', checkpoint=...) to a "
+                'teacher with a type, or burn_in_iters=0'
             )
 
     def before_train_iter(

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from mmdet.models.detectors import BaseDetector, MaskFormer
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -42,7 +43,9 @@ class SemiSupervisedSegmentor(BaseDetector):
             ``pixel_contrast.loss.loss_weight`` is lambda_pxl.
         data_preprocessor: Config of mmdet's ``MultiBranchDataPreprocessor``.
         teacher: Config of a detector that labels online and never trains here; see
-            ``TeacherUpdateHook`` for one that follows the student.
+            ``TeacherUpdateHook`` for one that follows the student. Without a ``type``,
+            ``dict(checkpoint=FILE)``: a network like the student, see
+            :func:`like_the_student`.
         score_thr: Score above which an online pseudo-label is kept.
         query_rule: Arguments of :func:`query_pseudo_labels`, by which a MaskFormer or
             Mask2Former teacher's logits become labels; ``score_thr`` and the teacher's
@@ -72,6 +75,8 @@ class SemiSupervisedSegmentor(BaseDetector):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         # Under DDP, too, every training batch goes through the preprocessor first.
         self.data_preprocessor.register_forward_pre_hook(_check_both_sources)
+        if teacher and 'type' not in teacher:
+            teacher = like_the_student(student, teacher)
         self.student = MODELS.build(student)
         self.teacher: Any = MODELS.build(teacher) if teacher else None
         if self.teacher is not None:
@@ -266,6 +271,43 @@ class SemiSupervisedSegmentor(BaseDetector):
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """The student's features."""
         return self.student.extract_feat(batch_inputs)
+
+
+def like_the_student(student: dict, teacher: dict) -> ConfigDict:
+    """Config of a teacher of the student's architecture.
+
+    Args:
+        student: The student's config.
+        teacher: ``dict(checkpoint=FILE)``, a checkpoint of the whole network, or None
+            in the file's place for random weights.
+
+    Returns:
+        The student's config with the file to load in place of the student's own files,
+        and without what only training needs.
+
+    Raises:
+        ValueError: Something else is given.
+    """
+    if set(teacher) != {'checkpoint'}:
+        raise ValueError(
+            f'model.teacher has {", ".join(map(repr, teacher))} and no type: give '
+            "dict(checkpoint=FILE) for a network of the student's architecture, or "
+            'the config of another detector, with its type'
+        )
+
+    def without_files(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {k: without_files(v) for k, v in node.items() if k != 'init_cfg'}
+        if isinstance(node, list | tuple):
+            return type(node)(without_files(each) for each in node)
+        return node
+
+    config = ConfigDict(without_files(student))
+    for part in ('pixel_contrast', 'strong_view'):
+        config.pop(part, None)
+    if teacher['checkpoint'] is not None:
+        config.init_cfg = dict(type='Pretrained', checkpoint=teacher['checkpoint'])
+    return config
 
 
 def _check_both_sources(_: nn.Module, arguments: tuple) -> None:

@@ -1,0 +1,195 @@
+"""Guided Distillation's entry points: what each sets, what it builds, that it runs."""
+
+from functools import cache
+
+import pytest
+import torch
+from guided_settings import SETTINGS, SIZES, entry_point, shrink
+from mmdet.registry import MODELS
+from mmengine import Config
+from mmengine.runner import Runner
+from reduced_configs import CONFIGS, reduced
+from tiny_student import sample
+from torch import nn
+
+from mmcast.engine.checkpoints import check_fits
+
+ITERATIONS = dict(cityscapes=90000, coco=368750)
+IMAGES = dict(
+    cityscapes=('data/cityscapes/', 'leftImg8bit/train/'),
+    coco=('data/coco/', 'train2017/'),
+)
+CLASSES = dict(cityscapes=8, coco=80)
+
+
+@cache
+def entry(stage, *setting):
+    return Config.fromfile(CONFIGS / f'{entry_point(stage, *setting)}.py')
+
+
+@pytest.mark.parametrize('setting', SETTINGS, ids='-'.join)
+def test_both_stages_are_of_one_setting(setting):
+    data, backbone, share = setting
+    a, b = entry('teacher', *setting), entry('distill', *setting)
+    assert b.model.student == a.model
+    assert b.model.data_preprocessor.data_preprocessor == a.model.data_preprocessor
+    name = entry_point('teacher', *setting)
+    assert a.custom_hooks[-1].out == 'teacher.pth'
+    assert b.model.teacher == dict(checkpoint=f'work_dirs/{name}/teacher.pth')
+    assert [hook.type for hook in b.custom_hooks] == [
+        'TeacherUpdateHook',
+        'StageInputsHook',
+        'StudentExportHook',
+    ]
+    iterations = ITERATIONS[data]
+    if (data, backbone) == ('coco', 'swin_l'):
+        iterations *= 2
+    for config in (a, b):
+        assert config.train_cfg.max_iters == iterations
+        (schedule,) = config.param_scheduler
+        assert schedule.end == iterations
+        labelled = config.train_dataloader.dataset.labeled_dataset
+        assert labelled.image_list == f'splits/{share}/labeled.txt'
+        assert (labelled.data_root, labelled.data_prefix.img) == IMAGES[data]
+        assert len(labelled.metainfo.classes) == CLASSES[data] == a.model.num_classes
+    everything = b.train_dataloader.dataset.unlabeled_dataset
+    assert (everything.data_root, everything.data_prefix.img) == IMAGES[data]
+    assert everything.ann_file == ''
+    batches = a.train_dataloader.batch_size, b.train_dataloader.batch_size
+    assert batches == (a.auto_scale_lr.base_batch_size, 32) == (16, 32)
+    assert b.train_dataloader.sampler.batch_size == b.auto_scale_lr.base_batch_size
+
+
+def test_cocos_rate_falls_as_published():
+    for stage in ('teacher', 'distill'):
+        for backbone, steps in (
+            ('r50', [327778, 355092]),
+            ('swin_l', [655556, 710184]),
+        ):
+            (schedule,) = entry(stage, 'coco', backbone, '10pct').param_scheduler
+            assert (schedule.type, schedule.gamma) == ('MultiStepLR', 0.1)
+            assert schedule.milestones == steps
+
+
+def test_casts_student_is_the_one_of_the_other_stages():
+    student = Config.fromfile(CONFIGS / '_base_/models/student_dpt256.py').model
+    student.update(pixel_contrast=None, strong_view=None, init_cfg=None)
+    found = entry('teacher', 'cityscapes', 'dinov2_s_dpt', '10pct').model
+    assert found == student
+
+
+@pytest.mark.parametrize('data', CLASSES)
+@pytest.mark.parametrize('backbone', SIZES)
+def test_networks_are_of_the_published_size(data, backbone, monkeypatch):
+    linspace = torch.linspace  # of which Swin reads numbers while it is built
+    monkeypatch.setattr(torch, 'linspace', lambda *a: linspace(*a, device='cpu'))
+    config = entry('distill', data, backbone, '10pct')
+    with torch.device('meta'):
+        model = MODELS.build(dict(config.model, strong_view=None))
+    student, head = model.student, config.model.student.panoptic_head
+    millions = sum(p.numel() for p in student.parameters()) / 1e6
+    assert millions == pytest.approx(SIZES[backbone], abs=1)
+    assert student.panoptic_head.cls_embed.out_features == CLASSES[data] + 1
+    assert head.num_queries == (200 if backbone == 'swin_l' else 100)
+    assert head.pixel_decoder.get('encoder', {}).get('num_layers', 6) == 6
+    # The maps are what the decoder expects, of an image that all strides divide.
+    student.backbone.eval()
+    maps = student.backbone(torch.empty(1, 3, 224, 448, device='meta'))
+    assert [level.shape[1] for level in maps] == head.in_channels
+    strides = [14] * 4 if backbone == 'dinov2_s_dpt' else [4, 8, 16, 32]
+    assert [tuple(level.shape[2:]) for level in maps] == [
+        (224 // stride, 448 // stride) for stride in strides
+    ]
+    if backbone in ('r50', 'r101'):
+        synchronised = isinstance(student.backbone.norm1, nn.SyncBatchNorm)
+        assert synchronised == (data == 'cityscapes')
+    trained = all(p.requires_grad for p in student.backbone.parameters())
+    assert trained == ((data, config.model.student.backbone.type) != ('coco', 'ResNet'))
+
+
+@pytest.mark.parametrize(('backbone', 'side'), [('r50', 1024), ('dinov2_s_dpt', 1036)])
+def test_cocos_images_are_padded_to_one_size(backbone, side):
+    config = entry('distill', 'coco', backbone, '10pct')
+    preprocessor = MODELS.build(config.model.data_preprocessor)
+    sizes = dict(sup=(100, 300), unsup=(1024, 80))
+    batch = preprocessor(
+        dict(
+            inputs={
+                k: [torch.ones(3, *v, dtype=torch.uint8)] for k, v in sizes.items()
+            },
+            data_samples={k: [sample(*v)] for k, v in sizes.items()},
+        ),
+        training=True,
+    )
+    for branch, size in sizes.items():
+        assert batch['inputs'][branch].shape == (1, 3, side, side)
+        (found,) = batch['data_samples'][branch]
+        assert found.img_shape == size  # beyond it nothing is labelled
+        assert found.gt_instances.masks.masks.shape[1:] == (side, side)
+
+
+@pytest.mark.parametrize(
+    ('data', 'backbone'),
+    [
+        ('cityscapes', 'swin_t'),
+        ('cityscapes', 'dinov2_b'),
+        ('coco', 'r50'),
+        ('coco', 'deit_b'),
+        ('coco', 'dinov2_s_dpt'),
+    ],
+)
+def test_both_stages_run_with(data, backbone, synthscapes, tmp_path, monkeypatch):
+    """In small, with the switch of teachers between the two iterations."""
+    monkeypatch.chdir(tmp_path)
+    configs = [
+        reduced(entry_point(stage, data, backbone), synthscapes, {})
+        for stage in ('teacher', 'distill')
+    ]
+    shrink(configs[0].model)
+    shrink(configs[1].model.student)
+    configs[1].custom_hooks[0].burn_in_iters = 1
+    for config in configs:
+        config.custom_hooks.append(dict(type='CheckInvalidLossHook', interval=1))
+        runner = Runner.from_cfg(config)
+        runner.train()
+        assert runner.iter == 2
+    student = runner.model.student
+    rates = {id(g['params'][0]): g for g in runner.optim_wrapper.param_groups}
+    for part, rate in ((student.backbone, 1e-5), (student.panoptic_head, 1e-4)):
+        for name, parameter in part.named_parameters():
+            if parameter.requires_grad and 'reassemble' not in name:
+                assert rates[id(parameter)]['initial_lr'] == pytest.approx(rate), name
+    plain = MODELS.build(configs[0].model)
+    check_fits(plain, f'{configs[1].work_dir}/student.pth')
+
+
+def test_stage_b_before_stage_a_names_file_and_command(
+    synthscapes, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for setting in (('cityscapes', 'swin_t'), ('coco', 'r50', '0.4pct')):
+        config = reduced(entry_point('distill', *setting), synthscapes, {})
+        shrink(config.model.student)
+        # Were weights read before the check, this would be the error.
+        config.model.student.backbone.init_cfg = dict(
+            type='Pretrained', checkpoint='nowhere.pth'
+        )
+        name = entry_point('teacher', *setting)
+        with pytest.raises(
+            FileNotFoundError,
+            match=rf'^work_dirs/{name}/teacher\.pth is missing; make it with: '
+            rf'mim train mmdet \S+/configs/mmcast/{name}\.py$',
+        ):
+            Runner.from_cfg(config).train()
+
+
+def test_another_teacher_is_one_option(synthscapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = reduced('guided_distill_synthscapes', synthscapes, {})
+    left = 'work_dirs/guided_teacher_synthscapes/teacher.pth'
+    assert config.model.teacher == dict(checkpoint=left)
+    config.merge_from_dict({'model.teacher.checkpoint': 'elsewhere/mine.pth'})
+    with pytest.raises(
+        FileNotFoundError, match=r'^elsewhere/mine\.pth is missing.*model\.teacher'
+    ):
+        Runner.from_cfg(config).train()
