@@ -377,7 +377,9 @@ def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
     )
     check = CheckpointFitsHook().before_run
     training = SimpleNamespace(
-        model=model, _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+        model=model,
+        _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop),
+        _resume=False,
     )
     model.teacher.init_cfg['checkpoint'] = str(STUDENT)
     check(training)
