@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
 from mmcast.engine.checkpoints import check_fits, check_resumable
+from mmcast.engine.loops import TeacherStudentTestLoop
 
 
 @HOOKS.register_module()
@@ -55,6 +56,8 @@ class CheckpointFitsHook(Hook):
             model = model.module
         if not isinstance(runner._train_loop, BaseLoop):
             predicts = getattr(model, 'semi_test_cfg', {}).get('predict_on')
+            if isinstance(runner._test_loop, TeacherStudentTestLoop):
+                predicts = 'teacher'  # and the student
             ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
             if runner._load_from and Path(runner._load_from).is_file():
                 check_fits(model, runner._load_from, ignore=ignore)
