@@ -27,7 +27,7 @@ model = dict(
 val_cfg = dict(type='TeacherStudentValLoop')  # 'ValLoop' for the student alone
 auto_scale_lr = dict(base_batch_size=32)
 # Of the teacher's figures, too, the log has means over its window.
-log_processor = dict(mean_pattern=r'.*(loss|time|data_time|grad_norm|teacher).*')
+log_processor = dict(mean_pattern=r'.*(loss|time|data_time|grad_norm|teacher_).*')
 custom_hooks = [
     # The published code's default; its README leaves the number of iterations open.
     dict(type='TeacherUpdateHook', burn_in_iters=50000, momentum=0.9996),

@@ -24,7 +24,7 @@ model = dict(
 train_cfg = dict(val_begin=1)  # at the end, to tell which of the two is better
 val_cfg = dict(type='TeacherStudentValLoop')  # 'ValLoop' for the student alone
 # Of the teacher's figures, too, the log has means over its window.
-log_processor = dict(mean_pattern=r'.*(loss|time|data_time|grad_norm|teacher).*')
+log_processor = dict(mean_pattern=r'.*(loss|time|data_time|grad_norm|teacher_).*')
 custom_hooks = [
     # Switch and memory as published, in parts of the run: 50k of 90k iterations, and an
     # average over 2.5k of them.

@@ -1,12 +1,16 @@
-"""Teacher and student in one test, against the test of each alone."""
+"""Teacher and student in one test or validation, against each alone."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from tiny_pair import Pair, evaluation
+from tiny_pair import Pair, evaluation, hook, make
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
 
 
 def evaluate(work_dir, loop, model, **arguments):
@@ -59,3 +63,30 @@ def test_a_model_without_two_is_told(missing, tmp_path):
     setattr(model, missing, None)
     with pytest.raises(ValueError, match=f'Pair has no {missing}, so there are no two'):
         evaluate(tmp_path, 'TeacherStudentTestLoop', model)
+
+
+@pytest.mark.parametrize('dataset', ['cityscapes', 'synthscapes'])
+def test_the_log_has_each_validation_and_no_mean_over_them(dataset, tmp_path):
+    """As the configs have it log means of what the teacher's labels are like."""
+    config = Config.fromfile(CONFIGS / f'guided_distill_{dataset}.py')
+    seen = []
+
+    class Metrics(Hook):
+        def after_val_epoch(self, runner, metrics=None):
+            seen.append(metrics)
+
+    runner = make(
+        tmp_path,
+        Pair(),
+        [hook(burn_in_iters=0), Metrics()],
+        val_interval=5,
+        log_processor=config.log_processor,
+        **evaluation('val', 'TeacherStudentValLoop'),
+    )
+    runner.train()
+    assert seen[0]['teacher/test/mean'] != seen[1]['teacher/test/mean']
+    text = Path(runner.log_dir, 'vis_data/scalars.json').read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    logged = [line for line in lines if 'teacher/test/mean' in line]
+    for line, metrics in zip(logged, seen, strict=True):
+        assert metrics.items() <= line.items()
