@@ -1,5 +1,6 @@
-"""Checkpoint files: reading them cheaply, and whether they fit a model."""
+"""Checkpoint files: reading them cheaply, whether they are whole and fit a model."""
 
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,3 +81,37 @@ def check_fits(
             f'{"; ..." if len(wrong) > 3 else ""}): give a checkpoint of the same '
             'architecture and classes.'
         )
+
+
+def check_resumable(path: str, work_dir: str) -> None:
+    """Check that a file to resume training from is whole.
+
+    mmengine writes a checkpoint in place and then names it in ``last_checkpoint``, so
+    what a kill tears is not named yet, and the one before is. Not so where
+    ``save_best`` has the last one written again, or ``max_keep_ckpts=1`` has the one
+    before removed first.
+
+    Args:
+        path: What ``last_checkpoint`` or ``--resume`` names, '' if a kill left
+            ``last_checkpoint`` empty; URLs are not checked.
+        work_dir: Where to look for the one before.
+
+    Raises:
+        ValueError: The file is missing or torn.
+    """
+    if '://' in path or zipfile.is_zipfile(path):
+        return
+    whole = [
+        other
+        for other in Path(work_dir).glob('*.pth')
+        if re.fullmatch(r'(iter|epoch)_\d+', other.stem) and zipfile.is_zipfile(other)
+    ]
+    if whole:
+        remedy = f'--resume {max(whole, key=lambda other: other.stat().st_mtime)}'
+    else:
+        remedy = f'there is none in {work_dir}, so start without --resume'
+    raise ValueError(
+        f'{path or Path(work_dir, "last_checkpoint")} to resume from is missing or '
+        'torn, as by a kill while it was written; go on from the last whole '
+        f'checkpoint: {remedy}'
+    )

@@ -26,6 +26,7 @@ from mmcast.engine.hooks import (
     export_student,
 )
 from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
+from mmcast.engine.loops import TeacherStudentTestLoop
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
 STUDENT = CONFIGS / 'weights/synthscapes_student.pth'
@@ -377,7 +378,9 @@ def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
     )
     check = CheckpointFitsHook().before_run
     training = SimpleNamespace(
-        model=model, _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+        model=model,
+        _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop),
+        _resume=False,
     )
     model.teacher.init_cfg['checkpoint'] = str(STUDENT)
     check(training)
@@ -395,12 +398,18 @@ def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
     weights = {k: v for k, v in model.state_dict().items() if 'teacher' not in k}
     torch.save({'state_dict': weights}, tmp_path / 'whole.pth')
     testing = SimpleNamespace(
-        model=model, _train_loop=None, _load_from=str(tmp_path / 'whole.pth')
+        model=model,
+        _train_loop=None,
+        _test_loop=None,
+        _load_from=str(tmp_path / 'whole.pth'),
     )
     check(testing)
-    model.semi_test_cfg['predict_on'] = 'teacher'
-    with pytest.raises(ValueError, match=r'whole\.pth does not fit.*teacher\.'):
-        check(testing)
+    both = TeacherStudentTestLoop.__new__(TeacherStudentTestLoop)
+    for predicts, loop in (('teacher', None), ('student', both)):
+        model.semi_test_cfg['predict_on'] = predicts
+        testing._test_loop = loop
+        with pytest.raises(ValueError, match=r'whole\.pth does not fit.*teacher\.'):
+            check(testing)
 
 
 def test_what_fits(tmp_path):

@@ -6,56 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from gloo_ranks import two_ranks
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.runner import Runner
+from mmengine.model import MMDistributedDataParallel
+from tiny_pair import Pair, Watch, evaluation, hook, make, network, same, state
 from torch import nn
 
 from mmcast.engine.checkpoints import read_checkpoint
 from mmcast.engine.hooks import StudentExportHook, TeacherUpdateHook
 from mmcast.engine.hooks.teacher_update_hook import check_same_architecture
-
-
-def network(width=4):
-    net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
-    net.register_buffer('constant', torch.rand(2), persistent=False)
-    return net
-
-
-class Pair(BaseModel):
-    """A student that learns from numbers and from its teacher."""
-
-    def __init__(self, seed=0, teacher_width=4):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.student = network()
-        self.teacher = network(teacher_width).requires_grad_(False)
-        self.semi_test_cfg = dict(predict_on='student')
-
-    def train(self, mode=True):
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    def forward(self, inputs, mode='loss'):
-        inputs = inputs.to(self.student[0].weight.dtype)
-        if mode == 'predict':
-            net = getattr(self, self.semi_test_cfg['predict_on'])
-            return [float(value) for value in net(inputs)]
-        found = self.student(inputs)
-        wanted = inputs.sum(1, keepdim=True) + self.teacher(inputs)
-        return dict(loss=(found - wanted).square().mean())
-
-
-def state(module):
-    """All parameters and buffers, those that no checkpoint has included."""
-    parts = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {name: value.detach().clone() for name, value in parts.items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def at(hook, model, iteration):
@@ -159,87 +117,6 @@ def test_arguments_out_of_range_are_told(arguments, message):
 
 
 # -- through a Runner ----------------------------------------------------------------
-
-
-class Watch(Hook):
-    """The teacher's state in each iteration; dies before the one given."""
-
-    def __init__(self, dies_at=None):
-        self.dies_at = dies_at
-        self.seen = {}
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == self.dies_at:
-            raise KeyboardInterrupt
-        self.seen[runner.iter] = state(runner.model.teacher)
-
-
-def numbers(count, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [dict(inputs=torch.randn(3, generator=generator)) for _ in range(count)]
-
-
-def make(work_dir, model, hooks, *, max_iters=10, optim=None, **arguments):
-    return Runner(
-        model=model,
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=numbers(12),
-            batch_size=4,
-            num_workers=0,
-            sampler=dict(type='InfiniteSampler'),
-            collate_fn=dict(type='default_collate'),
-        ),
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
-        optim_wrapper=dict(
-            optimizer=dict(type='SGD', lr=0.1, momentum=0.9), **optim or {}
-        ),
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False)
-        ),
-        custom_hooks=hooks,
-        randomness=dict(seed=3),
-        default_scope='mmdet',
-        experiment_name=f'{work_dir.name}_{id(model)}',
-        **arguments,
-    )
-
-
-def hook(**changes):
-    return dict(type='TeacherUpdateHook', burn_in_iters=5, momentum=0.5) | changes
-
-
-def guided(seed=0):
-    """A pair whose teacher counts as loaded."""
-    model = Pair(seed)
-    model.teacher.init_cfg = dict(type='Pretrained')
-    return model
-
-
-@pytest.fixture(scope='module')
-def straight(tmp_path_factory):
-    watch, model = Watch(), guided()
-    make(tmp_path_factory.mktemp('straight'), model, [hook(), watch]).train()
-    assert same(watch.seen[4], watch.seen[0])
-    assert not same(watch.seen[5], watch.seen[4])
-    return watch.seen, state(model)
-
-
-@pytest.mark.parametrize('dies_at', [3, 5, 6, 8])
-def test_resume_before_at_and_after_the_switch(dies_at, straight, tmp_path):
-    """The checkpoint of iteration 5 has the loaded teacher; the next batch switches."""
-    seen, end = straight
-    with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / 'run', guided(), [hook(), Watch(dies_at)]).train()
-    watch, model = Watch(), guided(seed=7)  # other weights until the checkpoint is read
-    make(tmp_path / 'run', model, [hook(), watch], resume=True).train()
-    assert sorted(watch.seen) == list(range(dies_at, 10))
-    for t, teacher in watch.seen.items():
-        teacher.pop('constant')  # in no checkpoint, as it is in no state dict
-        assert all(torch.equal(v, seen[t][k]) for k, v in teacher.items()), t
-    for name, value in state(model).items():
-        if not name.endswith('constant'):
-            assert torch.equal(value, end[name]), name
 
 
 def test_accumulated_gradients_do_not_slow_the_teacher(tmp_path):
@@ -370,18 +247,6 @@ def test_two_ranks_have_the_teacher_of_one_process(tmp_path):
 # -- which of the two is left --------------------------------------------------------
 
 
-class Mean(BaseMetric):
-    """Of what the model predicts."""
-
-    default_prefix = 'test'
-
-    def process(self, data_batch, data_samples):
-        self.results += data_samples
-
-    def compute_metrics(self, results):
-        return dict(mean=sum(results) / len(results))
-
-
 @pytest.mark.parametrize('better', ['student', 'teacher'])
 def test_both_are_evaluated_and_the_better_one_is_left(better, tmp_path):
     model = Pair()
@@ -402,14 +267,7 @@ def test_both_are_evaluated_and_the_better_one_is_left(better, tmp_path):
             dict(type='StudentExportHook', better_by='test/mean'),
         ],
         max_iters=1,
-        val_dataloader=dict(
-            dataset=numbers(4),
-            batch_size=2,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='default_collate'),
-        ),
-        val_cfg=dict(type='TeacherStudentValLoop'),
-        val_evaluator=dict(type=Mean),
+        **evaluation('val', 'TeacherStudentValLoop'),
     )
     runner.train()
     assert seen.keys() == {'student/test/mean', 'teacher/test/mean'}

@@ -32,7 +32,8 @@ class StudentExportHook(Hook):
         attr: The model's attribute that holds the student; '' for the model itself.
         better_by: Name of a metric. At the last validation, which evaluates both, the
             one of ``'student'`` and ``'teacher'`` that has more of it is exported
-            instead of ``attr``.
+            instead of ``attr``. A run that was killed meanwhile and resumes at its end
+            validates first.
     """
 
     priority = 'VERY_LOW'
@@ -81,9 +82,14 @@ class StudentExportHook(Hook):
         """Keep what was measured."""
         self._metrics = metrics or {}
 
-    @master_only
     def after_train(self, runner: Runner) -> None:
         """Write the file."""
+        if self.better_by and not self._metrics:
+            runner.val_loop.run()  # on all ranks
+        self._export(runner)
+
+    @master_only
+    def _export(self, runner: Runner) -> None:
         if self.better_by:
             self._choose(runner, self.better_by)
         path = Path(runner.work_dir) / self.out

@@ -1,0 +1,52 @@
+"""Teacher and student tested in one run, as mmdet's loop validates them."""
+
+from typing import Any
+
+from mmdet.registry import LOOPS
+from mmengine.model import is_model_wrapper
+from mmengine.runner import TestLoop
+
+
+@LOOPS.register_module()
+class TeacherStudentTestLoop(TestLoop):
+    """Test both networks of a checkpoint, each under its own name.
+
+    The counterpart of mmdet's ``TeacherStudentValLoop`` for ``mim test``, by
+    ``--cfg-options test_cfg.type=TeacherStudentTestLoop``. To hooks both rounds are one
+    epoch. The student comes second: of files that both rounds write under one name, as
+    by ``--out``, the student's are left.
+    """
+
+    def run(self) -> dict[str, float]:
+        """Test.
+
+        Returns:
+            The metrics of both, named ``teacher/...`` and ``student/...``.
+
+        Raises:
+            ValueError: The model is not one of two networks, as
+                ``SemiSupervisedSegmentor`` and mmdet's semi-supervised detectors are.
+        """
+        model: Any = self.runner.model
+        model = model.module if is_model_wrapper(model) else model
+        for name in ('teacher', 'student', 'semi_test_cfg'):
+            if getattr(model, name, None) is None:
+                raise ValueError(
+                    f'{type(model).__name__} has no {name}, so there are no two to '
+                    'test: give the config of the wrapper, or test_cfg.type=TestLoop'
+                )
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        chosen = model.semi_test_cfg['predict_on']
+        metrics: dict[str, float] = {}
+        for name in ('teacher', 'student'):
+            model.semi_test_cfg['predict_on'] = name
+            for idx, data_batch in enumerate(self.dataloader):
+                self.run_iter(idx, data_batch)
+            found = self.evaluator.evaluate(len(self.dataloader.dataset))
+            metrics.update({f'{name}/{key}': value for key, value in found.items()})
+        model.semi_test_cfg['predict_on'] = chosen
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics

@@ -1,0 +1,142 @@
+"""A student and a teacher of three layers each, and a Runner that trains them."""
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+
+def network(width=4):
+    net = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
+    net.register_buffer('constant', torch.rand(2), persistent=False)
+    return net
+
+
+class Pair(BaseModel):
+    """A student that learns from numbers and from its teacher."""
+
+    def __init__(self, seed=0, teacher_width=4):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.student = network()
+        self.teacher = network(teacher_width).requires_grad_(False)
+        self.semi_test_cfg = dict(predict_on='student')
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, inputs, mode='loss'):
+        inputs = inputs.to(self.student[0].weight.dtype)
+        if mode == 'predict':
+            net = getattr(self, self.semi_test_cfg['predict_on'])
+            return [float(value) for value in net(inputs)]
+        found = self.student(inputs)
+        wanted = inputs.sum(1, keepdim=True) + self.teacher(inputs)
+        return dict(loss=(found - wanted).square().mean())
+
+
+def state(module):
+    """All parameters and buffers, those that no checkpoint has included."""
+    parts = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: value.detach().clone() for name, value in parts.items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Watch(Hook):
+    """The teacher's state in each iteration."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen[runner.iter] = state(runner.model.teacher)
+
+
+def numbers(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [dict(inputs=torch.randn(3, generator=generator)) for _ in range(count)]
+
+
+def make(
+    work_dir,
+    model,
+    hooks,
+    *,
+    max_iters=10,
+    optim=None,
+    checkpoint=None,
+    val_interval=100,
+    **arguments,
+):
+    return Runner(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=numbers(12),
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type='InfiniteSampler'),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(
+            type='IterBasedTrainLoop', max_iters=max_iters, val_interval=val_interval
+        ),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.1, momentum=0.9), **optim or {}
+        ),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook', interval=1, by_epoch=False, **checkpoint or {}
+            )
+        ),
+        custom_hooks=hooks,
+        randomness=dict(seed=3),
+        default_scope='mmdet',
+        experiment_name=f'{work_dir.name}_{id(model)}',
+        **arguments,
+    )
+
+
+def hook(**changes):
+    return dict(type='TeacherUpdateHook', burn_in_iters=5, momentum=0.5) | changes
+
+
+def guided(seed=0):
+    """A pair whose teacher counts as loaded."""
+    model = Pair(seed)
+    model.teacher.init_cfg = dict(type='Pretrained', checkpoint='')
+    return model
+
+
+class Mean(BaseMetric):
+    """Of what the model predicts."""
+
+    default_prefix = 'test'
+
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        return dict(mean=sum(results) / len(results))
+
+
+def evaluation(part, loop):
+    """Arguments of a Runner for its ``part``, ``'val'`` or ``'test'``."""
+    loader = dict(
+        dataset=numbers(4),
+        batch_size=2,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+    )
+    return {
+        f'{part}_dataloader': loader,
+        f'{part}_cfg': dict(type=loop),
+        f'{part}_evaluator': dict(type=Mean),
+    }
