@@ -59,15 +59,27 @@ def test_quickstart_ends_with_results_and_a_picture(tmp_path):
     assert 'mim train' not in again.stdout
     assert student.stat().st_mtime_ns == written
 
+    # The other method, on the same data.
+    other = [*command, '--method', 'guided']
+    subprocess.run(other, cwd=tmp_path, env=env, check=True)
+    out = tmp_path / 'work_dirs/quickstart_guided'
+    report = json.loads((out / 'results.json').read_text())
+    names = [model['name'] for model in report['models']]
+    assert names == ['supervised_student', 'guided_student']
+    assert (out / 'predictions.png').is_file()
+
     # The ablation goes on from what the quickstart left.
     ablate = [sys.executable, str(ABLATION), '--seeds', '0', '--iterations', '2']
-    ablate += ['--variants', 'author']
+    ablate += ['--jobs', '2', '--variants', 'author', 'guided']
     subprocess.run(ablate, cwd=tmp_path, env=env, check=True)
     found = json.loads((tmp_path / 'work_dirs/ablation/ablation.json').read_text())
-    assert set(found['runs']) == {'author'}
+    assert set(found['runs']) == {'author', 'baseline', 'guided'}
     assert set(found['runs']['author']['0']) == {'mask_ap', 'mask_ap50'}
     table = (tmp_path / 'work_dirs/ablation/ablation.md').read_text()
     assert '| preset author |' in table
+    (start,) = tmp_path.glob('work_dirs/ablation/baseline_2_0_*/student.pth')
+    (log,) = tmp_path.glob('work_dirs/ablation/guided_2_0_*/train.log')
+    assert f"checkpoint='{start.relative_to(tmp_path)}'" in log.read_text()
     (log,) = tmp_path.glob('work_dirs/ablation/author_2_0_*/train.log')
     assert "'preset': 'author'" in log.read_text().replace('preset=', "'preset': ")
     written = log.stat().st_mtime_ns

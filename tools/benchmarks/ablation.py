@@ -1,12 +1,13 @@
-"""Which parts of the method matter: the paper's ablations on SynthScapes.
+"""Which parts of a method matter, and which method: ablations on SynthScapes.
 
     make quickstart                               # makes data, teacher, pseudo-labels
     python tools/benchmarks/ablation.py --seeds 0 1 2 --jobs 2
 
 Trains every variant with every seed through ``mim train mmdet`` and evaluates it
-through ``mim test mmdet``; all else is equal, the number of iterations included. A run
-that is done is not repeated, so an interrupted call goes on where it was, unless its
-configs, weights or data have changed: their digest is part of a run's name. Leaves
+through ``mim test mmdet``; all else is equal, the number of iterations included. A
+variant that starts from another's model has that one trained first. A run that is done
+is not repeated, so an interrupted call goes on where it was, unless its configs,
+weights or data have changed: their digest is part of a run's name. Leaves
 ``ablation.json`` and ``ablation.md`` in ``--out``, made anew after each run from what
 is done.
 """
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,12 +48,18 @@ DATA = Path('data/synthscapes/target')
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of a table: a config, what is changed in it, and the paper's mask AP."""
+    """A row of a table: a config, what is changed in it, and the paper's mask AP.
+
+    ``start`` names the variant whose student ``{start}`` stands for in the options,
+    ``share`` the part of the iterations.
+    """
 
     title: str
     config: str = 'distill'
     options: dict[str, object] = field(default_factory=dict)
     paper: float | None = None
+    start: str | None = None
+    share: float = 1.0
 
 
 NO_CONTRAST = {'model.student.pixel_contrast': None, 'model.student.strong_view': None}
@@ -61,6 +68,14 @@ AUTHOR = {
     f'{CONTRAST}loss.temperature.start': 0.3,
     f'{CONTRAST}loss.temperature.end': 0.07,
     f'{CONTRAST}loss.temperature.iters': '{iterations}',
+}
+# Switch and memory in the published parts of the run: 50k and 2.5k of 90k iterations.
+GUIDED = {
+    'custom_hooks.0.burn_in_iters': '{switch}',
+    'custom_hooks.0.momentum': '{momentum}',
+    'custom_hooks.2.better_by': None,  # the student, as the others
+    'val_cfg.type': 'ValLoop',
+    'train_cfg.val_begin': 10000,
 }
 
 
@@ -78,7 +93,7 @@ VARIANTS = {
     'baseline': Variant('labels alone, whole batches', 'supervised'),
     'semi': Variant('+ pseudo-labels', 'distill', NO_CONTRAST, 30.7),
     'pixel': Variant('+ pixel loss', 'distill', {'model.semi_weight': 0.0}, 27.5),
-    'both': Variant('+ both (the default)', 'distill', {}, 32.2),
+    'both': Variant('+ both: CAST, distilled', 'distill', {}, 32.2),
     'uniform': Variant('uniform', 'distill', score('uniform'), 29.4),
     'mask': Variant('mask only', 'distill', score('mask'), 30.6),
     'class': Variant('class only', 'distill', score('class'), 31.1),
@@ -87,6 +102,26 @@ VARIANTS = {
     ),
     'paper': Variant('preset paper', 'distill', {f'{CONTRAST}preset': 'paper'}),
     'author': Variant('preset author', 'distill', AUTHOR),
+    'unguided': Variant(
+        'Guided Distillation without guidance',
+        'guided_distill',
+        {**GUIDED, 'custom_hooks.0.guided': False, 'model.teacher.checkpoint': None},
+    ),
+    'guided': Variant(
+        'Guided Distillation',
+        'guided_distill',
+        {**GUIDED, 'model.teacher.checkpoint': '{start}'},
+        30.8,
+        start='baseline',
+    ),
+    'refined': Variant(
+        'CAST, refined',
+        'finetune',
+        {'load_from': '{start}'},
+        33.9,
+        start='both',
+        share=80 / 450,
+    ),
 }
 TABLES = {
     'Losses (the paper: Table 2, Cityscapes 10 %, student)': (
@@ -96,6 +131,9 @@ TABLES = {
         *('semi', 'uniform', 'mask', 'class', 'both'),
     ),
     'Negatives and presets': ('both', 'sampled', 'paper', 'author'),
+    'Methods (the paper: Table 1, Cityscapes 10 %)': (
+        *('supervised', 'baseline', 'unguided', 'guided', 'both', 'refined'),
+    ),
 }
 
 
@@ -103,18 +141,21 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--variants', nargs='+', choices=VARIANTS, default=[*VARIANTS])
-    parser.add_argument('--iterations', type=int, default=700)
+    parser.add_argument('--iterations', type=int, default=300)
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/ablation'))
     return parser.parse_args()
 
 
-def digest_inputs(name: str) -> str:
-    """SHA-256 of what a run of a config depends on, but its options and the code."""
-    config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
+def digest_inputs(key: str) -> str:
+    """SHA-256 of what a variant's run depends on, but its options and the code."""
+    variant = VARIANTS[key]
+    config = Config.fromfile(CONFIGS / f'{variant.config}_synthscapes.py')
     data = [*DATA.glob('annotations/*.json'), *DATA.glob('splits/*.txt')]
     files = digest(STUDENT, TEACHER, *sorted(data))
     text = config.pretty_text.replace(str(REPO), '') + files
+    if variant.start:
+        text += digest_inputs(variant.start)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -125,28 +166,30 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
         RuntimeError: A command failed; the message names its log.
     """
     variant = VARIANTS[key]
-    folder = (
-        args.out / f'{key}_{args.iterations}_{seed}_{args.inputs[variant.config][:8]}'
-    )
+    folder = place(key, seed, args)
+    student, tested = folder / 'student.pth', folder / 'test'
     done = folder / 'result.json'
-    if done.is_file():
+    if done.is_file() and (key not in args.starts or student.is_file()):
         return json.loads(done.read_text())
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    iterations = max(1, round(variant.share * args.iterations))
     options = {
         'randomness.seed': seed,
-        'train_cfg.max_iters': args.iterations,
-        'param_scheduler.0.end': args.iterations,
+        'train_cfg.max_iters': iterations,
+        'param_scheduler.0.end': iterations,
         'default_hooks.checkpoint.save_last': False,
         **variant.options,
     }
-    given = [
-        f'{name}={value}'.format(iterations=args.iterations)
-        for name, value in options.items()
-    ]
+    values = dict(
+        iterations=iterations,
+        switch=iterations * 5 // 9,
+        momentum=max(0.0, 1 - 36 / iterations),
+        start=variant.start and place(variant.start, seed, args) / 'student.pth',
+    )
+    given = [f'{name}={value}'.format(**values) for name, value in options.items()]
     train = CONFIGS / f'{variant.config}_synthscapes.py'
     test = CONFIGS / 'supervised_synthscapes.py'
-    student, tested = folder / 'student.pth', folder / 'test'
     for command in (
         ['train', 'mmdet', train, '--work-dir', folder, '--cfg-options', *given],
         ['test', 'mmdet', test, '--checkpoint', student, '--work-dir', tested],
@@ -157,9 +200,13 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
     result = dict(
         mask_ap=100 * found['coco/segm_mAP'], mask_ap50=100 * found['coco/segm_mAP_50']
     )
-    student.unlink()
     write_atomic(done, json.dumps(result) + '\n')
     return result
+
+
+def place(key: str, seed: int, args: argparse.Namespace) -> Path:
+    """The folder of a run."""
+    return args.out / f'{key}_{args.iterations}_{seed}_{args.inputs[key][:8]}'
 
 
 def call(command: list[str], log: Path) -> None:
@@ -199,20 +246,22 @@ def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> Non
         iterations=args.iterations,
         inputs=args.inputs,
     )
-    inputs = ', '.join(f'{name} {sha[:8]}' for name, sha in args.inputs.items())
     content = made | dict(variants=variants, runs=results)
     write_atomic(args.out / 'ablation.json', json.dumps(content, indent=2) + '\n')
     lines = [
         f'`{made["command"].strip()}` on {made["hardware"]}: {args.iterations} '
-        f'iterations a run. SHA-256 of configs, weights and data: {inputs}.\n'
+        'iterations a run.\n'
     ]
     for title, keys in TABLES.items():
+        rows = [variants[key] for key in keys if key in variants]
+        if not rows:
+            continue
         lines += [
             f'### {title}\n',
             '| variant | mask AP | spread | mask AP50 | seeds | paper |',
             '|---|---|---|---|---|---|',
         ]
-        for row in (variants[key] for key in keys if key in variants):
+        for row in rows:
             low, high = row['spread']
             paper = '' if row['paper'] is None else row['paper']
             lines.append(
@@ -227,10 +276,12 @@ def main() -> None:
     args = parse_args()
     if not TEACHER.is_file():
         sys.exit(f'error: {TEACHER} is missing; make it with: make quickstart')
-    names = sorted({VARIANTS[key].config for key in args.variants})
-    args.inputs = {name: digest_inputs(name) for name in names}
+    args.starts = {VARIANTS[key].start for key in args.variants} - {None}
+    variants = [key for key in VARIANTS if key in {*args.variants, *args.starts}]
+    args.inputs = {key: digest_inputs(key) for key in variants}
     # Seeds outermost: stopped early, every variant has as many.
-    todo = [(key, seed) for seed in args.seeds for key in args.variants]
+    todo = [(key, seed) for seed in args.seeds for key in variants]
+    jobs: dict[tuple[str, int], Future] = {}
     results: dict[str, dict[int, dict]] = {}
     lock = threading.Lock()
     bar = Progress(
@@ -243,18 +294,22 @@ def main() -> None:
         task = bar.add_task('', total=len(todo))
 
         def work(key: str, seed: int) -> None:
+            start = VARIANTS[key].start
+            if start:
+                jobs[start, seed].result()  # submitted before, so it is under way
             result = run(key, seed, args)
             with lock:
                 results.setdefault(key, {})[seed] = result
                 report(results, args)
             bar.advance(task)
 
-        jobs = [pool.submit(work, *each) for each in todo]
+        for each in todo:
+            jobs[each] = pool.submit(work, *each)
         try:
-            for job in jobs:
+            for job in jobs.values():
                 job.result()
         except BaseException as error:
-            for job in jobs:
+            for job in jobs.values():
                 job.cancel()
             if isinstance(error, RuntimeError):
                 sys.exit(f'error: {error}')

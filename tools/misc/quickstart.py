@@ -1,11 +1,12 @@
-"""The main job on a laptop: CAST's three stages on SynthScapes, and what they gain.
+"""The main job on a laptop: a method's stages on SynthScapes, and what they gain.
 
-    make quickstart            or: python tools/misc/quickstart.py
+    make quickstart                  or: python tools/misc/quickstart.py
+    make quickstart METHOD=guided    or: ... --method guided
 
-generates SynthScapes' target domain, then trains and evaluates a teacher and a
-student through ``mim train mmdet`` and ``mim test mmdet``. A run that was interrupted
-goes on at the stage it was in. Leaves ``work_dirs/quickstart/results.json`` and
-``predictions.png``.
+generates SynthScapes' target domain, then trains and evaluates teacher and student of
+CAST, or of Guided Distillation, through ``mim train mmdet`` and ``mim test mmdet``. A
+run that was interrupted goes on at the stage it was in. Leaves ``results.json`` and
+``predictions.png`` in ``work_dirs/quickstart``, or ``work_dirs/quickstart_guided``.
 """
 
 import argparse
@@ -33,25 +34,31 @@ from mmcast.utils import digest, write_atomic
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
-OUT = Path('work_dirs/quickstart')
 DATA = Path('data/synthscapes/target')
 FOUNDATION = CONFIGS / 'weights' / 'synthscapes_teacher.pth'
 ITERATION = re.compile(
     r'Iter\(train\) +\[ *(\d+)/(\d+)\].*? eta: ([\d:]+).*? loss: (\S+)'
 )
 
-# Stage to train, name in the results, config to evaluate with, checkpoint; in the order
-# of the table.
+# Of each method its models, in the order of the table: stage to train, config to
+# evaluate with, checkpoint.
 MODELS = {
-    'zero_shot_teacher': (None, 'adapt', FOUNDATION),
-    'adapted_teacher': ('adapt', 'adapt', 'teacher.pth'),
-    'supervised_student': ('supervised', 'supervised', 'student.pth'),
-    'distilled_student': ('distill', 'supervised', 'student.pth'),
-    'refined_student': ('finetune', 'supervised', 'student.pth'),
+    'cast': {
+        'zero_shot_teacher': (None, 'adapt', FOUNDATION),
+        'adapted_teacher': ('adapt', 'adapt', 'teacher.pth'),
+        'supervised_student': ('supervised', 'supervised', 'student.pth'),
+        'distilled_student': ('distill', 'supervised', 'student.pth'),
+        'refined_student': ('finetune', 'supervised', 'student.pth'),
+    },
+    'guided': {
+        'supervised_student': ('guided_teacher', 'supervised', 'teacher.pth'),
+        'guided_student': ('guided_distill', 'supervised', 'student.pth'),
+    },
 }
-# Trained one after another, beside the baseline's training and all tests. Distilling,
-# the longest, goes on after these and has two threads.
-CHAIN = ('adapted_teacher', 'distilled_student', 'refined_student')
+# Trained beside the others, which are trained one after another, each from the last.
+BESIDE = 'supervised'
+# Nothing or little else runs beside these.
+TWO_THREADS = ('distill', 'guided_teacher', 'guided_distill')
 console = Console(highlight=False)
 progress = Progress(
     SpinnerColumn(),
@@ -64,6 +71,7 @@ progress = Progress(
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--method', choices=MODELS, default='cast')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--labeled', type=int, default=20, help='labelled images')
     parser.add_argument('--unlabeled', type=int, default=380, help='unlabelled images')
@@ -75,11 +83,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def folder(args: argparse.Namespace) -> Path:
+    """Where logs and results of a method are left."""
+    name = 'quickstart' if args.method == 'cast' else f'quickstart_{args.method}'
+    return Path('work_dirs', name)
+
+
 class Job:
     """What was done so far; kept on disk so that a later call goes on from there."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.path = OUT / 'state.json'
+        self.path = folder(args) / 'state.json'
         self.lock = threading.Lock()
         settings = {key: value for key, value in vars(args).items() if key != 'fresh'}
         settings['configs'] = digest(CONFIGS)
@@ -120,7 +134,7 @@ def run(name: str, command: list[str], log: Path) -> None:
             text=True,
             env={
                 **os.environ,
-                'OMP_NUM_THREADS': '2' if name == 'distill' else '1',
+                'OMP_NUM_THREADS': '2' if name in TWO_THREADS else '1',
                 'PYTHONUNBUFFERED': '1',
             },
         ) as process,
@@ -186,30 +200,34 @@ def train(stage: str, args: argparse.Namespace) -> dict:
     if args.scale != 1:
         from mmengine import Config
 
-        full = Config.fromfile(config).train_cfg.max_iters
-        iterations = max(1, round(full * args.scale))
+        full = Config.fromfile(config)
+        iterations = max(1, round(full.train_cfg.max_iters * args.scale))
         options += [
             f'train_cfg.max_iters={iterations}',
             f'param_scheduler.0.end={iterations}',
         ]
+        for i, hook in enumerate(full.custom_hooks):
+            if hook.type == 'TeacherUpdateHook':
+                switch = int(hook.burn_in_iters * args.scale)
+                options.append(f'custom_hooks.{i}.burn_in_iters={switch}')
     start = time.monotonic()
     run(
         stage,
         ['mim', 'train', 'mmdet', str(config), '--cfg-options', *options],
-        OUT / f'{stage}.log',
+        folder(args) / f'{stage}.log',
     )
     return {'minutes': (time.monotonic() - start) / 60}
 
 
-def evaluate(name: str, config: Path, checkpoint: Path) -> dict:
+def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
     """Mask AP of one model in percent, from the stock evaluator, and its size."""
-    work_dir = OUT / f'test_{name}'
+    work_dir = out / f'test_{name}'
     shutil.rmtree(work_dir, ignore_errors=True)
     command = ['mim', 'test', 'mmdet', str(config), '--checkpoint', str(checkpoint)]
     run(
         f'test of {name}',
         [*command, '--work-dir', str(work_dir)],
-        OUT / f'test_{name}.log',
+        out / f'test_{name}.log',
     )
     (result,) = work_dir.glob('*/*.json')
     metrics = json.loads(result.read_text())
@@ -232,29 +250,33 @@ def count_parameters(config: Path) -> int:
     return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
 
 
-def train_chain(minutes: dict[str, Future], job: Job, args: argparse.Namespace) -> None:
+def train_chain(
+    chain: list[str], minutes: dict[str, Future], job: Job, args: argparse.Namespace
+) -> None:
     """Train the chain; whoever waits for one of its models is told of a failure."""
     try:
-        for name in CHAIN:
-            stage = MODELS[name][0]
+        for name in chain:
+            stage = MODELS[args.method][name][0]
             minutes[name].set_result(job.once(stage, train, stage, args)['minutes'])
     except Exception as error:
-        for name in CHAIN:
+        for name in chain:
             if not minutes[name].done():
                 minutes[name].set_exception(error)
 
 
-def measure(name: str, minutes: Future, job: Job) -> dict:
+def measure(
+    name: str, minutes: dict[str, Future], job: Job, args: argparse.Namespace
+) -> dict:
     """Evaluate a model as soon as it is trained: its row of the table."""
-    stage, judge, checkpoint = MODELS[name]
-    trained = minutes.result()
+    stage, judge, checkpoint = MODELS[args.method][name]
+    trained = minutes[name].result()
     config = CONFIGS / f'{judge}_synthscapes.py'
     path = (
         Path('work_dirs', f'{stage}_synthscapes', checkpoint) if stage else FOUNDATION
     )
     return {
         'name': name,
-        **job.once(name, evaluate, name, config, path),
+        **job.once(name, evaluate, name, config, path, folder(args)),
         'minutes': round(trained, 2),
         'config': str(config.relative_to(REPO)),
         'checkpoint': str(path if stage else path.relative_to(REPO)),
@@ -266,20 +288,25 @@ def main() -> None:
     for file in (FOUNDATION, FOUNDATION.with_name('synthscapes_student.pth')):
         if not file.is_file():
             sys.exit(f'error: {file} is missing: restore it with git checkout')
-    job = Job(args)
-    minutes: dict[str, Future] = {name: Future() for name in MODELS}
-    minutes['zero_shot_teacher'].set_result(0.0)
+    job, out = Job(args), folder(args)
+    stages = {name: model[0] for name, model in MODELS[args.method].items()}
+    minutes: dict[str, Future] = {name: Future() for name in stages}
+    untrained = [name for name, stage in stages.items() if stage is None]
+    beside = [name for name, stage in stages.items() if stage == BESIDE]
+    chain = [name for name in stages if name not in (*untrained, *beside)]
+    for name in untrained:
+        minutes[name].set_result(0.0)
     try:
         dataset = job.once('data', make_data, args)
         with progress, ThreadPoolExecutor(1) as pool:
-            pool.submit(train_chain, minutes, job, args)
-            results = [measure('zero_shot_teacher', minutes['zero_shot_teacher'], job)]
-            trained = job.once('supervised', train, 'supervised', args)
-            minutes['supervised_student'].set_result(trained['minutes'])
-            names = [name for name in MODELS if name != 'zero_shot_teacher']
-            results += [measure(name, minutes[name], job) for name in names]
+            pool.submit(train_chain, chain, minutes, job, args)
+            rows = {name: measure(name, minutes, job, args) for name in untrained}
+            train_chain(beside, minutes, job, args)
+            names = [name for name in stages if name not in untrained]
+            rows.update({name: measure(name, minutes, job, args) for name in names})
     except RuntimeError as error:
         sys.exit(f'error: {error}')
+    results = list(rows.values())
     packages = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmcast')
     report = {
         'seed': args.seed,
@@ -287,7 +314,7 @@ def main() -> None:
         'dataset': dataset,
         'models': results,
     }
-    write_atomic(OUT / 'results.json', json.dumps(report, indent=2) + '\n')
+    write_atomic(out / 'results.json', json.dumps(report, indent=2) + '\n')
     show(results)
 
     from quickstart_picture import draw  # imports torch; not needed before
@@ -299,10 +326,10 @@ def main() -> None:
         if each['name'] == 'zero_shot_teacher':
             checkpoint = FOUNDATION
         models.append((title, REPO / each['config'], checkpoint))
-    log = OUT / 'picture.log'
+    log = out / 'picture.log'
     with log.open('w') as file, contextlib.redirect_stdout(file):
-        draw(models, DATA, OUT / 'predictions.png')
-    console.print(f'written: {OUT}/results.json and {OUT}/predictions.png')
+        draw(models, DATA, out / 'predictions.png')
+    console.print(f'written: {out}/results.json and {out}/predictions.png')
 
 
 def show(results: list[dict]) -> None:
