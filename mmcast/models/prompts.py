@@ -1,10 +1,13 @@
 """Class names as text prompts, in chunks that the text encoder can read."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmdet.models.detectors.glip import clean_label_name
+
+_BERT_FILES = ('config.json', 'vocab.txt', 'model.safetensors')
 
 
 class Prompts:
@@ -114,3 +117,22 @@ class Prompts:
                 chosen.append(label)
                 room -= self.lengths[label]
         return [chosen[i] for i in torch.randperm(len(chosen)).tolist()]
+
+
+def check_text_encoder(name: str) -> None:
+    """Tell a missing file by name; transformers would ask the network for it.
+
+    Args:
+        name: Folder of a BERT, as ``language_model.name``.
+
+    Raises:
+        FileNotFoundError: It lacks a file.
+    """
+    for file in _BERT_FILES:
+        if not (Path(name) / file).is_file():
+            raise FileNotFoundError(
+                f'{Path(name) / file} is missing: the text encoder needs the folder '
+                f'{name} with {", ".join(_BERT_FILES)}; get it with: hf download '
+                f'google-bert/bert-base-uncased {" ".join(_BERT_FILES)} --local-dir '
+                f'{name}, or point model.detector.language_model.name at your copy.'
+            )

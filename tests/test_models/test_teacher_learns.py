@@ -8,50 +8,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
-from reduced_configs import reduced
+from teacher_contrast import detector_config, make_scenes, segmenter_config
 from tiny_teacher import save_bert
-
-SIZE = (96, 96)
 
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
-    """60 + 20 images of SynthScapes' bright domain."""
-    from mmcast.datasets.cityscapes_to_coco import convert_split
-    from mmcast.datasets.splits import format_list
-    from mmcast.datasets.synthscapes import generate
-
-    root = tmp_path_factory.mktemp('scenes') / 'source'
-    splits = {'train': 60, 'val': 20}
-    generate(root, splits, domain='source', size=SIZE, workers=1, progress=False)
-    for split in splits:
-        convert_split(root, split)
-    images = root / 'leftImg8bit' / 'train'
-    names = sorted(str(path.relative_to(images)) for path in images.rglob('*.png'))
-    (root / 'splits').mkdir()
-    (root / 'splits' / 'labeled.txt').write_text(format_list(names))
-    return root
-
-
-def entry_point(name, scenes, bert, iters, lr, batch):
-    """A config for few iterations at a large learning rate, of the tiny model."""
-    config = reduced(name, scenes, {'bert': bert}, SIZE)
-    config.custom_hooks = [
-        hook for hook in config.custom_hooks if hook.type == 'StudentExportHook'
-    ]
-    config.train_dataloader.batch_size = batch
-    config.randomness = dict(seed=0)
-    config.train_cfg.update(max_iters=iters, val_interval=iters + 1)
-    config.param_scheduler = [
-        dict(type='PolyLR', eta_min=0.0, begin=0, end=iters, by_epoch=False)
-    ]
-    config.optim_wrapper.optimizer.lr = lr
-    config.optim_wrapper.paramwise_cfg = None  # all of it starts from random weights
-    annotations = scenes / 'annotations/instancesonly_filtered_gtFine_val.json'
-    config.val_evaluator = dict(
-        type='CocoMetric', ann_file=str(annotations), metric=['bbox', 'segm']
-    )
-    return config
+    return make_scenes(tmp_path_factory.mktemp('scenes') / 'root', 'source', 60, 20)
 
 
 def train(config):
@@ -81,13 +44,7 @@ def test_the_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bert = save_bert(tmp_path / 'bert')
 
-    config = entry_point('adapt_sam2_cityscapes', scenes, bert, 1500, 3e-3, 1)
-    config.model.segmenter.init_cfg = None
-    # The published 20 would have a decoder of random weights find nothing for long.
-    config.model.loss_mask.loss_weight = 1.0
-    for step in config.train_dataloader.dataset.weak_view:
-        if step.type == 'FilterAnnotations':
-            step.min_gt_bbox_wh = (12, 12)
+    config = segmenter_config(scenes, bert, 1500)
     untrained = Runner.from_cfg(config)
     before = box_ious(untrained).mean()
     config.experiment_name = 'segmenter'
@@ -97,15 +54,8 @@ def test_the_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
     assert last < 0.5 * first
     assert after > before + 0.08
 
-    config = entry_point('adapt_cityscapes', scenes, bert, 250, 1e-3, 4)
-    config.model.detector.init_cfg = None
-    config.model.segmenter.init_cfg.checkpoint = (
-        'work_dirs/adapt_sam2_cityscapes/segmenter.pth'
-    )
-    view = config.train_dataloader.dataset.weak_view
-    config.train_dataloader.dataset.weak_view = [  # as it is tested: not resized
-        step for step in view if step.type != 'RandomChoice'
-    ]
+    segmenter = tmp_path / 'work_dirs/adapt_sam2_cityscapes/segmenter.pth'
+    config = detector_config(scenes, bert, segmenter, 250)
     config.experiment_name = 'teacher'
     runner, first, last = train(config)
     found = runner.val_loop.run()

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmcast.models.detectors.pixel_contrast_mask2former import kept_statistics
-from mmcast.models.prompts import Prompts
+from mmcast.models.prompts import Prompts, check_text_encoder
 from mmcast.models.segmenters.masks import predict_masks, remove_overlap
+from mmcast.models.soft_instances import soft_instances
 from mmcast.models.views import build_strong_view
 from mmcast.models.weights import load_pretrained, load_whole
-
-_BERT_FILES = ('config.json', 'vocab.txt', 'model.safetensors')
 
 
 @dataclass
@@ -103,7 +101,7 @@ class GroundedSam2(BaseDetector):
                 'pixel_contrast and strong_view belong together: give both or none'
             )
         if 'language_model' in detector:
-            _check_bert(detector['language_model']['name'])
+            check_text_encoder(detector['language_model']['name'])
         self.classes = tuple(classes)
         self.segmenter = MODELS.build(segmenter).requires_grad_(False)
         # A copy: mmdet's DETRs write into their config, which may be built from again.
@@ -318,12 +316,8 @@ class GroundedSam2(BaseDetector):
     def contrast_loss(self, predictions: TeacherPass) -> dict[str, Tensor]:
         """``loss_pxl`` over the whole batch; nothing without ``pixel_contrast``.
 
-        No public code of CAST attaches the contrast to its teacher; this is a design
-        of this project. Embeddings are those of the detector's backbone. The instances
-        that a student's queries stand for are the boxes the detector finds in the weak
-        view: P_m is the softmax over them of SAM 2's mask logits, P_c has a box's
-        score at its label and the rest at "no object". One more slot, whose mask logit
-        is 0 everywhere, SAM 2's own threshold, is the background.
+        Embeddings are those of the detector's backbone;
+        :mod:`mmcast.models.soft_instances` tells where negatives come from.
         """
         if self.pixel_contrast is None or self.strong_view is None:
             return {}
@@ -334,39 +328,21 @@ class GroundedSam2(BaseDetector):
         return self.pixel_contrast.loss(weak, strong, masks, classes)
 
     @torch.no_grad()
-    def _soft_instances(
-        self, predictions: TeacherPass, stride: int = 8
-    ) -> tuple[Tensor, Tensor]:
-        """Mask logits (B, K, H / stride, W / stride), class logits (B, K, C + 1)."""
+    def _soft_instances(self, predictions: TeacherPass) -> tuple[Tensor, Tensor]:
+        """What the whole teacher, as it predicts, says of the weak view."""
         inputs, samples = predictions.inputs, predictions.samples
         training = self.detector.training
         self.detector.eval()
         found = self.detect(inputs, samples, rescale=False)
         self.detector.train(training)
-        slots = 1 + max(len(instances) for instances in found)
-        height, width = (-(-side // stride) for side in inputs.shape[-2:])
-        masks = inputs.new_full((len(samples), slots, height, width), -30.0)
-        masks[:, 0] = 0
-        chances = inputs.new_zeros(len(samples), slots, self.num_classes + 1)
-        chances[..., -1] = 1
-        for i, (sample, instances) in enumerate(zip(samples, found, strict=True)):
-            count = len(instances)
-            if not count:
-                continue
-            image = self._pixels(inputs[i], sample)
-            size = tuple(image.shape[-2:])
-            encoded = self.segmenter.encode(image)
-            h, w = (max(1, round(side / stride)) for side in size)
-            for start in range(0, count, self.box_chunk):
-                boxes = instances.bboxes[start : start + self.box_chunk]
-                logits = self.segmenter.mask_logits(encoded, boxes, size)
-                masks[i, 1 + start : 1 + start + len(boxes), :h, :w] = (
-                    nn.functional.interpolate(logits[None], (h, w), mode='bilinear')[0]
-                )
-            rows = torch.arange(1, count + 1, device=inputs.device)
-            chances[i, rows, instances.labels] = instances.scores
-            chances[i, rows, -1] = 1 - instances.scores
-        return masks, chances.clamp(min=1e-6).log()
+        return soft_instances(
+            self.segmenter,
+            [self._pixels(*each) for each in zip(inputs, samples, strict=True)],
+            found,
+            (inputs.shape[2], inputs.shape[3]),
+            self.num_classes,
+            self.box_chunk,
+        )
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: SampleList
@@ -384,18 +360,6 @@ class GroundedSam2(BaseDetector):
     def extract_feat(self, batch_inputs: Tensor) -> Any:
         """The detector's features."""
         return self.detector.extract_feat(batch_inputs)
-
-
-def _check_bert(name: str) -> None:
-    """Tell a missing file by name; transformers would ask the network for it."""
-    for file in _BERT_FILES:
-        if not (Path(name) / file).is_file():
-            raise FileNotFoundError(
-                f'{Path(name) / file} is missing: the text encoder needs the folder '
-                f'{name} with {", ".join(_BERT_FILES)}; get it with: hf download '
-                f'google-bert/bert-base-uncased {" ".join(_BERT_FILES)} --local-dir '
-                f'{name}, or point model.detector.language_model.name at your copy.'
-            )
 
 
 def _rgb(image: np.ndarray) -> Tensor:

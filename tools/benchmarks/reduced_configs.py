@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine import Config
 from tiny_teacher import SAM2, shrink_detector
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'mmcast'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 THINGS = Config.fromfile(CONFIGS / '_base_/datasets/cityscapes.py').metainfo
 
 
