@@ -1,32 +1,31 @@
 """Small things that several rooms need and no library offers."""
 
-import hashlib
 import os
-import platform
-import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
-import torch
+from mmengine.model import is_model_wrapper
 
 
-def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file that appears whole or not at all.
+@contextmanager
+def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears whole or not at all.
 
-    The content goes to a temporary name in the same folder, is flushed to disk
-    and renamed; missing parent folders are made.
+    Content goes to a temporary name in the same folder. At the end it is flushed to
+    disk and renamed; after an exception it is removed.
 
     Args:
-        path: Where the file shall appear; an existing file is replaced.
-        content: Text (written as UTF-8) or bytes.
+        path: The file; an existing one is replaced, missing parent folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
         with os.fdopen(handle, 'wb') as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -36,31 +35,31 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
         raise
 
 
-def digest(*paths: Path) -> str:
-    """SHA-256 of configs and weights, hexadecimal: another one, another run.
+def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file that appears whole or not at all.
 
     Args:
-        *paths: Files, and folders, of which all ``.py`` and ``.pth`` files count with
-            their names.
+        path: The file; an existing one is replaced, missing parent folders are made.
+        content: Text (written as UTF-8) or bytes.
     """
-    total = hashlib.sha256()
-    for root in paths:
-        inside = (p for p in root.rglob('*') if p.suffix in ('.py', '.pth'))
-        for path in sorted(inside) if root.is_dir() else [root]:
-            total.update(path.relative_to(root).as_posix().encode())
-            total.update(path.read_bytes())
-    return total.hexdigest()
+    with open_atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
-def hardware(device: str) -> str:
-    """Name of a GPU ``'cuda...'``, or of the processor and its number of cores."""
-    if device.startswith('cuda'):
-        return torch.cuda.get_device_name(device)
-    listing = Path('/proc/cpuinfo')
-    text = listing.read_text() if listing.is_file() else ''
-    found = re.search(r'^model name\s*: (.+)', text, re.MULTILINE)
-    name = found[1].strip() if found else platform.machine()
-    return f'{name}, {os.cpu_count()} cores'
+def tool(name: str) -> str:
+    """Return the command that runs a tool, wherever the package is installed.
+
+    Args:
+        name: Path of the script below ``tools``, which is installed with the package.
+    """
+    path = (Path(__file__).parent / '.mim' / 'tools' / name).resolve()
+    here = Path.cwd()
+    return f'python {path.relative_to(here) if path.is_relative_to(here) else path}'
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model inside a wrapper for distribution, or the model itself."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def _umask() -> int:

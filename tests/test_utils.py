@@ -1,23 +1,48 @@
 """Small helpers."""
 
-import hashlib
+import os
+import stat
+import subprocess
+from pathlib import Path
 
-from mmcast.utils import digest
+import pytest
+
+from mmcast.utils import open_atomic, tool, write_atomic
 
 
-def test_digest_changes_with_names_and_contents_of_configs_and_weights(tmp_path):
-    (tmp_path / 'sub').mkdir()
-    config, weights = tmp_path / 'sub/a.py', tmp_path / 'b.pth'
-    config.write_text('x = 1')
-    weights.write_bytes(b'12')
-    found = digest(tmp_path)
-    expected = hashlib.sha256(b'b.pth' + b'12' + b'sub/a.py' + b'x = 1')
-    assert found == expected.hexdigest()
-    (tmp_path / 'notes.md').write_text('no part of a run')
-    assert digest(tmp_path) == found
-    seen = {found, digest(weights), digest(tmp_path, weights)}
-    weights.write_bytes(b'13')
-    seen |= {digest(tmp_path), digest(weights), digest(tmp_path, weights)}
-    weights.rename(tmp_path / 'c.pth')
-    seen.add(digest(tmp_path))
-    assert len(seen) == 7
+def test_files_appear_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'sub' / 'a.txt'
+    with open_atomic(path) as file:
+        file.write(b'one')
+        assert not path.exists()
+    assert path.read_bytes() == b'one'
+
+    def fail():
+        with open_atomic(path) as file:
+            file.write(b'two')
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_bytes() == b'one'
+    assert os.listdir(path.parent) == ['a.txt']
+    write_atomic(path, 'zwölf')
+    assert path.read_text(encoding='utf-8') == 'zwölf'
+
+
+def test_files_have_the_users_permissions(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / 'a.txt', 'x')
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / 'a.txt').stat().st_mode) == 0o640
+
+
+def test_tools_are_named_by_a_command_that_runs(tmp_path, monkeypatch):
+    for folder in (tmp_path, Path(__file__).parents[1]):
+        monkeypatch.chdir(folder)
+        command = tool('misc/split_labels.py')
+        done = subprocess.run([*command.split(), '--help'], capture_output=True)
+        assert done.returncode == 0
+    assert command == 'python tools/misc/split_labels.py'

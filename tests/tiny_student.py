@@ -30,10 +30,6 @@ def wrapper(teacher=None, student=None, **kwargs):
             type='SemiSupervisedSegmentor',
             student=student,
             teacher=teacher,
-            data_preprocessor=dict(
-                type='MultiBranchDataPreprocessor',
-                data_preprocessor=student.data_preprocessor,
-            ),
             **kwargs,
         )
     )

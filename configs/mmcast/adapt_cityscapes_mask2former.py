@@ -3,19 +3,10 @@
 # Reads checkpoints/ (the COCO weights);
 # leaves work_dirs/adapt_cityscapes_mask2former/teacher.pth.
 _base_ = [
-    './_base_/models/teacher_swin_l.py',
+    './_base_/models/teacher_mask2former_swin_l.py',
     './_base_/datasets/cityscapes.py',
     './_base_/schedules/cityscapes_90k.py',
-    './_base_/default_runtime.py',
+    './_base_/teacher_runtime.py',
 ]
-custom_hooks = [
-    dict(
-        type='StageInputsHook',
-        inputs={
-            _base_.coco_weights: 'mim download mmdet --config '
-            'mask2former_swin-l-p4-w12-384-in21k_16xb1-lsj-100e_coco-panoptic '
-            '--dest checkpoints'
-        },
-    ),
-    dict(type='StudentExportHook', out='teacher.pth', attr=''),
-]
+model = dict(num_classes=_base_.num_classes)
+work_dir = _base_.out and f'{_base_.out}/adapt_cityscapes_mask2former'

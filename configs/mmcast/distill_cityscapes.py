@@ -2,33 +2,14 @@
 # Reads work_dirs/selftrain_cityscapes/teacher.pth;
 # leaves work_dirs/distill_cityscapes/student.pth.
 _base_ = [
-    './_base_/models/student_dpt256.py',
-    './_base_/datasets/cityscapes_semi.py',
+    './_base_/models/student_{{$STUDENT:dpt256}}.py',
+    './_base_/datasets/cityscapes.py',
     './_base_/schedules/cityscapes_90k.py',
     './_base_/default_runtime.py',
 ]
-model = dict(
-    _delete_=True,
-    type='SemiSupervisedSegmentor',
-    student=_base_.model,
-    semi_weight=1.0,  # lambda_semi
-    data_preprocessor=dict(
-        type='MultiBranchDataPreprocessor',
-        data_preprocessor=_base_.model.data_preprocessor,
-    ),
-)
-teacher = 'cityscapes'  # 'cityscapes_mask2former' for the other one
-train_dataloader = dict(
-    dataset=dict(
-        pseudo_labels=dict(store=f'work_dirs/selftrain_{teacher}/pseudo_labels')
-    )
-)
-custom_hooks = [
-    dict(
-        type='PseudoLabelHook',
-        teacher_config='{{ fileDirname }}/' + f'adapt_{teacher}.py',
-        teacher_checkpoint=f'work_dirs/selftrain_{teacher}/teacher.pth',
-        made_by=f'mim train mmdet configs/mmcast/selftrain_{teacher}.py',
-    ),
-    dict(type='StudentExportHook', out='student.pth'),
-]
+student = dict(_base_.model, num_classes=_base_.num_classes)
+model = dict(_delete_=True, type='SemiSupervisedSegmentor', student=student)
+train_dataloader = dict(dataset=_base_.with_unlabeled)
+teacher = f'{_base_.root}/selftrain_cityscapes/teacher.pth'
+default_hooks = dict(pseudo_labels=dict(type='PseudoLabelHook', teacher=teacher))
+work_dir = _base_.out and f'{_base_.out}/distill_cityscapes'

@@ -3,24 +3,9 @@
 # leaves work_dirs/finetune_cityscapes/student.pth.
 # The paper gives neither learning rate nor length of this stage: a tenth of stage
 # 2's rate over 10k iterations is this project's choice.
-_base_ = [
-    './_base_/models/student_dpt256.py',
-    './_base_/datasets/cityscapes.py',
-    './_base_/schedules/cityscapes_90k.py',
-    './_base_/default_runtime.py',
-]
-model = dict(pixel_contrast=None, strong_view=None, backbone=dict(init_cfg=None))
-load_from = 'work_dirs/distill_cityscapes/student.pth'
-max_iters = 10000
-optim_wrapper = dict(optimizer=dict(lr=5e-06))
-param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
-]
-train_cfg = dict(max_iters=max_iters, val_interval=10000)
-custom_hooks = [
-    dict(
-        type='StageInputsHook',
-        inputs={load_from: 'mim train mmdet configs/mmcast/distill_cityscapes.py'},
-    ),
-    dict(type='StudentExportHook', out='student.pth', attr=''),
-]
+_base_ = './supervised_cityscapes.py'
+model = dict(backbone=dict(init_cfg=None))
+load_from = f'{_base_.student_root}/distill_cityscapes/student.pth'
+optim_wrapper = dict(optimizer=dict(lr=5e-6))
+train_cfg = dict(max_iters=10000, val_interval=10000)
+work_dir = _base_.out and f'{_base_.out}/finetune_cityscapes'

@@ -7,11 +7,6 @@ _base_ = [
     './_base_/schedules/synthscapes.py',
     './_base_/default_runtime.py',
 ]
-model = dict(init_cfg=None, pixel_contrast=None, strong_view=None)
-max_iters = 700
-param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
-]
-train_cfg = dict(max_iters=max_iters)
+model = dict(init_cfg=None, pixel_contrast=None)
+train_cfg = dict(max_iters=700)
 default_hooks = dict(checkpoint=dict(interval=500))
-custom_hooks = [dict(type='StudentExportHook', out='student.pth', attr='')]

@@ -5,14 +5,9 @@ _base_ = [
     './_base_/models/teacher_synthscapes.py',
     './_base_/datasets/synthscapes_source.py',
     './_base_/schedules/synthscapes.py',
-    './_base_/default_runtime.py',
+    './_base_/teacher_runtime.py',
 ]
-model = dict(init_cfg=None, pixel_contrast=None, strong_view=None)
-max_iters = 1800
+model = dict(init_cfg=None, pixel_contrast=None)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
-]
-train_cfg = dict(max_iters=max_iters)
+train_cfg = dict(max_iters=1800)
 default_hooks = dict(checkpoint=dict(interval=500))
-custom_hooks = [dict(type='StudentExportHook', out='teacher.pth', attr='')]

@@ -6,5 +6,4 @@ _base_ = [
     './_base_/schedules/synthscapes.py',
     './_base_/default_runtime.py',
 ]
-model = dict(pixel_contrast=None, strong_view=None)
-custom_hooks = [dict(type='StudentExportHook', out='student.pth', attr='')]
+model = dict(pixel_contrast=None)

@@ -26,7 +26,7 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmcast.apis.ranks import run_on_first, run_together
+from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 
 _BINS = 1000
@@ -34,22 +34,26 @@ _BINS = 1000
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What the store holds for a list of images, old and new labels alike.
+    """What the store holds for a list of images, old and new labels together.
 
     Attributes:
         images: Number of images.
-        labelled_now: How many of them this call labelled.
-        without_instances: How many have no instance at all.
+        labeled_now: How many of them this call labelled.
         instances_per_class: Class name to number of instances.
         score_quantiles: Scores at 0, 25, 50, 75 and 100 %, to 0.001; empty if there
             is no instance.
+        score_thr: Only instances with a higher score are used in training.
+        used: Number of these.
+        without_used: Number of images without any.
     """
 
     images: int
-    labelled_now: int
-    without_instances: int
+    labeled_now: int
     instances_per_class: dict[str, int]
     score_quantiles: tuple[float, ...]
+    score_thr: float
+    used: int
+    without_used: int
 
     def __str__(self) -> str:
         classes = ', '.join(
@@ -57,10 +61,11 @@ class LabelSummary:
         )
         scores = ' '.join(f'{score:.3f}' for score in self.score_quantiles)
         return (
-            f'Pseudo-labels of {self.images} images ({self.labelled_now} labelled '
+            f'Pseudo-labels of {self.images} images ({self.labeled_now} labelled '
             f'now): {sum(self.instances_per_class.values())} instances ({classes}); '
-            f'scores at 0/25/50/75/100 %: {scores or "none"}; '
-            f'{self.without_instances} images without any instance.'
+            f'scores at 0/25/50/75/100 %: {scores or "none"}; {self.used} instances '
+            f'have a score above {self.score_thr}, {self.without_used} images have '
+            'none of these.'
         )
 
 
@@ -74,10 +79,11 @@ def label_images(
     device: str | torch.device | None = None,
     num_workers: int = 2,
     progress: bool = True,
+    score_thr: float = 0.0,
 ) -> LabelSummary:
     """Write the pseudo-labels of all images that have none in the store yet.
 
-    Can be killed at any time and called again. Under ``torch.distributed`` each rank
+    It can be killed at any time and called again. Under ``torch.distributed`` each rank
     labels its share; every rank returns the same summary.
 
     Args:
@@ -87,14 +93,15 @@ def label_images(
         img_root: Folder of the images.
         store: Where the labels go.
         batch_size: Images a forward pass.
-        device: Where the model shall run; where it is if None.
+        device: Where the model runs; None for where it is.
         num_workers: Processes that read images; 0 for none.
         progress: Whether rank 0 shows a progress bar.
+        score_thr: What the summary counts as used.
 
     Raises:
-        ValueError: The model's classes are not the store's, it predicts no masks,
-            some images cannot be read (told after all others are labelled), or the
-            store holds a damaged file.
+        ValueError: The model's classes are not the store's, it predicts no masks, the
+            store holds a damaged file, or some images cannot be read (raised after all
+            others are labelled).
     """
     check_classes(model, store)
     if device is not None:
@@ -105,7 +112,7 @@ def label_images(
         store.remove_leftovers()
         return store.missing(names)
 
-    missing = run_on_first(plan)
+    missing = on_rank_zero(plan)
     rank, world = get_dist_info()
     unreadable: list[str] = []
     if missing:
@@ -114,7 +121,7 @@ def label_images(
             logger='current',
         )
         images = _Images(missing[rank::world], img_root, _test_pipeline(model))
-        unreadable = run_together(
+        unreadable = raise_on_all_ranks(
             lambda: _label(model, images, store, batch_size, num_workers, progress)
         )
     failed = [line for share in all_gather_object(unreadable) for line in share]
@@ -125,7 +132,9 @@ def label_images(
             'are labelled: repair these files or take them off the list, and start '
             'again.'
         )
-    summary = run_on_first(lambda: summarise(store, names, len(missing)))
+    summary = on_rank_zero(
+        lambda: summarise(store, names, len(missing), score_thr=score_thr)
+    )
     print_log(str(summary), logger='current', level=logging.INFO)
     return summary
 
@@ -142,17 +151,23 @@ def check_classes(model: nn.Module, store: PseudoLabelStore) -> None:
 
 
 def summarise(
-    store: PseudoLabelStore, names: Sequence[str], labelled_now: int = 0
+    store: PseudoLabelStore,
+    names: Sequence[str],
+    labeled_now: int = 0,
+    *,
+    score_thr: float = 0.0,
 ) -> LabelSummary:
-    """Read, and so check, every entry once; holds one in memory at a time."""
+    """Read and check every entry once, one in memory at a time."""
     counts: Counter[int] = Counter()
     histogram = np.zeros(_BINS + 1, np.int64)
-    empty = 0
+    used = without_used = 0
     for name in names:
         entry = store.read(name)
         counts.update(entry.labels.tolist())
         np.add.at(histogram, np.rint(entry.scores * _BINS).astype(int), 1)
-        empty += not entry.labels.size
+        above = int((entry.scores > score_thr).sum())
+        used += above
+        without_used += not above
     total = histogram.sum()
     quantiles: tuple[float, ...] = ()
     if total:
@@ -162,17 +177,19 @@ def summarise(
         quantiles = tuple(float(place) / _BINS for place in places)
     return LabelSummary(
         images=len(names),
-        labelled_now=labelled_now,
-        without_instances=empty,
+        labeled_now=labeled_now,
         instances_per_class={
             name: counts[label] for label, name in enumerate(store.classes)
         },
         score_quantiles=quantiles,
+        score_thr=score_thr,
+        used=used,
+        without_used=without_used,
     )
 
 
 class _Images(Dataset):
-    """Images through the test pipeline; one that cannot be read is a text."""
+    """Images through the test pipeline; a text in place of one that is unreadable."""
 
     def __init__(
         self, names: list[str], img_root: str | Path, pipeline: Compose
@@ -217,7 +234,7 @@ def _test_pipeline(model: nn.Module) -> Compose:
 
 
 def _one_thread(_: int) -> None:
-    # OpenCV's threads are not forked with the worker, which would wait for them.
+    # A fork does not copy OpenCV's threads, and the worker would wait for them.
     cv2.setNumThreads(0)
 
 

@@ -1,4 +1,4 @@
-"""Work of several ranks that fails together instead of leaving some waiting."""
+"""Work of several ranks that fails on all of them, so that none waits for ever."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,7 +8,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_rank
 T = TypeVar('T')
 
 
-def run_together(function: Callable[[], T]) -> T:
+def raise_on_all_ranks(function: Callable[[], T]) -> T:
     """Call a function on every rank; if it fails on one, every rank raises.
 
     Raises:
@@ -30,8 +30,8 @@ def run_together(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def run_on_first(function: Callable[[], T]) -> T:
-    """Call a function on rank 0 and hand its result to every rank."""
-    result = [run_together(lambda: function() if get_rank() == 0 else None)]
+def on_rank_zero(function: Callable[[], T]) -> T:
+    """Call a function on rank 0 and return its result on every rank."""
+    result = [raise_on_all_ranks(lambda: function() if get_rank() == 0 else None)]
     broadcast_object_list(result)
     return result[0]  # type: ignore[return-value]

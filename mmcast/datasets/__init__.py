@@ -3,11 +3,10 @@
 from . import transforms
 from .image_list import ImageListDataset, ListedCocoDataset
 from .samplers import LabeledUnlabeledSampler
-from .semi_supervised import LabeledDataset, SemiSupervisedDataset
+from .semi_supervised import SemiSupervisedDataset
 
 __all__ = [
     'ImageListDataset',
-    'LabeledDataset',
     'LabeledUnlabeledSampler',
     'ListedCocoDataset',
     'SemiSupervisedDataset',

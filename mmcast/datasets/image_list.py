@@ -15,7 +15,15 @@ from mmdet.datasets import BaseDetDataset, CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from .splits import check_known, load_coco, missing_annotations, read_list
+from mmcast.utils import tool
+
+from .splits import (
+    SPLIT_TOOL,
+    check_known,
+    load_coco,
+    missing_annotations,
+    read_list,
+)
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 
@@ -242,7 +250,7 @@ class ListedCocoDataset(CocoDataset):
             raise ValueError(
                 f"none of the {len(self.data_list)} images of '{source}' has an "
                 f'instance and passes filter_cfg={self.filter_cfg}: label more images '
-                'or draw another list with tools/misc/split_labels.py'
+                f'or draw another list with {tool(SPLIT_TOOL)}'
             )
         shown = {
             instance['bbox_label']
@@ -256,7 +264,7 @@ class ListedCocoDataset(CocoDataset):
         if missing:
             print_log(
                 f"no image of '{source}' shows: {', '.join(missing)}. These cannot be "
-                'learnt; draw a list with tools/misc/split_labels.py --per-class N',
+                f'learnt; draw a list with {tool(SPLIT_TOOL)} --per-class N',
                 logger='current',
                 level=logging.WARNING,
             )

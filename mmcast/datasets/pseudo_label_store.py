@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_utils
 
-from mmcast.datasets.rle import is_whole, to_rle
-from mmcast.utils import write_atomic
+from mmcast.datasets.pseudo_label_entry import PseudoLabels, format_entry, parse_entry
+from mmcast.utils import tool, write_atomic
 
 _FORMAT = 'mmcast-pseudo-labels'
 _VERSION = 1
 _MANIFEST = 'manifest.json'
+LABEL_TOOL = 'misc/label_images.py'
 # A write takes milliseconds: a temporary file older than this has lost its writer.
 _STALE_SECONDS = 60
 
@@ -44,31 +44,12 @@ class Teacher:
 
     @classmethod
     def from_files(cls, config: str | Path, checkpoint: str | Path) -> 'Teacher':
-        """Describe the teacher that lies in ``checkpoint`` (read in pieces)."""
+        """Describe the teacher in a checkpoint file."""
         digest = hashlib.sha256()
         with open(checkpoint, 'rb') as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
         return cls(Path(config).name, Path(checkpoint).name, digest.hexdigest())
-
-
-@dataclass(frozen=True)
-class PseudoLabels:
-    """The labels of one image, n instances in descending score.
-
-    Attributes:
-        size: Image height and width in pixels.
-        labels: Class indices, int64, shape (n,).
-        scores: Confidences in [0, 1], float32, shape (n,).
-        bboxes: Boxes xyxy in pixels, float32, shape (n, 4).
-        masks: Compressed COCO RLE dicts with ``size`` and ``counts`` (str).
-    """
-
-    size: tuple[int, int]
-    labels: np.ndarray
-    scores: np.ndarray
-    bboxes: np.ndarray
-    masks: list[dict[str, Any]]
 
 
 class PseudoLabelStore:
@@ -180,7 +161,7 @@ class PseudoLabelStore:
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f'There is no pseudo-label store at {root} (no {_MANIFEST}): train '
-                'with PseudoLabelHook or make one with tools/misc/label_images.py.'
+                f'with PseudoLabelHook, or make one with {tool(LABEL_TOOL)}.'
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -268,30 +249,8 @@ class PseudoLabelStore:
         Raises:
             ValueError: A label outside the classes, or unequal lengths.
         """
-        instances: list[dict[str, Any]] = [
-            {
-                'label': int(label),
-                # Six digits keep a float32 below 1 apart from its neighbours.
-                'score': round(float(score), 6),
-                'bbox': [round(float(value), 2) for value in bbox],
-                'segmentation': {
-                    'size': [int(side) for side in rle['size']],
-                    'counts': rle['counts'].decode()
-                    if isinstance(rle['counts'], bytes)
-                    else rle['counts'],
-                },
-            }
-            for label, score, bbox, rle in zip(
-                labels, scores, bboxes, masks_rle, strict=True
-            )
-        ]
-        instances.sort(key=lambda instance: -instance['score'])
-        entry = {
-            'image': name,
-            'size': [int(side) for side in size],
-            'instances': instances,
-        }
-        self._parse(name, entry)
+        entry = format_entry(name, size, labels, scores, bboxes, masks_rle)
+        parse_entry(entry, name, len(self.classes))
         write_atomic(self.path(name), json.dumps(entry, separators=(',', ':')) + '\n')
 
     def read(self, name: str) -> PseudoLabels:
@@ -303,12 +262,12 @@ class PseudoLabelStore:
         """
         path = self.path(name)
         try:
-            return self._parse(name, json.loads(path.read_bytes()))
+            entry = json.loads(path.read_bytes())
+            return parse_entry(entry, name, len(self.classes))
         except FileNotFoundError:
             raise FileNotFoundError(
                 f'{name} has no pseudo-labels in {self.root}: train with '
-                'PseudoLabelHook or run tools/misc/label_images.py, which label what '
-                'is missing.'
+                f'PseudoLabelHook, or label what is missing with {tool(LABEL_TOOL)}.'
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -316,10 +275,22 @@ class PseudoLabelStore:
                 'this file and start again; only this image is labelled anew.'
             ) from None
 
-    def names(self) -> Iterator[str]:
-        """Names of all images that have labels, sorted by entry."""
+    def entries(self) -> Iterator[tuple[str, PseudoLabels]]:
+        """Yield the name and the labels of every labelled image, sorted by entry.
+
+        Raises:
+            ValueError: A file is torn or not ours.
+        """
         for path in sorted(path for path, hidden in self._walk() if not hidden):
-            yield str(_loads(self.root / path)['image'])
+            try:
+                entry = json.loads((self.root / path).read_bytes())
+                name = entry['image']
+                yield name, parse_entry(entry, name, len(self.classes))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f'{self.root / path} is not a pseudo-label file ({error}): delete '
+                    'it and start again.'
+                ) from None
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
         """Relative path of every entry, and of every temporary file (True).
@@ -333,115 +304,6 @@ class PseudoLabelStore:
                 hidden = file.startswith('.') and '.json.' in file
                 if hidden or (file.endswith('.json') and prefix + file != _MANIFEST):
                     yield prefix + file, hidden
-
-    def _parse(self, name: str, entry: Any) -> PseudoLabels:
-        """Check an entry's content; ValueError, KeyError or TypeError if wrong."""
-        if entry['image'] != name:
-            raise ValueError(f'it is of image {entry["image"]}')
-        height, width = entry['size']
-        labels = np.array([i['label'] for i in entry['instances']], np.int64)
-        scores = np.array([i['score'] for i in entry['instances']], np.float32)
-        bboxes = np.array([i['bbox'] for i in entry['instances']], np.float32)
-        masks = [i['segmentation'] for i in entry['instances']]
-        if not ((labels >= 0) & (labels < len(self.classes))).all():
-            raise ValueError(f'a label is outside the {len(self.classes)} classes')
-        if not ((scores >= 0) & (scores <= 1)).all():
-            raise ValueError('a score is outside [0, 1]')
-        if labels.size and (bboxes.shape[1:] != (4,) or not np.isfinite(bboxes).all()):
-            raise ValueError('a box is not four finite numbers')
-        for rle in masks:
-            if list(rle['size']) != [height, width] or not is_whole(rle):
-                raise ValueError(f'a mask does not cover {height}x{width} pixels')
-        return PseudoLabels(
-            (height, width), labels, scores, bboxes.reshape(-1, 4), masks
-        )
-
-    def to_coco(self, path: str | Path) -> None:
-        """Export to one COCO JSON file; annotations carry their ``score``.
-
-        Category ids are label + 1, image and annotation ids count from 1.
-        """
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for name in self.names():
-            entry = self.read(name)
-            height, width = entry.size
-            image_id = len(images) + 1
-            images.append(
-                {'id': image_id, 'file_name': name, 'height': height, 'width': width}
-            )
-            for label, score, bbox, rle in zip(
-                entry.labels, entry.scores, entry.bboxes, entry.masks, strict=True
-            ):
-                x1, y1, x2, y2 = (round(float(value), 2) for value in bbox)
-                annotations.append(
-                    {
-                        'id': len(annotations) + 1,
-                        'image_id': image_id,
-                        'category_id': int(label) + 1,
-                        'bbox': [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
-                        'area': int(mask_utils.area(rle)),
-                        'segmentation': rle,
-                        'iscrowd': 0,
-                        'score': round(float(score), 6),
-                    }
-                )
-        categories = [
-            {'id': index + 1, 'name': name} for index, name in enumerate(self.classes)
-        ]
-        content = {
-            'images': images,
-            'annotations': annotations,
-            'categories': categories,
-        }
-        write_atomic(path, json.dumps(content, separators=(',', ':')) + '\n')
-
-    @classmethod
-    def from_coco(cls, path: str | Path, root: str | Path) -> 'PseudoLabelStore':
-        """Make a store from a COCO JSON file, the teacher being that file.
-
-        Categories become classes in the order of their ids; crowd regions are left
-        out; an annotation without ``score`` counts 1; an image without annotations
-        gets an empty entry.
-        """
-        content = json.loads(Path(path).read_bytes())
-        categories = sorted(content['categories'], key=lambda item: item['id'])
-        label_of = {item['id']: label for label, item in enumerate(categories)}
-        annotations: dict[int, list[dict[str, Any]]] = {}
-        for annotation in content['annotations']:
-            if not annotation.get('iscrowd', 0):
-                annotations.setdefault(annotation['image_id'], []).append(annotation)
-        most = max((len(group) for group in annotations.values()), default=0)
-        store = cls.create(
-            root,
-            classes=[item['name'] for item in categories],
-            teacher=Teacher.from_files('COCO JSON', path),
-            min_score=0.0,
-            max_instances=max(most, 100),
-        )
-        for image in content['images']:
-            size = image['height'], image['width']
-            group = annotations.get(image['id'], [])
-            store.write(
-                image['file_name'],
-                size,
-                [label_of[a['category_id']] for a in group],
-                [a.get('score', 1.0) for a in group],
-                [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in group)],
-                [to_rle(a['segmentation'], size) for a in group],
-            )
-        return store
-
-
-def _loads(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-        content['image']
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f'{path} is not a pseudo-label file: delete it and start again.'
-        ) from None
-    return content
 
 
 def _entry(name: str) -> str:

@@ -1,27 +1,18 @@
-"""COCO run-length encoded masks: what pycocotools does not offer."""
+"""COCO run-length encoded masks: the check that pycocotools lacks."""
 
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_utils
-
-
-def to_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """Polygons, uncompressed or compressed RLE to compressed RLE."""
-    if isinstance(segmentation, list):
-        return mask_utils.merge(mask_utils.frPyObjects(segmentation, *size))
-    if isinstance(segmentation['counts'], list):
-        return mask_utils.frPyObjects(segmentation, *size)
-    return segmentation
 
 
 def is_whole(rle: dict[str, Any]) -> bool:
-    """Whether the run lengths are valid and add up to the mask's size.
+    """Check that the run lengths are valid and add up to the mask's size.
 
-    pycocotools decodes a damaged string to uninitialised memory without complaint.
-    The format (its ``rleToString``): six bits a character from '0' on, five of
-    them payload, lowest first, 0x20 = more follow, 0x10 of the last = sign; from
-    the fourth run on the difference to the run before the last.
+    pycocotools decodes a damaged string to uninitialised memory without an error. The
+    format (its ``rleToString``): six bits a character, counted from '0'. Five of them
+    are payload, lowest first; 0x20 means that more follow, 0x10 of the last is the
+    sign. From the fourth run on, a run is stored as the difference to the run two
+    before it.
     """
     codes = np.frombuffer(rle['counts'].encode(), np.uint8).astype(np.int64) - 48
     if not codes.size or codes.min() < 0 or codes.max() > 63 or codes[-1] & 0x20:

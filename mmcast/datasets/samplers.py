@@ -13,51 +13,54 @@ from torch.utils.data import Dataset
 
 @DATA_SAMPLERS.register_module()
 class LabeledUnlabeledSampler(MultiSourceSampler):
-    """mmdet's ``MultiSourceSampler``, which draws for ever where a source gets nothing.
+    """Draw from labelled and unlabelled images in turn, in a fixed ratio, for ever.
+
+    Of a data set without unlabelled images it draws the labelled ones.
 
     Args:
         dataset: A ``SemiSupervisedDataset``.
-        batch_size: Images a batch and device, of both sources.
-        source_ratio: Labelled to unlabelled images.
-        repeat_thr: Labelled images with rarer classes come more often, see
-            :func:`repeat_factors`; None for all of them equally often. An image with a
-            factor of 2.3 comes two or three times an epoch, by chance.
-        kwargs: As mmdet's.
+        source_ratio: How many labelled and how many unlabelled images follow each
+            other. The loader's ``batch_size`` should be a multiple of their sum.
+        repeat_thr: How much more often labelled images of rare classes come, see
+            :func:`repeat_factors`; None for all equally often. An image with a factor
+            of 2.3 comes two or three times an epoch, at random.
+        shuffle: Whether the order is random.
+        seed: Seed of the order; all ranks share it.
 
     Raises:
-        ValueError: A batch has no room for both sources, or ``repeat_thr`` is not
-            positive.
+        ValueError: ``source_ratio`` is not two positive integers, or ``repeat_thr`` is
+            not positive.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        batch_size: int,
-        source_ratio: Sequence[int | float],
+        source_ratio: Sequence[int] = (1, 1),
         repeat_thr: float | None = None,
-        **kwargs,
+        shuffle: bool = True,
+        seed: int | None = None,
     ) -> None:
-        super().__init__(dataset, batch_size, list(source_ratio), **kwargs)
-        if min(self.num_per_source) < 1:
-            labeled, unlabeled = self.num_per_source
+        if len(source_ratio) != 2 or any(
+            not isinstance(part, int) or part < 1 for part in source_ratio
+        ):
             raise ValueError(
-                f'batch_size={batch_size} with source_ratio={list(source_ratio)} gives '
-                f'{labeled} labelled and {unlabeled} unlabelled images a batch: raise '
-                'train_dataloader.batch_size and train_dataloader.sampler.batch_size, '
-                'or change the ratio'
+                f'source_ratio={list(source_ratio)} must be two positive integers, the '
+                'labelled and the unlabelled images that follow each other'
             )
+        if repeat_thr is not None and repeat_thr <= 0:
+            raise ValueError(f'repeat_thr={repeat_thr} must be positive, or None')
+        ratio = list(source_ratio)[: len(dataset.datasets)]  # type: ignore[attr-defined]
+        super().__init__(dataset, sum(ratio), ratio, shuffle=shuffle, seed=seed)
         if repeat_thr is None:
             return
-        if repeat_thr <= 0:
-            raise ValueError(f'repeat_thr={repeat_thr} must be positive, or None')
-        labelled = self.dataset.datasets[0]
+        labeled = self.dataset.datasets[0]
         classes = [
             {
                 instance['bbox_label']
-                for instance in labelled.get_data_info(index)['instances']
+                for instance in labeled.get_data_info(index)['instances']
                 if not instance.get('ignore_flag')
             }
-            for index in range(len(labelled))
+            for index in range(len(labeled))
         ]
         stream = self._repeated_indices(repeat_factors(classes, repeat_thr))
         self.source2inds[0] = itertools.islice(stream, self.rank, None, self.world_size)
@@ -76,10 +79,10 @@ class LabeledUnlabeledSampler(MultiSourceSampler):
 
 
 def repeat_factors(classes: Sequence[set[int]], threshold: float) -> list[float]:
-    """How often each image comes an epoch, so that rare classes come more often.
+    """Compute how often each image comes an epoch, so that rare classes come more.
 
-    Source: LVIS (arXiv 1908.03195), repeat factor sampling, as Guided Distillation
-    uses it: a threshold of 10 is above any share, so that every class counts.
+    Source: LVIS (arXiv 1908.03195), repeat factor sampling. Guided Distillation uses a
+    threshold of 10, which is above any share, so that every class counts.
 
     Args:
         classes: Of each image, the classes that it shows.

@@ -16,8 +16,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmcast.utils import tool
+
 INSTANCE_IDS = '_gtFine_instanceIds.png'
 LEFT_IMAGE = '_leftImg8bit.png'
+SPLIT_TOOL = 'misc/split_labels.py'
 
 # What mmdet's CocoDataset and pycocotools' evaluation index without asking.
 ITEM_FIELDS = {
@@ -83,7 +86,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"image list '{path}' does not exist (looked in '{os.getcwd()}'): draw one "
-            'with tools/misc/split_labels.py or correct the path'
+            f'with {tool(SPLIT_TOOL)} or correct the path'
         ) from None
     except UnicodeDecodeError:
         raise ValueError(
@@ -93,7 +96,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     if not lines:
         raise ValueError(
             f"image list '{path}' is empty: write one image a line into it, or draw it "
-            'with tools/misc/split_labels.py'
+            f'with {tool(SPLIT_TOOL)}'
         )
     first_line: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -146,7 +149,7 @@ def check_known(
 def check_lists(
     labeled: Sequence[str],
     unlabeled: Sequence[str],
-    known: Collection[str] | None = None,
+    known: Collection[str],
     paths: tuple[str, str] = ('labeled.txt', 'unlabeled.txt'),
 ) -> None:
     """Check that two lists make a split.
@@ -154,31 +157,24 @@ def check_lists(
     Args:
         labeled: Names as `read_list` returns them.
         unlabeled: The same for the unlabelled images.
-        known: Names of all images of the data set, if names are to be checked; a set.
+        known: Names of all images of the data set; a set.
         paths: The files of the two lists, for the messages.
 
     Raises:
-        ValueError: If a list is empty, names an unknown image or one twice, or an
-            image is on both lists. File and line are named.
+        ValueError: If a list is empty or names an unknown image, or an image is on both
+            lists. File and line are named.
     """
     for names, path in zip((labeled, unlabeled), paths, strict=True):
         if not names:
             raise ValueError(f'{path} is empty: a split needs images on both lists')
-        if known is not None:
-            check_known(names, known, path)
-        if len(set(names)) < len(names):
-            seen: set[str] = set()
-            for number, name in enumerate(names, 1):
-                if name in seen:
-                    raise ValueError(f"{path}:{number}: '{name}' is a duplicate")
-                seen.add(name)
+        check_known(names, known, path)
     line_of = {name: number for number, name in enumerate(labeled, 1)}
     for number, name in enumerate(unlabeled, 1):
         if name in line_of:
             raise ValueError(
                 f"{paths[1]}:{number}: '{name}' is labelled already ({paths[0]}:"
                 f'{line_of[name]}): remove it from one list, or derive the unlabelled '
-                'list with tools/misc/split_labels.py --labeled'
+                f'list with {tool(SPLIT_TOOL)} --labeled'
             )
 
 
@@ -241,7 +237,7 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or not {'images', 'categories'} <= set(content):
         raise ValueError(
             f"'{path}' is not a COCO file (no 'images' or no 'categories'): give the "
-            'JSON that a converter in tools/dataset_converters wrote, or your own'
+            'JSON that a converter wrote, or your own'
         )
     for key, field in (('images', 'file_name'), ('categories', 'name')):
         seen: set[str] = set()
@@ -295,7 +291,7 @@ def missing_annotations(path: str | os.PathLike[str]) -> str:
     path = Path(path)
     if path.name.startswith('instancesonly_filtered_gtFine_'):
         root = path.parent.parent
-        remedy = f"make it with 'python tools/dataset_converters/cityscapes.py {root}'"
+        remedy = f"make it with '{tool('dataset_converters/cityscapes.py')} {root}'"
     elif path.name.startswith('ade20k_instance_'):
         remedy = (
             f"make it with 'mim run mmdet ade20k2coco {path.parent} --task instance'"

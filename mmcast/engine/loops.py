@@ -1,20 +1,19 @@
-"""Teacher and student tested in one run, as mmdet's loop validates them."""
-
-from typing import Any
+"""Test teacher and student in one run, as mmdet's loop validates them."""
 
 from mmdet.registry import LOOPS
-from mmengine.model import is_model_wrapper
 from mmengine.runner import TestLoop
+
+from mmcast.utils import unwrapped
 
 
 @LOOPS.register_module()
 class TeacherStudentTestLoop(TestLoop):
     """Test both networks of a checkpoint, each under its own name.
 
-    The counterpart of mmdet's ``TeacherStudentValLoop`` for ``mim test``, by
-    ``--cfg-options test_cfg.type=TeacherStudentTestLoop``. To hooks both rounds are one
-    epoch. The student comes second: of files that both rounds write under one name, as
-    by ``--out``, the student's are left.
+    The counterpart of mmdet's ``TeacherStudentValLoop`` for ``mim test``:
+    ``--cfg-options test_cfg.type=TeacherStudentTestLoop``. Hooks see both rounds as one
+    epoch. The student comes second, so a file that both rounds write (``--out``) holds
+    the student's results.
     """
 
     def run(self) -> dict[str, float]:
@@ -27,13 +26,13 @@ class TeacherStudentTestLoop(TestLoop):
             ValueError: The model is not one of two networks, as
                 ``SemiSupervisedSegmentor`` and mmdet's semi-supervised detectors are.
         """
-        model: Any = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(self.runner.model)
         for name in ('teacher', 'student', 'semi_test_cfg'):
             if getattr(model, name, None) is None:
                 raise ValueError(
-                    f'{type(model).__name__} has no {name}, so there are no two to '
-                    'test: give the config of the wrapper, or test_cfg.type=TestLoop'
+                    f'{type(model).__name__} has no {name}, so there are no two '
+                    'networks to test: give the config of the wrapper, or '
+                    'test_cfg.type=TestLoop'
                 )
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')

@@ -1,24 +1,27 @@
 """Pseudo-labels from a masked decoder's logits, and how good they are.
 
-Source: Guided Distillation (arXiv 2308.02668): rule and values as published. Written
-from their description; no code of theirs.
+Source: Guided Distillation (arXiv 2308.02668); rule and values as published, written
+from their description.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmdet.structures import SampleList
 from torch import Tensor
+
+from mmcast.models.losses import Grid
 
 
 def query_pseudo_labels(
     classes: Tensor, masks: Tensor, score_thr: float = 0.7, min_area: float = 5.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The confident queries of one image, as hard labels and masks.
+    """Select the confident queries of one image, as hard labels and masks.
 
     A query is kept if its likeliest class is an object, with a probability above
     ``score_thr``, and the sum of its mask's probabilities is above ``min_area``.
-    Queries that found the same object are all kept, and masks may overlap.
+    Several queries may find the same object, and masks may overlap.
 
     Args:
         classes: Class logits ``(K, C + 1)``, the last one "no object".
@@ -42,7 +45,7 @@ def query_pseudo_labels(
 def blank_margin(
     masks: Tensor, image: tuple[int, int], padded: tuple[int, int]
 ) -> Tensor:
-    """Mask logits that are -inf where the image was padded.
+    """Set mask logits to -inf where the image was padded.
 
     Args:
         masks: Logits ``(K, h, w)`` over the padded image.
@@ -50,35 +53,34 @@ def blank_margin(
         padded: Height and width with the margin.
 
     Returns:
-        A new tensor; a cell is outside if its centre is.
+        A new tensor; a cell is padding if its centre is.
     """
-    rows, columns = (
-        (torch.arange(cells, device=masks.device) + 0.5) * whole / cells < side
-        for cells, side, whole in zip(masks.shape[-2:], image, padded, strict=True)
-    )
-    return masks.masked_fill(~(rows[:, None] & columns), -torch.inf)
+    height, width = masks.shape[-2:]
+    ((rows, columns),) = Grid.of_map((height, width), [image], padded).parts
+    blank = torch.full_like(masks, -torch.inf)
+    blank[:, :rows, :columns] = masks[:, :rows, :columns]
+    return blank
 
 
-def masks_on_grid(masks: Any, padded: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Annotated masks at the centres of a map's cells.
+def masks_on_grid(masks: Any, padded: tuple[int, int], grid: Grid) -> Tensor:
+    """Read annotated masks at the centres of a map's cells.
 
     Args:
         masks: A tensor ``(g, H, W)`` or mmdet's masks, with or without padding.
         padded: Height and width that the image was padded to, right and below.
-        size: Height and width of the map over the padded image.
+        grid: The map's cells over the padded image.
 
     Returns:
-        bool ``(g, *size)``, on the CPU unless ``masks`` is a tensor elsewhere.
+        bool ``(g, h, w)``, on the CPU unless ``masks`` is a tensor elsewhere.
     """
     if not isinstance(masks, Tensor):
         masks = torch.from_numpy(masks.to_ndarray())
     y, x = (
-        ((torch.arange(n, device=masks.device) + 0.5) * side / n).long()
-        for n, side in zip(size, padded, strict=True)
+        (centres * side + 1e-6).long().to(masks.device)  # a centre on a pixel's edge
+        for centres, side in zip(grid[:2], padded, strict=True)
     )
     inside = masks[:, y[y < masks.shape[1]]][:, :, x[x < masks.shape[2]]].bool()
-    margin = (0, size[1] - inside.shape[2], 0, size[0] - inside.shape[1])
-    return F.pad(inside, margin)
+    return F.pad(inside, (0, len(x) - inside.shape[2], 0, len(y) - inside.shape[1]))
 
 
 def count_found(
@@ -88,10 +90,10 @@ def count_found(
     true_masks: Tensor,
     iou_thr: float = 0.5,
 ) -> int:
-    """How many annotated instances the pseudo-labels of one image found.
+    """Count the annotated instances that the pseudo-labels of one image found.
 
-    One is found by a pseudo-label of its class that overlaps it enough. A second one on
-    the same instance finds nothing, and none finds two.
+    A pseudo-label finds an instance of its class that it overlaps enough. It finds one
+    at most, and an instance counts once.
 
     Args:
         labels: ``(n,)`` int64.
@@ -106,3 +108,47 @@ def count_found(
     hit_NG = (both_NG >= iou_thr * either_NG) & (both_NG > 0)
     hit_NG &= labels[:, None] == true_labels
     return int(min(hit_NG.any(0).sum(), hit_NG.any(1).sum()))
+
+
+def teacher_stats(
+    inputs: Tensor, labeled: SampleList, truth: SampleList
+) -> dict[str, Tensor]:
+    """Measure an online teacher's labels, so that the log shows when it collapses.
+
+    Args:
+        inputs: The batch (B, 3, H, W).
+        labeled: Its samples with the teacher's labels; ``proposed`` is how many
+            instances it chose them from.
+        truth: The samples as they were loaded.
+
+    Returns:
+        ``teacher_labels_per_image`` and ``teacher_share_kept`` of what it proposed. If
+        samples have annotated instances, also ``teacher_recall``, and
+        ``teacher_precision`` if there are pseudo-labels, at an intersection over
+        union of 0.5 with an instance of the same class.
+    """
+    made = sum(len(sample.gt_instances) for sample in labeled)
+    proposed = sum(sample.proposed for sample in labeled)
+    stats = {
+        'labels_per_image': made / len(labeled),
+        'share_kept': made / max(proposed, 1),
+    }
+    padded = (inputs.shape[-2], inputs.shape[-1])
+    found = guesses = instances = 0
+    for sample, true in zip(labeled, truth, strict=True):
+        annotated = true.get('gt_instances', ())
+        if not len(annotated):
+            continue
+        guess = sample.gt_instances
+        grid = Grid.without_padding(1, guess.masks.shape[-2:])
+        masks = masks_on_grid(annotated.masks, padded, grid)
+        found += count_found(
+            guess.labels, guess.masks, annotated.labels, masks.to(guess.masks.device)
+        )
+        guesses += len(guess)
+        instances += len(annotated)
+    if instances:
+        stats['recall'] = found / instances
+    if instances and guesses:
+        stats['precision'] = found / guesses
+    return {f'teacher_{k}': inputs.new_tensor(v) for k, v in stats.items()}

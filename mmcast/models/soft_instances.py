@@ -1,10 +1,10 @@
 """A teacher's boxes as the soft instances of a pixel contrast.
 
 No public code of CAST attaches the contrast to its teacher; this is a design of this
-project. The instances that a student's queries stand for are the boxes the detector
-finds in the weak view: P_m is the softmax over them of the segmenter's mask logits, P_c
-has a box's score at its label and the rest at "no object". One more slot, whose mask
-logit is 0 everywhere, the segmenter's own threshold, is the background.
+project. The boxes that the detector finds in the weak view take the place of a
+student's queries: P_m is the softmax over them of the segmenter's mask logits, P_c has
+a box's score at its label and the rest at "no object". One more slot is the background.
+Its mask logit is 0 everywhere, which is the segmenter's own threshold.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmcast.models.losses import Grid
 from mmcast.models.segmenters import BoxSegmenter
 
 STRIDE = 8  # of the masks; the backbone's last map is four times coarser
-OUTSIDE = -30.0  # mask logit where an image has no such slot, or is padding
+ABSENT = -30.0  # mask logit where an image has no such slot
 
 
 @torch.no_grad()
@@ -29,7 +30,7 @@ def soft_instances(
     num_classes: int,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """Mask and class logits of a batch, as of a student's queries.
+    """Mask and class logits of a batch, in the form of a student's queries.
 
     Args:
         segmenter: Prompted with the boxes.
@@ -45,8 +46,10 @@ def soft_instances(
         (B, K, C + 1), both float; slot 0 is the background.
     """
     slots = 1 + max(len(instances) for instances in found)
-    sides = [-(-side // STRIDE) for side in size]
-    masks = images[0].new_full((len(images), slots, *sides), OUTSIDE)
+    height, width = (-(-side // STRIDE) for side in size)
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    grid = Grid.of_map((height, width), sizes, size)
+    masks = images[0].new_full((len(images), slots, height, width), ABSENT)
     masks[:, 0] = 0
     chances = images[0].new_zeros(len(images), slots, num_classes + 1)
     chances[..., -1] = 1
@@ -54,16 +57,25 @@ def soft_instances(
         count = len(instances)
         if not count:
             continue
-        height, width = image.shape[-2:]
-        h, w = (max(1, round(side / STRIDE)) for side in (height, width))
+        rows, columns = grid.parts[i]
+        # The map's cells, as places in this image: -1 to 1, as grid_sample wants them.
+        y, x = (
+            (centres[:cells].to(image) * whole / side) * 2 - 1
+            for centres, cells, whole, side in zip(
+                grid[:2], grid.parts[i], size, sizes[i], strict=True
+            )
+        )
+        cells = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1)[None]
         encoded = segmenter.encode(image)
         for start in range(0, count, chunk):
             boxes = instances.bboxes[start : start + chunk]
-            logits = segmenter.mask_logits(encoded, boxes, (height, width))
-            masks[i, 1 + start : 1 + start + len(boxes), :h, :w] = F.interpolate(
-                logits[None], (h, w), mode='bilinear'
-            )[0]
-        rows = torch.arange(1, count + 1, device=image.device)
-        chances[i, rows, instances.labels] = instances.scores
-        chances[i, rows, -1] = 1 - instances.scores
+            logits = segmenter.mask_logits(encoded, boxes, sizes[i])
+            read = F.grid_sample(
+                logits[None], cells, padding_mode='border', align_corners=False
+            )
+            slot = slice(1 + start, 1 + start + len(boxes))
+            masks[i, slot, :rows, :columns] = read[0]
+        at = torch.arange(1, count + 1, device=image.device)
+        chances[i, at, instances.labels] = instances.scores
+        chances[i, at, -1] = 1 - instances.scores
     return masks, chances.clamp(min=1e-6).log()

@@ -1,8 +1,8 @@
 """The strong view: a photometric change of a batch, on the batch's device.
 
-Source: CAST (arXiv 2505.21904) and its author's code, whose values are the defaults
+Source: CAST (arXiv 2505.21904) and its research code, whose values are the defaults
 here; Guided Distillation's are ``jitter_prob=0.8, grayscale_prob=0.2, blur_prob=0.5``.
-No pixel moves, so that a location means the same thing in both views.
+No pixel moves, so a location means the same in both views.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from torchvision.transforms import v2
 class StrongView(nn.Module):
     """Colour jitter, grayscale and blur, drawn anew for each image of a batch.
 
-    Images are taken one by one because torchvision's transforms take one parameter
-    a call; on the sizes in question this costs nothing on a CPU, and on a GPU a few
-    hundred short kernels a batch. Random numbers come from torch's global CPU
-    generator, so that nothing waits for the device.
+    torchvision's transforms draw once a call, so images are transformed one by one. At
+    training sizes this costs nothing on a CPU, and a few hundred short kernels a batch
+    on a GPU. Random numbers come from torch's global CPU generator, so that nothing
+    waits for the device.
 
     Args:
-        mean: The three channels' mean that was subtracted, in [0, 255], RGB:
-            the data preprocessor's.
-        std: The deviation that was divided by, likewise.
+        mean: Mean of the three channels, RGB, in [0, 255], that the data preprocessor
+            subtracts.
+        std: Standard deviation that it divides by.
         brightness: Jitter as in :class:`torchvision.transforms.v2.ColorJitter`: a
             factor from ``[1 - x, 1 + x]``, or from a pair ``(low, high)``.
-        contrast: Likewise.
-        saturation: Likewise.
+        contrast: The same.
+        saturation: The same.
         hue: Shift in turns, from ``[-x, x]`` or from a pair, within [-0.5, 0.5].
         jitter_prob: Probability of the four, applied in random order.
         grayscale_prob: Probability of grayscale.
@@ -80,36 +80,38 @@ class StrongView(nn.Module):
         )
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> Tensor:
         """Strong view of a batch.
 
         Args:
             images: ``(B, 3, H, W)`` float16, bfloat16 or float32, RGB, normalised
-                by ``mean`` and ``std``; H and W greater than ``blur_kernel // 2``.
+                by ``mean`` and ``std``.
+            sizes: Height and width of each image, greater than ``blur_kernel // 2``;
+                what lies below and right of it is padding and stays as it is. None for
+                images without padding.
 
         Returns:
-            A new tensor of the same shape, dtype and device, without a graph.
-            Padding may change its colour; values outside [0, 255] before
-            normalisation are clamped.
+            A new tensor of the same shape, dtype and device, without a graph. Values
+            outside [0, 255] before normalisation are clamped.
         """
+        strong = images.clone()
+        height, width = images.shape[2:]
         with torch.autocast(images.device.type, enabled=False):
-            colours = images.float().mul(self.std).add_(self.mean).div_(255)
-            colours = colours.clamp_(0, 1)
-            for i, image in enumerate(colours):
-                colours[i] = self.transform(image).clamp(0, 1)
-            strong = colours.mul_(255).sub_(self.mean).div_(self.std)
-        return strong.to(images.dtype)
+            for view, (h, w) in zip(
+                strong, sizes or [(height, width)] * len(images), strict=True
+            ):
+                colours = view[:, :h, :w].float().mul(self.std).add_(self.mean)
+                colours = self.transform(colours.div_(255).clamp_(0, 1)).clamp(0, 1)
+                colours = colours.mul_(255).sub_(self.mean).div_(self.std)
+                view[:, :h, :w] = colours
+        return strong
 
 
-def build_strong_view(config: dict, data_preprocessor: Any) -> nn.Module:
-    """Build a strong view for images that a data preprocessor has normalised.
-
-    Args:
-        config: Of a registered view that takes ``mean`` and ``std``.
-        data_preprocessor: mmdet's, with both.
-    """
-    normalization = dict(
+def normalization(data_preprocessor: Any) -> dict[str, list[float]]:
+    """Return ``mean`` and ``std`` of mmdet's data preprocessor, RGB, in [0, 255]."""
+    return dict(
         mean=data_preprocessor.mean.flatten().tolist(),
         std=data_preprocessor.std.flatten().tolist(),
     )
-    return MODELS.build(config, default_args=normalization)

@@ -19,6 +19,7 @@ from gloo_ranks import fork, two_ranks
 from mmdet.apis import inference_detector, init_detector
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
+from pycocotools.coco import COCO
 
 from mmcast.apis import label_images
 from mmcast.apis.label_images import _write, summarise
@@ -103,8 +104,7 @@ def test_summary_counts_old_and_new(teacher_world, teacher, tmp_path):
     store = create(teacher_world, tmp_path / 's')
     store.write(teacher_world.names[0], (48, 72), [], [], [], [])
     summary = label(teacher_world, teacher, store)
-    assert (summary.images, summary.labelled_now) == (10, 9)
-    assert summary.without_instances == 1
+    assert (summary.images, summary.labeled_now) == (10, 9)
     entries = [store.read(name) for name in teacher_world.names]
     scores = np.concatenate([entry.scores for entry in entries])
     labels = np.concatenate([entry.labels for entry in entries])
@@ -113,15 +113,20 @@ def test_summary_counts_old_and_new(teacher_world, teacher, tmp_path):
     }
     oracle = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1], method='inverted_cdf')
     np.testing.assert_allclose(summary.score_quantiles, oracle, atol=0.00051)
-    text = str(summary)
-    assert '10 images (9 labelled now)' in text
-    assert '1 images without any instance' in text
+    assert '10 images (9 labelled now)' in str(summary)
+    assert (summary.used, summary.without_used) == (len(scores), 1)
+    high = float(np.quantile(scores, 0.95))
+    summary = label(teacher_world, teacher, store, score_thr=high)
+    above = [int((entry.scores > high).sum()) for entry in entries]
+    assert (summary.used, summary.without_used) == (sum(above), above.count(0))
+    assert above.count(0) > 1
+    assert f'{sum(above)} instances have a score above {high}, ' in str(summary)
 
 
 def test_no_instances_at_all(teacher_world, teacher, tmp_path):
     store = create(teacher_world, tmp_path / 's', min_score=0.999)
     summary = label(teacher_world, teacher, store, teacher_world.names[:2])
-    assert summary.without_instances == 2
+    assert summary.without_used == 2
     assert summary.score_quantiles == ()
     assert store.read(teacher_world.names[0]).labels.size == 0
 
@@ -155,7 +160,7 @@ def test_nothing_is_labelled_twice(teacher_world, teacher, tmp_path):
     store = create(teacher_world, tmp_path / 's')
     label(teacher_world, teacher, store, teacher_world.names[:4])
     times = {path: path.stat().st_mtime_ns for path in store.root.rglob('*.json')}
-    assert label(teacher_world, teacher, store).labelled_now == 6
+    assert label(teacher_world, teacher, store).labeled_now == 6
     assert all(path.stat().st_mtime_ns == at for path, at in times.items())
 
 
@@ -218,7 +223,7 @@ def test_torn_entry_is_told_and_only_that_is_labelled_anew(
         label(teacher_world, teacher, store)
     assert str(path) in str(error.value)
     path.unlink()
-    assert label(teacher_world, teacher, store).labelled_now == 1
+    assert label(teacher_world, teacher, store).labeled_now == 1
     assert files(store) == whole
 
 
@@ -291,8 +296,7 @@ def test_killed_runs_continue(either, tmp_path):
         assert process.exitcode == -signal.SIGKILL
         assert all(path.stat().st_mtime_ns == at for path, at in times.items())
         times = {path: path.stat().st_mtime_ns for path in store.root.rglob('*.json')}
-        for name in store.names():
-            store.read(name)
+        assert all(name in names for name, _ in store.entries())
     assert 10 < len(times) < 121
     process = start()
     process.join(120)
@@ -312,7 +316,7 @@ def test_two_ranks_make_the_store_of_one(either, tmp_path):
         wrote = []
         write, both.write = both.write, lambda *a: (wrote.append(a[0]), write(*a))
         summary = label(teacher_world, teacher, both)
-        assert (summary.images, summary.labelled_now) == (10, 10)
+        assert (summary.images, summary.labeled_now) == (10, 10)
         assert wrote == teacher_world.names[rank::2]
 
     assert two_ranks(work, tmp_path) == [0, 0]
@@ -377,6 +381,33 @@ def test_command_labels_and_exports(teacher_world, teacher, tmp_path, monkeypatc
     assert sorted(image['file_name'] for image in coco['images']) == sorted(
         teacher_world.names[:3]
     )
+
+
+def test_exported_annotations_are_the_entries(tmp_path, monkeypatch):
+    """Read by pycocotools: ids, boxes as corner and size, masks, scores."""
+    store = PseudoLabelStore.create(
+        tmp_path / 's', classes=['person', 'car'], teacher=Teacher('t.py', 't.pth', '0')
+    )
+    masks = np.zeros((2, 20, 30), np.uint8)
+    masks[0, :5, :5] = masks[1, 3:20, 3:30] = 1
+    rles = [mask_utils.encode(np.asfortranarray(mask)) for mask in masks]
+    boxes = [[0, 0, 5, 5], [3, 3, 30, 20]]
+    store.write('town/a.png', (20, 30), [1, 0], [0.75, 0.25], boxes, rles)
+    store.write('town/empty.jpg', (8, 9), [], [], [], [])
+    command(monkeypatch, '--store', store.root, '--to-coco', tmp_path / 'c.json')
+    coco = COCO(tmp_path / 'c.json')
+    assert [(i['file_name'], i['height'], i['width']) for i in coco.imgs.values()] == [
+        ('town/a.png', 20, 30),
+        ('town/empty.jpg', 8, 9),
+    ]
+    annotations = coco.loadAnns(coco.getAnnIds())
+    assert [a['category_id'] for a in annotations] == [2, 1]
+    assert [a['area'] for a in annotations] == [25, 17 * 27]
+    assert [a['bbox'] for a in annotations] == [[0, 0, 5, 5], [3, 3, 27, 17]]
+    assert [a['score'] for a in annotations] == [0.75, 0.25]
+    assert (coco.annToMask(annotations[1]) == masks[1]).all()
+    names = [category['name'] for category in coco.loadCats([1, 2])]
+    assert names == ['person', 'car']
 
 
 def test_command_errors_are_one_line(teacher_world, tmp_path, monkeypatch):

@@ -4,15 +4,15 @@ from functools import cache
 
 import pytest
 import torch
-from guided_settings import SETTINGS, SIZES, entry_point, shrink
+from guided_settings import SETTINGS, SIZES, folder, switches
 from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.runner import Runner
-from reduced_configs import CONFIGS, reduced
 from tiny_student import sample
 from torch import nn
 
-from mmcast.engine.checkpoints import check_fits
+from mmcast.checkpoints import check_fits
+from mmcast.testing import CONFIGS, load_config, reduced, shrink
 
 ITERATIONS = dict(cityscapes=90000, coco=368750)
 IMAGES = dict(
@@ -24,30 +24,26 @@ CLASSES = dict(cityscapes=8, coco=80)
 
 @cache
 def entry(stage, *setting):
-    return Config.fromfile(CONFIGS / f'{entry_point(stage, *setting)}.py')
+    name = f'guided_distillation/{stage}_{setting[0]}'
+    return load_config(name, **switches(*setting))
 
 
 @pytest.mark.parametrize('setting', SETTINGS, ids='-'.join)
 def test_both_stages_are_of_one_setting(setting):
-    data, backbone, share = setting
+    data, _, share = setting
     a, b = entry('teacher', *setting), entry('distill', *setting)
     assert b.model.student == a.model
-    assert b.model.data_preprocessor.data_preprocessor == a.model.data_preprocessor
-    name = entry_point('teacher', *setting)
-    assert a.custom_hooks[-1].out == 'teacher.pth'
-    assert b.model.teacher == dict(checkpoint=f'work_dirs/{name}/teacher.pth')
-    assert [hook.type for hook in b.custom_hooks] == [
-        'TeacherUpdateHook',
-        'StageInputsHook',
-        'StudentExportHook',
-    ]
-    iterations = ITERATIONS[data]
-    if (data, backbone) == ('coco', 'swin_l'):
-        iterations *= 2
+    assert a.work_dir == folder('teacher', *setting)
+    assert b.work_dir == folder('distill', *setting)
+    assert a.default_hooks.export.out == 'teacher.pth'
+    assert b.default_hooks.export.out == 'student.pth'
+    assert b.model.teacher == dict(checkpoint=f'{a.work_dir}/teacher.pth')
+    assert a.model.pixel_contrast is None
+    assert 'teacher_update' not in a.default_hooks
+    assert b.default_hooks.teacher_update.burn_in_iters == 50000
     for config in (a, b):
-        assert config.train_cfg.max_iters == iterations
-        (schedule,) = config.param_scheduler
-        assert schedule.end == iterations
+        assert config.train_cfg.max_iters == ITERATIONS[data]
+        assert 'end' not in config.param_scheduler  # the last iteration
         labelled = config.train_dataloader.dataset.labeled_dataset
         assert labelled.image_list == f'splits/{share}/labeled.txt'
         assert (labelled.data_root, labelled.data_prefix.img) == IMAGES[data]
@@ -57,24 +53,21 @@ def test_both_stages_are_of_one_setting(setting):
     assert everything.ann_file == ''
     batches = a.train_dataloader.batch_size, b.train_dataloader.batch_size
     assert batches == (a.auto_scale_lr.base_batch_size, 32) == (16, 32)
-    assert b.train_dataloader.sampler.batch_size == b.auto_scale_lr.base_batch_size
+    assert b.auto_scale_lr.base_batch_size == 32
+    assert b.train_dataloader.sampler.source_ratio == [1, 1]
 
 
 def test_cocos_rate_falls_as_published():
     for stage in ('teacher', 'distill'):
-        for backbone, steps in (
-            ('r50', [327778, 355092]),
-            ('swin_l', [655556, 710184]),
-        ):
-            (schedule,) = entry(stage, 'coco', backbone, '10pct').param_scheduler
-            assert (schedule.type, schedule.gamma) == ('MultiStepLR', 0.1)
-            assert schedule.milestones == steps
+        schedule = entry(stage, 'coco', 'r50', '10pct').param_scheduler
+        assert (schedule.type, schedule.gamma) == ('MultiStepLR', 0.1)
+        assert schedule.milestones == [327778, 355092]
 
 
 def test_casts_student_is_the_one_of_the_other_stages():
     student = Config.fromfile(CONFIGS / '_base_/models/student_dpt256.py').model
-    student.update(pixel_contrast=None, strong_view=None, init_cfg=None)
-    found = entry('teacher', 'cityscapes', 'dinov2_s_dpt', '10pct').model
+    student.pixel_contrast = None
+    found = entry('teacher', 'cityscapes', 'dpt256', '10pct').model
     assert found == student
 
 
@@ -96,7 +89,7 @@ def test_networks_are_of_the_published_size(data, backbone, monkeypatch):
     student.backbone.eval()
     maps = student.backbone(torch.empty(1, 3, 224, 448, device='meta'))
     assert [level.shape[1] for level in maps] == head.in_channels
-    strides = [14] * 4 if backbone == 'dinov2_s_dpt' else [4, 8, 16, 32]
+    strides = [14] * 4 if backbone == 'dpt256' else [4, 8, 16, 32]
     assert [tuple(level.shape[2:]) for level in maps] == [
         (224 // stride, 448 // stride) for stride in strides
     ]
@@ -107,10 +100,15 @@ def test_networks_are_of_the_published_size(data, backbone, monkeypatch):
     assert trained == ((data, config.model.student.backbone.type) != ('coco', 'ResNet'))
 
 
-@pytest.mark.parametrize(('backbone', 'side'), [('r50', 1024), ('dinov2_s_dpt', 1036)])
+@pytest.mark.parametrize(('backbone', 'side'), [('r50', 1024), ('dpt256', 1036)])
 def test_cocos_images_are_padded_to_one_size(backbone, side):
     config = entry('distill', 'coco', backbone, '10pct')
-    preprocessor = MODELS.build(config.model.data_preprocessor)
+    preprocessor = MODELS.build(
+        dict(
+            type='MultiBranchDataPreprocessor',
+            data_preprocessor=config.model.student.data_preprocessor,
+        )
+    )
     sizes = dict(sup=(100, 300), unsup=(1024, 80))
     batch = preprocessor(
         dict(
@@ -135,21 +133,26 @@ def test_cocos_images_are_padded_to_one_size(backbone, side):
         ('cityscapes', 'dinov2_b'),
         ('coco', 'r50'),
         ('coco', 'deit_b'),
-        ('coco', 'dinov2_s_dpt'),
+        ('coco', 'dpt256'),
     ],
 )
 def test_both_stages_run_with(data, backbone, synthscapes, tmp_path, monkeypatch):
     """In small, with the switch of teachers between the two iterations."""
     monkeypatch.chdir(tmp_path)
     configs = [
-        reduced(entry_point(stage, data, backbone), synthscapes, {})
+        reduced(
+            f'guided_distillation/{stage}_{data}',
+            synthscapes,
+            {},
+            **switches(data, backbone),
+        )
         for stage in ('teacher', 'distill')
     ]
     shrink(configs[0].model)
     shrink(configs[1].model.student)
-    configs[1].custom_hooks[0].burn_in_iters = 1
+    configs[1].default_hooks.teacher_update.burn_in_iters = 1
     for config in configs:
-        config.custom_hooks.append(dict(type='CheckInvalidLossHook', interval=1))
+        config.custom_hooks = [dict(type='CheckInvalidLossHook', interval=1)]
         runner = Runner.from_cfg(config)
         runner.train()
         assert runner.iter == 2
@@ -168,28 +171,27 @@ def test_stage_b_before_stage_a_names_file_and_command(
 ):
     monkeypatch.chdir(tmp_path)
     for setting in (('cityscapes', 'swin_t'), ('coco', 'r50', '0.4pct')):
-        config = reduced(entry_point('distill', *setting), synthscapes, {})
+        data, given = setting[0], switches(*setting)
+        name = f'guided_distillation/distill_{data}'
+        config = reduced(name, synthscapes, {}, **given)
         shrink(config.model.student)
-        # Were weights read before the check, this would be the error.
-        config.model.student.backbone.init_cfg = dict(
-            type='Pretrained', checkpoint='nowhere.pth'
-        )
-        name = entry_point('teacher', *setting)
+        before = ' '.join(f'{key}={value}' for key, value in given.items())
         with pytest.raises(
             FileNotFoundError,
-            match=rf'^work_dirs/{name}/teacher\.pth is missing; make it with: '
-            rf'mim train mmdet \S+/configs/mmcast/{name}\.py$',
+            match=rf'^{folder("teacher", *setting)}/teacher\.pth is missing; make it '
+            rf'with: {before} mim train mmdet '
+            rf'\S+/configs/mmcast/guided_distillation/teacher_{data}\.py$',
         ):
             Runner.from_cfg(config).train()
 
 
 def test_another_teacher_is_one_option(synthscapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = reduced('guided_distill_synthscapes', synthscapes, {})
-    left = 'work_dirs/guided_teacher_synthscapes/teacher.pth'
+    config = reduced('guided_distillation/distill_synthscapes', synthscapes, {})
+    left = 'work_dirs/guided_distillation/teacher_synthscapes/teacher.pth'
     assert config.model.teacher == dict(checkpoint=left)
     config.merge_from_dict({'model.teacher.checkpoint': 'elsewhere/mine.pth'})
     with pytest.raises(
-        FileNotFoundError, match=r'^elsewhere/mine\.pth is missing.*model\.teacher'
+        FileNotFoundError, match=r'^elsewhere/mine\.pth is missing; correct the path$'
     ):
         Runner.from_cfg(config).train()

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from mmdet.registry import TRANSFORMS
 from pycocotools import mask as mask_utils
-from pycocotools.coco import COCO
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.rle import is_whole
@@ -242,61 +241,24 @@ def test_a_killed_writer_leaves_no_torn_entry(store):
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-    names = list(store.names())
-    assert len(names) >= 5
-    for name in names:
-        assert len(store.read(name).labels) == 50
+    entries = dict(store.entries())
+    assert len(entries) >= 5
+    for name, entry in entries.items():
+        assert len(entry.labels) == len(store.read(name).labels) == 50
 
 
-def test_coco_there_and_back(store, tmp_path):
-    masks = [rectangle(0, 0, 5, 5), rectangle(3, 3, 20, 30)]
-    write(store, 'town/a.png', masks, [0.75, 0.25], [1, 0])
-    write(store, 'town/empty.jpg', [], [])
-    store.to_coco(tmp_path / 'coco.json')
-
-    coco = COCO(tmp_path / 'coco.json')
-    assert [image['file_name'] for image in coco.imgs.values()] == list(store.names())
-    annotations = coco.loadAnns(coco.getAnnIds())
-    assert [a['category_id'] for a in annotations] == [2, 1]
-    assert [a['area'] for a in annotations] == [25, 17 * 27]
-    assert annotations[0]['bbox'] == [0, 0, 30, 20]
-    assert (coco.annToMask(annotations[1]) == masks[1]).all()
-
-    back = PseudoLabelStore.from_coco(tmp_path / 'coco.json', tmp_path / 'back')
-    assert back.classes == CLASSES
-    for name in store.names():
-        assert back.path(name).read_bytes() == store.path(name).read_bytes()
-
-
-def test_polygons_become_masks(tmp_path):
-    content = {
-        'images': [{'id': 7, 'file_name': 'a.jpg', 'height': 20, 'width': 30}],
-        'annotations': [
-            {
-                'id': 1,
-                'image_id': 7,
-                'category_id': 5,
-                'bbox': [2, 3, 8, 6],
-                'segmentation': [[2, 3, 10, 3, 10, 9, 2, 9]],
-            },
-            {'id': 2, 'image_id': 7, 'category_id': 5, 'iscrowd': 1},
-        ],
-        'categories': [{'id': 5, 'name': 'car'}, {'id': 3, 'name': 'person'}],
-    }
-    (tmp_path / 'c.json').write_text(json.dumps(content))
-    store = PseudoLabelStore.from_coco(tmp_path / 'c.json', tmp_path / 's')
-    entry = store.read('a.jpg')
-    assert store.classes == ('person', 'car')
-    assert entry.labels.tolist() == [1]
-    assert entry.scores.tolist() == [1]
-    assert entry.bboxes.tolist() == [[2, 3, 10, 9]]
-    assert (mask_utils.decode(entry.masks[0]) == rectangle(3, 2, 9, 10)).all()
+def test_entries_come_sorted_and_checked(store):
+    write(store, 'town/b.png', [rectangle(0, 0, 5, 5)], [0.5])
+    write(store, 'a.png', [], [])
+    assert [name for name, _ in store.entries()] == ['a.png', 'town/b.png']
+    (store.root / 'a.json').write_text('[]')
+    with pytest.raises(ValueError, match=r'a\.json is not a pseudo-label file'):
+        list(store.entries())
 
 
 def load(store, name='a.png', img_shape=(20, 30), **arguments):
-    transform = TRANSFORMS.build(
-        dict(type='LoadPseudoAnnotations', store=str(store.root), **arguments)
-    )
+    options = dict(store=str(store.root), skip_empty=False) | arguments
+    transform = TRANSFORMS.build(dict(type='LoadPseudoAnnotations', **options))
     return transform(dict(img_name=name, img_shape=img_shape))
 
 
@@ -358,6 +320,39 @@ def test_loading_gives_the_types_of_load_annotations(store):
         assert (ours['gt_masks'].masks == theirs['gt_masks'].masks).all()
 
 
+def test_images_without_labels_are_skipped(store):
+    """Those without any, with faint ones only, and with hidden ones only."""
+    mask = rectangle(0, 0, 5, 5)
+    write(store, 'none.png', [], [])
+    write(store, 'faint.png', [mask], [0.3])
+    write(store, 'small.png', [mask], [0.9])
+    for name, options in (
+        ('none.png', {}),
+        ('faint.png', {}),
+        ('small.png', dict(min_area=26)),
+    ):
+        assert load(store, name, skip_empty=True, **options) is None
+        kept = load(store, name, **options)
+        assert len(kept['gt_masks']) == len(kept['gt_bboxes']) == 0
+    assert len(load(store, 'small.png', skip_empty=True)['gt_masks']) == 1
+
+
+def test_boxes_are_those_of_masks_or_the_teachers_own(store):
+    """The second mask loses pixels to the first; the stored boxes lose nothing."""
+    masks = [rectangle(0, 0, 10, 10), rectangle(5, 0, 15, 10)]
+    boxes = [[1.0, 2.0, 12.0, 11.0], [3.0, 4.0, 14.0, 18.5]]
+    store.write('a.png', (20, 30), [0, 1], [0.9, 0.8], boxes, [rle(m) for m in masks])
+
+    def found(**options):
+        return load(store, **options)['gt_bboxes'].numpy().tolist()
+
+    assert found() == [[0, 0, 10, 10], [0, 10, 10, 15]]
+    assert found(boxes='stored', remove_overlap=False) == boxes
+    assert found(boxes='stored', score_thr=0.85) == boxes[:1]
+    with pytest.raises(ValueError, match="boxes is 'best'"):
+        load(store, boxes='best')
+
+
 def test_loading_errors_have_a_remedy(store, tmp_path):
     write(store, 'a.png', [], [])
     with pytest.raises(ValueError, match=r'21x30 pixels.* 20x30'):
@@ -375,3 +370,6 @@ def test_loading_errors_have_a_remedy(store, tmp_path):
         transform(dict(img_name='a.png', img_shape=(20, 30)))
     with pytest.raises(ValueError, match='use ImageListDataset'):
         transform(dict(img_shape=(20, 30)))
+    transform = TRANSFORMS.build(dict(type='LoadPseudoAnnotations'))
+    with pytest.raises(ValueError, match='has no store: add PseudoLabelHook'):
+        transform(dict(img_name='a.png', img_shape=(20, 30)))

@@ -23,7 +23,7 @@ def online(synthscapes):
     """The loader's config for a teacher that labels online: no pseudo-labels."""
     loader = Config.fromfile(CONFIG).train_dataloader
     loader.update(num_workers=0, persistent_workers=False)
-    loader.dataset.pseudo_labels = None
+    del loader.dataset['pseudo_labels']
     for source in ('labeled_dataset', 'unlabeled_dataset'):
         loader.dataset[source].data_root = str(synthscapes)
     return loader
@@ -46,11 +46,22 @@ def test_each_batch_has_both(online):
     assert present == {'sup': 4, 'unsup': 4}
 
 
-@pytest.mark.parametrize(('size', 'ratio'), [(1, [1, 1]), (2, [9, 1])])
-def test_a_batch_without_room_for_both_is_told(online, size, ratio):
+@pytest.mark.parametrize('ratio', [[1, 0], [1], [0.5, 0.5], [1, 1, 1]])
+def test_a_ratio_without_room_for_both_is_refused(online, ratio):
     dataset = DATASETS.build(online.dataset)
-    with pytest.raises(ValueError, match=r'raise train_dataloader\.batch_size'):
-        LabeledUnlabeledSampler(dataset, batch_size=size, source_ratio=ratio, seed=0)
+    with pytest.raises(ValueError, match='must be two positive integers'):
+        LabeledUnlabeledSampler(dataset, source_ratio=ratio, seed=0)
+
+
+def test_without_unlabelled_images_the_labelled_ones_come_alone(online):
+    del online.dataset['unlabeled_dataset']
+    loader = Runner.build_dataloader(online, seed=0)
+    assert len(loader.dataset) == 4
+    batch = next(iter(loader))
+    assert len(batch['inputs']) == 8
+    paths = Counter(sample.img_path for sample in batch['data_samples'])
+    assert set(paths.values()) == {2}  # each once in an epoch of four
+    assert all(len(sample.gt_instances) for sample in batch['data_samples'])
 
 
 class Labelled(list):
@@ -71,7 +82,7 @@ IMAGES = Labelled([[0]] * 5 + [[0, 0, 1], [0, 1], [0, 2, -1]] + [[], [-2]])
 
 def sampler(**kwargs):
     images = SimpleNamespace(datasets=[IMAGES, [0] * 7], cumulative_sizes=[10, 17])
-    options = dict(batch_size=8, source_ratio=[5, 3], seed=5, repeat_thr=10.0)
+    options = dict(source_ratio=[5, 3], seed=5, repeat_thr=10.0)
     return LabeledUnlabeledSampler(images, **options | kwargs)
 
 

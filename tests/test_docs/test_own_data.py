@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 import mmcast  # noqa: F401
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.splits import read_list
+from mmcast.engine.stages import command_of, labels_of
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/own_data.md').read_text()
@@ -42,7 +43,7 @@ SMALL = {
 }
 
 READ_BY_RUNNER = {
-    'custom_hooks',
+    'default_hooks',
     'model',
     'test_dataloader',
     'test_evaluator',
@@ -130,11 +131,11 @@ def test_stages_hand_over(load) -> None:
     for stage in stages:
         cfg = load(stage)
         assert cfg.work_dir == f'work_dirs/{stage}_pets'
-        hooks = {hook['type']: hook for hook in cfg.custom_hooks}
+        hooks = cfg.default_hooks
         if stage in ('selftrain', 'distill'):
-            labeler = hooks['PseudoLabelHook']
-            assert labeler['teacher_checkpoint'] in left
-            assert labeler['teacher_config'] in left
+            assert hooks.pseudo_labels.teacher in left
+            assert hooks.pseudo_labels.config in left
+            assert command_of(hooks.pseudo_labels.teacher, cfg).startswith('STAGE=')
         model = cfg.model.get('student', cfg.model)
         if stage in ('adapt', 'selftrain'):
             assert tuple(model.classes) == ('cat', 'dog')
@@ -142,8 +143,10 @@ def test_stages_hand_over(load) -> None:
             assert model.num_classes == 2
         if stage == 'finetune':
             assert cfg.load_from in left
-            assert cfg.load_from in hooks['StageInputsHook']['inputs']
-        left.add(f'{cfg.work_dir}/{hooks["StudentExportHook"]["out"]}')
+            assert command_of(cfg.load_from, cfg) == (
+                'STAGE=distill mim train mmdet configs/pets.py'
+            )
+        left.add(f'{cfg.work_dir}/{hooks.export.out}')
         left.add(f'{cfg.work_dir}/pets.py')
         read = [value for key, value in cfg.items() if key in READ_BY_RUNNER]
         assert 'ADEChallenge' not in str(read)
@@ -167,13 +170,11 @@ def test_two_iterations(load, folder: Path, stage: str) -> None:
             f'{student}.train_cfg.num_points': 256,
         }
     )
-    cfg.custom_hooks = []
     cfg.work_dir = str(folder / stage)
     if stage == 'distill':
-        cfg.merge_from_dict({'train_dataloader.sampler.batch_size': 2})
         store = PseudoLabelStore.create(
-            cfg.train_dataloader.dataset.pseudo_labels.store,
-            classes=cfg.metainfo.classes,
+            labels_of(cfg.default_hooks.pseudo_labels.teacher),
+            classes=cfg.images.metainfo.classes,
             teacher=Teacher('a', 'b', '0' * 64),
         )
         mask = np.zeros((96, 128), np.uint8, order='F')

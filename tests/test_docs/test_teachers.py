@@ -9,9 +9,9 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from tiny_teacher import SAM2, save_bert, teacher_config
 
 from mmcast.models.segmenters.masks import predict_masks
+from mmcast.testing import SAM2, save_bert, teacher_config
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/teachers.md').read_text()
@@ -31,11 +31,11 @@ def config(text, folder):
 
 def test_every_file_of_the_page_is_what_the_config_reads():
     page = Config.fromfile(REPOSITORY / 'configs/mmcast/adapt_cityscapes.py')
-    files = [*page.teacher_inputs, page.bert_folder]
+    files = [*page.made_by, page.bert_folder]
     assert len(files) == 3
     for file in files:
         assert f'`{file}' in PAGE
-    for command in page.teacher_inputs.values():
+    for command in page.made_by.values():
         assert f'`{command}`' in PAGE
 
 
@@ -43,16 +43,19 @@ def test_the_contrast_of_the_page_fits_the_published_detector(tmp_path):
     model = config(CONTRAST, tmp_path).model
     assert model.type == 'GroundedSam2'
     assert model.pixel_contrast.in_channels == model.detector.neck.in_channels[-1]
-    MODELS.build(model.pixel_contrast)
+    colours = {key: model.data_preprocessor[key] for key in ('mean', 'std')}
+    MODELS.build(dict(model.pixel_contrast, **colours))
 
 
 def test_a_third_teacher_by_config(tmp_path):
     third = config(THIRD, tmp_path)
-    (hook,) = (h for h in third.custom_hooks if h.type == 'PseudoLabelHook')
-    assert hook.teacher_config == 'configs/my_teacher.py'
+    assert third.default_hooks.pseudo_labels == dict(
+        type='PseudoLabelHook',
+        teacher='work_dirs/my_teacher/best.pth',
+        config='configs/my_teacher.py',
+    )
     labels = third.train_dataloader.dataset.pseudo_labels
-    assert labels.store == 'work_dirs/my_teacher/pseudo_labels'
-    assert labels.score_thr == 0.3
+    assert labels == dict(score_thr=0.3)
     boxes = config(OTHER_BOXES.replace(', ...', ', num_queries=9'), tmp_path)
     assert boxes.model.detector == dict(type='DINO', num_queries=9)
     assert boxes.model.segmenter.type == 'Sam2Segmenter'

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from mmcast.engine.hooks.contrast_monitor_hook import instances_on_grid, measure
-from mmcast.models.losses import PixelContrastLoss
+from mmcast.models.losses import Grid, PixelContrastLoss
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,8 @@ def halves(b=1):
     masks = torch.full((b, 2, 4, 4), -20.0)
     masks[:, 0, :, :2] = masks[:, 1, :, 2:] = 20.0
     classes = torch.tensor([[[9.0, 0.0], [9.0, 0.0]]]).expand(b, -1, -1)
-    return dict(weak=z, strong=z, masks=masks, classes=classes, size=(8, 8))
+    grid = Grid.without_padding(b, (4, 4))
+    return dict(weak=z, strong=z, masks=masks, classes=classes, grid=grid, size=(8, 8))
 
 
 def test_figures_of_a_perfect_model():
@@ -80,8 +81,9 @@ def test_instances_on_a_padded_grid():
     one, two = np.zeros((8, 6), int), np.zeros((8, 6), int)
     one[:4, :2] = 1
     two[4:, 2:6] = 1
-    grid = instances_on_grid(sample(one, two), (8, 8), (4, 4)).view(4, 4)
-    assert grid.tolist() == [
+    cells = Grid.of_map((4, 4), [(8, 6)], (8, 8))
+    found = instances_on_grid(sample(one, two), (8, 8), cells).view(4, 4)
+    assert found.tolist() == [
         [0, -1, -1, -1],
         [0, -1, -1, -1],
         [-1, 1, 1, -1],
@@ -90,7 +92,7 @@ def test_instances_on_a_padded_grid():
     nothing = DetDataSample(
         gt_instances=InstanceData(masks=BitmapMasks(np.zeros((0, 8, 6)), 8, 6))
     )
-    assert instances_on_grid(nothing, (8, 8), (4, 4)).tolist() == [-1] * 16
+    assert instances_on_grid(nothing, (8, 8), cells).tolist() == [-1] * 16
 
 
 def run(synthscapes, work_dir, hooks):

@@ -13,17 +13,16 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import IterBasedTrainLoop, Runner
+from pycocotools import mask as mask_utils
 from torch import nn
 
+from mmcast.checkpoints import check_fits, export_part, read_checkpoint
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.engine.checkpoints import check_fits, read_checkpoint
 from mmcast.engine.hooks import (
-    CheckpointFitsHook,
+    ExportHook,
+    PreflightHook,
     PseudoLabelHook,
-    StageInputsHook,
-    StudentExportHook,
     TeacherUpdateHook,
-    export_student,
 )
 from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
 from mmcast.engine.loops import TeacherStudentTestLoop
@@ -61,7 +60,7 @@ class Record(Hook):
         self.random += [torch.rand(1).item(), np.random.rand()]
 
 
-def unlabelled(world, store, names_file=''):
+def unlabelled(world, store, names_file='', **loading):
     return dict(
         type='ImageListDataset',
         ann_file=str(names_file),
@@ -69,7 +68,11 @@ def unlabelled(world, store, names_file=''):
         metainfo=dict(classes=world.classes),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadPseudoAnnotations', store=str(store), score_thr=0.06),
+            dict(
+                type='LoadPseudoAnnotations',
+                store=store and str(store),
+                **dict(score_thr=0.06, skip_empty=False) | loading,
+            ),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs'),
         ],
@@ -80,9 +83,8 @@ def hook(world, **changes):
     return (
         dict(
             type='PseudoLabelHook',
-            teacher_config=str(world.config),
-            teacher_checkpoint=str(world.checkpoint),
-            made_by='mim train mmdet configs/teacher.py',
+            teacher=str(world.checkpoint),
+            config=str(world.config),
         )
         | changes
     )
@@ -115,6 +117,12 @@ def make_runner(
         **arguments,
     )
     return runner, record
+
+
+def running(path, content=None, **arguments):
+    """A config as it is loaded from a file."""
+    path.touch()
+    return Config(content, filename=str(path), **arguments)
 
 
 @pytest.mark.parametrize(
@@ -187,14 +195,16 @@ def test_epoch_based_training(teacher_world, tmp_path):
 
 
 def test_a_missing_teacher_is_told_before_work(teacher_world, tmp_path):
-    absent = hook(teacher_world, teacher_checkpoint=str(tmp_path / 'none.pth'))
+    (tmp_path / 'adapt_x.py').write_text('')
+    absent = hook(teacher_world, teacher=str(tmp_path / 'adapt_x' / 'none.pth'))
     runner, record = make_runner(
         tmp_path / 'run', unlabelled(teacher_world, tmp_path / 'store'), [absent]
     )
+    runner.cfg = running(tmp_path / 'distill_x.py')
     with pytest.raises(FileNotFoundError, match='10 of 10 images') as error:
         runner.train()
-    assert str(error.value).endswith('mim train mmdet configs/teacher.py')
-    assert str(tmp_path / 'none.pth') in str(error.value)
+    assert str(error.value).endswith(f'mim train mmdet {tmp_path}/adapt_x.py')
+    assert str(tmp_path / 'adapt_x' / 'none.pth') in str(error.value)
     assert record.seen == []
     assert not (tmp_path / 'store').exists()
 
@@ -207,7 +217,7 @@ def test_a_complete_store_needs_no_teacher(teacher_world, tmp_path):
     )
     for name in teacher_world.names:
         store.write(name, (48, 72), [], [], [], [])
-    absent = hook(teacher_world, teacher_checkpoint='none.pth', teacher_config='x')
+    absent = hook(teacher_world, teacher='none.pth', config='x')
     runner, record = make_runner(
         tmp_path / 'run', unlabelled(teacher_world, store.root), [absent]
     )
@@ -262,7 +272,7 @@ def test_a_teacher_of_another_architecture_is_told(teacher_world, tmp_path):
     runner, _ = make_runner(
         tmp_path / 'run',
         unlabelled(teacher_world, tmp_path / 'store'),
-        [hook(teacher_world, teacher_config=str(tmp_path / 'other.py'))],
+        [hook(teacher_world, config=str(tmp_path / 'other.py'))],
     )
     with pytest.raises(ValueError, match=r'does not fit.*mask_head\.convs\.1'):
         runner.train()
@@ -294,34 +304,115 @@ def test_the_transform_is_found_inside_wrappers(teacher_world, tmp_path):
     assert names.count('LoadPseudoAnnotations') == 1
 
 
-def test_missing_inputs_name_the_command(teacher_world, tmp_path):
-    inputs = {
-        str(teacher_world.checkpoint): 'unused',
-        str(tmp_path / 'student.pth'): 'mim train mmdet configs/distill.py',
-    }
+def test_a_store_without_a_name_lies_next_to_the_teacher(teacher_world, tmp_path):
+    """By the stage's config, a wrapper whose student the teacher is."""
+    cfg = Config.fromfile(teacher_world.config)
+    cfg.model = dict(type='SemiSupervisedSegmentor', student=cfg.model)
+    cfg.dump(tmp_path / 'selftrain_x.py')
+    folder = tmp_path / 'work_dirs/selftrain_x'
+    folder.mkdir(parents=True)
+    (folder / 'teacher.pth').write_bytes(teacher_world.checkpoint.read_bytes())
+    dataset = unlabelled(teacher_world, None)
+    own = hook(teacher_world, teacher=str(folder / 'teacher.pth'), config=None)
+    runner, record = make_runner(tmp_path / 'run', dataset, [own])
+    runner.cfg = running(tmp_path / 'distill_x.py')
+    runner.train()
+    assert record.instances > 0
+    assert (folder / 'pseudo_labels/manifest.json').is_file()
+
+
+def test_images_without_labels_are_skipped(teacher_world, tmp_path):
+    """If no image has a label, that is an error before training."""
+    store = PseudoLabelStore.create(
+        tmp_path / 'store',
+        classes=teacher_world.classes,
+        teacher=Teacher.from_files(teacher_world.config, teacher_world.checkpoint),
+    )
+    rle = mask_utils.encode(np.ones((48, 72), np.uint8, order='F'))
+    for i, name in enumerate(teacher_world.names):
+        scores = [0.9] if i in (2, 5) else [0.05] if i == 3 else []
+        count = len(scores)
+        store.write(
+            name, (48, 72), [0] * count, scores, [[0, 0, 72, 48]] * count, [rle] * count
+        )
+    for skip in (True, False):
+        runner, record = make_runner(
+            tmp_path / 'run',
+            unlabelled(teacher_world, store.root, skip_empty=skip),
+            [hook(teacher_world)],
+        )
+        runner.train()
+        assert len(record.seen) == 8
+        assert (record.instances == 8) == skip
+        assert (len(set(record.seen)) == 2) == skip
+    (log,) = (tmp_path / 'run').glob(f'{runner.timestamp}/*.log')
+    assert '2 instances have a score above 0.06, 8 images have none' in log.read_text()
     runner, record = make_runner(
         tmp_path / 'run',
-        dict(**unlabelled(teacher_world, 'none')),
-        [dict(type='StageInputsHook', inputs=inputs)],
-        load_from=str(tmp_path / 'student.pth'),
+        unlabelled(teacher_world, store.root, skip_empty=True, score_thr=0.95),
+        [hook(teacher_world)],
     )
-    with pytest.raises(FileNotFoundError) as error:
+    with pytest.raises(ValueError, match=r'None of the 10 images .*lower score_thr'):
         runner.train()
-    assert str(error.value) == (
-        f'{tmp_path / "student.pth"} is missing; make it with: '
-        'mim train mmdet configs/distill.py'
-    )
     assert record.seen == []
+
+
+def test_missing_inputs_name_the_command(teacher_world, tmp_path, monkeypatch):
+    """What a stage leaves, what is downloaded, and what nobody knows."""
+    monkeypatch.chdir(tmp_path)
+    configs = tmp_path / 'configs'
+    configs.mkdir()
+    (configs / 'distill_x.py').write_text('')
+    for load_from, command in {
+        'work_dirs/distill_x/student.pth': 'make it with: SPLIT=5pct mim train mmdet '
+        'configs/distill_x.py',
+        'checkpoints/a.pth': 'make it with: wget a.pth',
+        'elsewhere/b.pth': 'correct the path',
+    }.items():
+        runner, record = make_runner(
+            tmp_path / 'run',
+            unlabelled(teacher_world, 'none'),
+            [dict(type='PreflightHook')],
+            load_from=load_from,
+        )
+        runner.cfg = running(
+            configs / 'finetune_x.py',
+            dict(made_by={'checkpoints/a.pth': 'wget a.pth'}),
+            env_variables=dict(SPLIT='5pct'),
+        )
+        with pytest.raises(FileNotFoundError) as error:
+            runner.train()
+        assert str(error.value) == f'{load_from} is missing; {command}'
+        assert record.seen == []
+
+
+def test_a_missing_file_anywhere_in_the_model_is_named(teacher_world, tmp_path):
+    """A part's, and that of a teacher with the student's architecture."""
+    present = dict(type='Pretrained', checkpoint=str(teacher_world.checkpoint))
+    far = dict(type='Pretrained', checkpoint='https://far.away/x.pth')
+    for part in (
+        dict(neck=[dict(init_cfg=dict(type='Pretrained', checkpoint='none.pth'))]),
+        dict(teacher=dict(checkpoint='none.pth')),
+    ):
+        runner, record = make_runner(
+            tmp_path / 'run',
+            unlabelled(teacher_world, 'none'),
+            [dict(type='PreflightHook')],
+        )
+        runner.cfg = Config(dict(model=dict(part, a=present, b=far)))
+        with pytest.raises(FileNotFoundError, match=r'^none\.pth is missing'):
+            runner.train()
+        assert record.seen == []
 
 
 def test_a_checkpoint_of_another_architecture_is_told(teacher_world, tmp_path):
     runner, _ = make_runner(
         tmp_path / 'run',
         unlabelled(teacher_world, 'none'),
-        [dict(type='StageInputsHook', inputs={})],
+        [dict(type='PreflightHook')],
         load_from=str(teacher_world.checkpoint),
     )
-    with pytest.raises(ValueError, match=r'2 of its 2 weights.*student\.weight'):
+    with pytest.raises(ValueError, match=r'2 of 2 weights.*student\.weight'):
         runner.train()
 
 
@@ -361,11 +452,11 @@ def test_pretrained_weights_of_another_architecture_are_told(
             if source in dataset:
                 dataset[source].data_root = str(synthscapes)
         config.train_dataloader.update(num_workers=0, persistent_workers=False)
-        # Not the stage's own hooks: they would ask for its other inputs first.
-        config.update(custom_hooks=[], work_dir=name, val_cfg=None)
+        # Not the stage's own hook: it would ask for its teacher first.
+        config.default_hooks.pop('pseudo_labels', None)
+        config.update(work_dir=name, val_cfg=None)
         config.update(val_dataloader=None, val_evaluator=None)
-        if 'unlabeled_dataset' in dataset:
-            dataset.pseudo_labels = None
+        dataset.pop('pseudo_labels', None)
         runner = Runner.from_cfg(config)
         with pytest.raises(ValueError, match=r'synthscapes_student\.pth does not fit'):
             runner.train()
@@ -374,13 +465,15 @@ def test_pretrained_weights_of_another_architecture_are_told(
 def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
     """Its ``Pretrained`` checkpoint before training, its weights where it predicts."""
     model = MODELS.build(
-        Config.fromfile(CONFIGS / 'guided_distill_synthscapes.py').model
+        Config.fromfile(CONFIGS / 'guided_distillation/distill_synthscapes.py').model
     )
-    check = CheckpointFitsHook().before_run
+    check = PreflightHook().before_run
     training = SimpleNamespace(
         model=model,
         _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop),
         _resume=False,
+        _load_from=None,
+        cfg=Config(),
     )
     model.teacher.init_cfg['checkpoint'] = str(STUDENT)
     check(training)
@@ -422,7 +515,7 @@ def test_what_fits(tmp_path):
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
     check_fits(model, path)
     wider = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5), nn.Linear(5, 1))
-    with pytest.raises(ValueError, match=r'4 of its 6') as error:
+    with pytest.raises(ValueError, match=r'4 of 6') as error:
         check_fits(wider, path)
     assert '1.weight is (4, 3), not (5, 3)' in str(error.value)
     assert '2.weight is missing' in str(error.value)
@@ -436,7 +529,7 @@ def test_resuming_nothing_is_told(teacher_world, tmp_path):
     runner, _ = make_runner(
         tmp_path / 'run',
         unlabelled(teacher_world, 'none'),
-        [dict(type='StageInputsHook', inputs={})],
+        [dict(type='PreflightHook')],
         resume=True,
     )
     with pytest.raises(FileNotFoundError, match='start without --resume'):
@@ -457,7 +550,7 @@ def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
     runner, _ = make_runner(
         tmp_path / 'run',
         unlabelled(teacher_world, tmp_path / 'store'),
-        [hook(teacher_world), dict(type='StudentExportHook')],
+        [hook(teacher_world), dict(type='ExportHook')],
         model=wrapper,
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
     )
@@ -478,15 +571,15 @@ def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
         {'state_dict': wrapper.state_dict(), 'meta': content['meta'], 'optimizer': {}},
         tmp_path / 'iter_1.pth',
     )
-    export_student(tmp_path / 'iter_1.pth', tmp_path / 'hand.pth')
+    export_part(tmp_path / 'iter_1.pth', tmp_path / 'hand.pth')
     by_hand = read_checkpoint(tmp_path / 'hand.pth')
     assert by_hand['meta'] == content['meta']
     assert all(
         torch.equal(by_hand['state_dict'][key], value)
         for key, value in content['state_dict'].items()
     )
-    with pytest.raises(ValueError, match='holds no weights below'):
-        export_student(tmp_path / 'hand.pth', tmp_path / 'again.pth')
+    with pytest.raises(ValueError, match='has no weights below'):
+        export_part(tmp_path / 'hand.pth', tmp_path / 'again.pth')
 
 
 def test_a_model_without_a_student_is_told_before_training(teacher_world, tmp_path):
@@ -497,13 +590,13 @@ def test_a_model_without_a_student_is_told_before_training(teacher_world, tmp_pa
     )
     for name in teacher_world.names:
         store.write(name, (48, 72), [], [], [], [])
-    for attr in ('teacher', ''):
+    for part in ('teacher', ''):
         runner, record = make_runner(
             tmp_path / 'run',
             unlabelled(teacher_world, store.root),
-            [dict(type='StudentExportHook', attr=attr, out='plain.pth')],
+            [dict(type='ExportHook', part=part, out='plain.pth')],
         )
-        if attr:
+        if part:
             with pytest.raises(ValueError, match="Sum has no 'teacher' to export"):
                 runner.train()
             assert record.seen == []
@@ -514,10 +607,5 @@ def test_a_model_without_a_student_is_told_before_training(teacher_world, tmp_pa
 
 
 def test_hooks_are_registered():
-    for kind in (
-        PseudoLabelHook,
-        StageInputsHook,
-        StudentExportHook,
-        TeacherUpdateHook,
-    ):
+    for kind in (ExportHook, PreflightHook, PseudoLabelHook, TeacherUpdateHook):
         assert HOOKS.get(kind.__name__) is kind

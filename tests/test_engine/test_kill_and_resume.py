@@ -11,7 +11,7 @@ from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import Hook, checkpoint_hook
 from tiny_pair import Watch, evaluation, guided, hook, make, same, state
 
-from mmcast.engine.checkpoints import read_checkpoint
+from mmcast.checkpoints import read_checkpoint
 
 fork = multiprocessing.get_context('fork')
 
@@ -64,8 +64,8 @@ def train(work_dir, hooks=(), seed=0, **arguments):
     watch, model = Watch(), guided(seed)
     hooks = [
         hook(),
-        dict(type='StudentExportHook', better_by='test/mean'),
-        dict(type='CheckpointFitsHook'),
+        dict(type='ExportHook', part='teacher'),
+        dict(type='PreflightHook'),
         watch,
         *hooks,
     ]
@@ -108,7 +108,6 @@ def straight(tmp_path_factory):
         for of in ('student', 'teacher')
     )
     left = exported(work_dir)
-    # By no metrics the other one would be left.
     assert all(torch.equal(value, teacher[name]) for name, value in left.items())
     assert not same(student, teacher)
     return seen, end, left
@@ -169,11 +168,12 @@ def test_a_torn_checkpoint_named_as_the_last_is_told(straight, tmp_path):
     assert named == str(tmp_path / 'iter_5.pth')
     before = tmp_path / 'iter_4.pth'
     (tmp_path / 'student.pth').write_bytes(before.read_bytes())
-    with pytest.raises(ValueError, match='missing or torn') as error:
+    with pytest.raises(ValueError, match='cannot resume') as error:
         train(tmp_path, seed=7, resume=True)
     assert str(error.value) == (
-        f'{named} to resume from is missing or torn, as by a kill while it was '
-        f'written; go on from the last whole checkpoint: --resume {before}'
+        f'cannot resume: {named} is missing or incomplete, as after a crash while it '
+        'was written; resume from the last complete checkpoint with --resume '
+        f'{before}'
     )
     with pytest.raises(ValueError, match=f'--resume {before}$'):
         train(tmp_path, seed=7, resume=True, load_from=named)
@@ -186,7 +186,8 @@ def test_a_kill_while_the_last_one_is_named_is_told(straight, tmp_path):
     assert killed(tmp_path, first=lambda: tear_last_checkpoint(writing=6))
     last, before = tmp_path / 'last_checkpoint', tmp_path / 'iter_6.pth'
     assert last.read_text() == ''
-    with pytest.raises(ValueError, match=f'^{last} to .*: --resume {before}$'):
+    message = f'^cannot resume: {last} .* --resume {before}$'
+    with pytest.raises(ValueError, match=message):
         train(tmp_path, seed=7, resume=True)
     resumed = train(tmp_path, seed=7, resume=True, load_from=str(before))
     assert sorted(resumed[0]) == list(range(6, 10))
@@ -202,5 +203,6 @@ def test_without_any_whole_checkpoint_that_is_told(tmp_path):
     )
     named = (tmp_path / 'last_checkpoint').read_text()
     assert named == str(tmp_path / 'iter_5.pth')
-    with pytest.raises(ValueError, match=f'^{named} to .* so start without --resume$'):
+    message = f'^cannot resume: {named} .*: start without --resume$'
+    with pytest.raises(ValueError, match=message):
         train(tmp_path, seed=7, resume=True)

@@ -68,7 +68,7 @@ def test_a_model_without_two_is_told(missing, tmp_path):
 @pytest.mark.parametrize('dataset', ['cityscapes', 'synthscapes'])
 def test_the_log_has_each_validation_and_no_mean_over_them(dataset, tmp_path):
     """As the configs have it log means of what the teacher's labels are like."""
-    config = Config.fromfile(CONFIGS / f'guided_distill_{dataset}.py')
+    config = Config.fromfile(CONFIGS / f'guided_distillation/distill_{dataset}.py')
     seen = []
 
     class Metrics(Hook):

@@ -9,9 +9,9 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine import Config
 from mmengine.structures import InstanceData
-from tiny_teacher import SAM2
 
 from mmcast.models.segmenters.masks import predict_masks
+from mmcast.testing import SAM2
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from gloo_ranks import two_ranks
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine import Config
@@ -13,11 +14,14 @@ from tiny_student import BASE, batch, both, sample, seeded, student_config, wrap
 def test_a_slice_of_the_union_has_the_loss_of_its_own_pass():
     student = MODELS.build(student_config()).eval()  # batch norm per image
     images, samples = batch(4)
-    union = student.forward_train(images, samples)
-    for part in (slice(None, 3), slice(3, None)):
-        alone = student.forward_train(images[part], samples[part])
-        expected = seeded(student.supervised_loss, alone, slice(None), samples[part])
-        found = seeded(student.supervised_loss, union, part, samples[part])
+    first, second = slice(None, 3), slice(3, None)
+    parts = [(first, samples[first]), (second, samples[second])]
+    # The same random numbers for each part.
+    for part, order in ((first, parts), (second, parts[::-1])):
+        (found, *_), _ = seeded(student.losses, images, order)
+        (expected,), _ = seeded(
+            student.losses, images[part], [(slice(None), samples[part])]
+        )
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)
@@ -25,7 +29,7 @@ def test_a_slice_of_the_union_has_the_loss_of_its_own_pass():
 
 def test_losses_are_mmdets_own():
     """The head's loss equals that of mmdet's Mask2Former on the same weights."""
-    student = MODELS.build(student_config(pixel_contrast=None, strong_view=None)).eval()
+    student = MODELS.build(student_config(pixel_contrast=None)).eval()
     images, samples = batch()
     from mmdet.models.detectors import Mask2Former
 
@@ -34,6 +38,56 @@ def test_losses_are_mmdets_own():
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
+
+
+@pytest.fixture
+def same_points(monkeypatch):
+    """Each draw of points is the same, whatever was drawn before."""
+    rand = torch.rand
+
+    def again(*size, device=None, **_):
+        shape = size[0] if isinstance(size[0], tuple | list | torch.Size) else size
+        return rand(*shape, generator=torch.Generator().manual_seed(3)).to(device)
+
+    monkeypatch.setattr(torch, 'rand', again)
+
+
+def mask_losses(student, images, samples):
+    found = student.loss(images, samples)
+    return {name: v for name, v in found.items() if 'mask' in name or 'dice' in name}
+
+
+def test_images_without_masks_leave_mask_losses_as_they_are(same_points):
+    """The published normaliser is the number of masks in the batch."""
+    student = MODELS.build(student_config(pixel_contrast=None)).eval()
+    images = torch.randn(4, 3, 64, 96)
+    empty = [sample(64, 96, 0) for _ in range(3)]
+    alone = mask_losses(student, images[:1], [sample(64, 96, 2)])
+    found = mask_losses(student, images, [sample(64, 96, 2), *empty])
+    assert len(found) == 6
+    for name, value in alone.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)
+    without = mask_losses(student, images[1:], empty)
+    assert all(value == 0 for value in without.values())
+
+
+def test_masks_are_counted_over_the_ranks_and_at_least_one(same_points, tmp_path):
+    """Rank 1 has no mask, so rank 0 divides its sum over 2 (and 1) masks by 1."""
+    student = MODELS.build(student_config(pixel_contrast=None)).eval()
+    images = torch.randn(1, 3, 64, 96)
+    alone = {n: mask_losses(student, images, [sample(64, 96, n)]) for n in (1, 2)}
+
+    def work(rank):
+        for count in (1, 2):
+            given = [sample(64, 96, 0 if rank else count)]
+            found = mask_losses(student, images, given)
+            for name, value in alone[count].items():
+                expected = torch.zeros_like(value) if rank else value * count
+                torch.testing.assert_close(
+                    found[name].sum(), expected.sum(), rtol=1e-4, atol=1e-4
+                )
+
+    assert two_ranks(work, tmp_path) == [0, 0]
 
 
 def test_lambda_semi_weighs_the_unlabelled_losses_alone():
@@ -99,13 +153,13 @@ def test_branches_of_different_size_are_padded_to_one():
 
 
 def test_a_batch_without_one_source_is_an_error():
-    """As a loader collates it whose batch_size is not the sampler's."""
+    """As a loader collates it whose batch_size does not fit the sampler's ratio."""
     images = [torch.zeros(3, 64, 96, dtype=torch.uint8)] * 2
     data = dict(
         inputs=dict(sup=images, unsup=[None, None]),
         data_samples=dict(sup=batch(2)[1], unsup=[None, None]),
     )
-    with pytest.raises(ValueError, match=r'without unlabelled images.*same batch_size'):
+    with pytest.raises(ValueError, match=r'without unlabelled images.*source_ratio'):
         wrapper().data_preprocessor(data, True)
 
 
@@ -115,12 +169,18 @@ def test_other_images_only_needs_two_of_them():
         MODELS.build(config).loss(*batch(1))
 
 
+def batch_copy(images, samples):
+    return images.clone(), copy.deepcopy(samples)
+
+
 def test_the_strong_view_leaves_the_running_statistics_alone():
     model = MODELS.build(student_config())
     images, samples = batch()
-    predictions = model.forward_train(images, samples)
-    before = copy.deepcopy(dict(model.backbone.named_buffers()))
-    model.contrast_loss(predictions)
+    plain = copy.deepcopy(model)
+    plain.pixel_contrast = None
+    plain.loss(*batch_copy(images, samples))
+    before = dict(plain.backbone.named_buffers())
+    model.loss(images, samples)
     for name, value in model.backbone.named_buffers():
         if name.endswith(('running_mean', 'running_var')):
             assert torch.equal(value, before[name]), name
@@ -137,13 +197,8 @@ def test_one_image_per_device_is_fine_with_its_own_pixels():
     assert losses['loss_pxl'] > 0
 
 
-def test_contrast_and_strong_view_belong_together():
-    with pytest.raises(ValueError, match='give both or none'):
-        MODELS.build(student_config(strong_view=None))
-
-
 def test_online_teacher_labels_what_it_predicts():
-    teacher = student_config(pixel_contrast=None, strong_view=None)
+    teacher = student_config(pixel_contrast=None)
     model = wrapper(teacher=teacher)
     model.train()
     assert not model.teacher.training

@@ -11,17 +11,19 @@ from mmengine.structures import InstanceData
 from tiny_student import batch, both, sample, seeded, student_config, wrapper
 from torch import nn
 
-BARE = dict(pixel_contrast=None, strong_view=None)
+from mmcast.models.pseudo_labels import teacher_stats
+
+BARE = dict(pixel_contrast=None)
 NO_OBJECT = 8
 
 
 def guided(**kwargs):
     """The wrapper as the configs have it, with a tiny student."""
-    base = Config.fromfile('configs/mmcast/_base_/models/guided_distillation.py')
+    base = Config.fromfile('configs/mmcast/guided_distillation/_base_/method.py')
     settings = dict(base.guided, **kwargs)
     del settings['type']
     model = wrapper(teacher=student_config(**BARE), **settings)
-    model.student.pixel_contrast = model.student.strong_view = None
+    model.student.pixel_contrast = None
     return model
 
 
@@ -100,7 +102,8 @@ def test_margins_become_no_pseudo_labels():
 
 
 class Negative(nn.Module):
-    def forward(self, images):
+    def forward(self, images, sizes):
+        assert sizes == [(64, 96)] * 2
         return -images
 
 
@@ -109,13 +112,13 @@ def test_the_student_has_the_strong_view_of_unlabelled_images_alone(monkeypatch)
     model.strong_view = Negative()
     shown = says(model, [[(3, block((2, 8), (1, 5)))]] * 2, (16, 24))
     seen = []
-    forward = model.student.forward_train
+    losses = model.student.losses
 
-    def record(images, samples):
-        seen.append((images, samples))
-        return forward(images, samples)
+    def record(images, parts):
+        seen.append((images, [each for _, samples in parts for each in samples]))
+        return losses(images, parts)
 
-    monkeypatch.setattr(model.student, 'forward_train', record)
+    monkeypatch.setattr(model.student, 'losses', record)
     inputs, samples = both()
     model.loss(inputs, samples)
     ((images, given),) = seen
@@ -166,18 +169,16 @@ def test_masks_at_the_logits_resolution_lie_where_full_masks_do():
     head = model.student.panoptic_head
     head.num_points, head.importance_sample_ratio = 4096, 0.0  # not edges above all
     images, samples = batch(1)
-    predictions = model.student.forward_train(images, samples)
+    classes, masks = head(model.student.backbone(images), samples)
     # Both predict the rectangle well, so a misplaced target costs dearly.
     logits = block((2, 14), (3, 21))[None, None] / 4
-    predictions.masks = [logits.expand(1, 12, -1, -1)] * len(predictions.masks)
+    masks = [logits.expand(1, 12, -1, -1)] * len(masks)
 
     def loss(mask):
         samples[0].gt_instances = InstanceData(
             labels=torch.tensor([3]), masks=mask[None]
         )
-        losses = seeded(
-            model.student.supervised_loss, predictions, slice(None), samples
-        )
+        losses = seeded(head.loss_on, slice(None), classes, masks, samples)
         return float(losses['loss_dice'])
 
     small = block((2, 14), (3, 21)) > 0
@@ -212,7 +213,7 @@ def test_while_nobody_labels_there_are_labels_alone():
     """Also where unlabelled images bring annotations along."""
     model = guided().train()
     shown = says(model, [[(3, block((2, 8), (1, 5)))]] * 2, (16, 24))
-    model.teacher_labels = False
+    model.labeling_enabled = False
     losses = model.loss(*both())
     unlabelled = [value for name, value in losses.items() if 'unsup_' in name]
     sum(unlabelled).backward()
@@ -244,7 +245,7 @@ def test_sources_of_different_size_are_labelled_as_they_are_trained_on():
     assert not masks[:, :, 16:].any()
 
 
-def test_health_counts_against_annotations():
+def test_the_teachers_figures_count_against_annotations():
     model = guided()
     images, samples = batch(2)
     truth = samples[0].gt_instances.masks.masks[:, 2::4, 2::4]
@@ -272,9 +273,8 @@ def test_health_counts_against_annotations():
         )
     )
     del samples[0].gt_instances, samples[1].gt_instances
-    assert model.health(
-        images, model.pseudo_label(images, samples), samples
-    ).keys() == {
+    labeled = model.pseudo_label(images, samples)
+    assert teacher_stats(images, labeled, samples).keys() == {
         'teacher_labels_per_image',
         'teacher_share_kept',
     }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.structures.mask import BitmapMasks
 
+from mmcast.models.losses import Grid
 from mmcast.models.pseudo_labels import (
     blank_margin,
     count_found,
@@ -95,7 +96,8 @@ def test_masks_on_a_grid(kind, padded):
     given = whole if padded else masks
     if kind == 'bitmap':
         given = BitmapMasks(given.numpy().astype('uint8'), *given.shape[1:])
-    found = masks_on_grid(given, (16, 24), (4, 6))
+    grid = Grid.without_padding(1, (4, 6))
+    found = masks_on_grid(given, (16, 24), grid)
     for row in range(4):
         for column in range(6):
             expected = whole[:, 4 * row + 2, 4 * column + 2]

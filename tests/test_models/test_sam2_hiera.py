@@ -1,11 +1,11 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_teacher import SAM2
 from transformers import Sam2Config, Sam2Model
 
 from mmcast.models.backbones import Sam2Hiera
 from mmcast.models.segmenters.sam2 import sam2_config
+from mmcast.testing import SAM2
 
 
 def published(tmp_path):

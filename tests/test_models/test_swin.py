@@ -75,7 +75,7 @@ def test_all_weights_arrive(published, tmp_path):
 def test_a_file_that_lacks_a_weight_is_refused(name, published, tmp_path):
     del published[name]
     torch.save(dict(model=published), tmp_path / 'swin.pth')
-    with pytest.raises(ValueError, match=r'is missing.*choose the file that belongs'):
+    with pytest.raises(ValueError, match=r'is missing.*Choose the file that belongs'):
         swin(tmp_path / 'swin.pth')
 
 

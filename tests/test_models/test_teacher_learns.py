@@ -9,7 +9,8 @@ import pytest
 import torch
 from mmengine.runner import Runner
 from teacher_contrast import detector_config, make_scenes, segmenter_config
-from tiny_teacher import save_bert
+
+from mmcast.testing import save_bert
 
 
 @pytest.fixture(scope='module')

@@ -153,6 +153,21 @@ def test_input_is_kept_and_no_gradient_flows(colours):
     assert torch.equal(images, before)
 
 
+def test_padding_stays_as_it_is(colours):
+    """Each image is transformed as if it were alone, its margin not at all."""
+    images = normalise(colours)
+    sizes = [(20, 26), (12, 26), (9, 10)]
+    view = StrongView(MEAN, STD)
+    torch.manual_seed(0)
+    strong = view(images, sizes)
+    torch.manual_seed(0)
+    for image, found, (height, width) in zip(images, strong, sizes, strict=True):
+        alone = view(image[None, :, :height, :width])[0]
+        assert torch.equal(found[:, :height, :width], alone)
+        assert torch.equal(found[:, height:], image[:, height:])
+        assert torch.equal(found[:, :, width:], image[:, :, width:])
+
+
 def test_built_from_the_registry_without_state():
     view = MODELS.build({'type': 'StrongView', 'mean': MEAN, 'std': STD})
     assert isinstance(view, StrongView)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine import Config
+from runs import hardware
 
 from mmcast.models.losses import PRESETS, PixelContrastLoss
-from mmcast.utils import hardware
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools/benchmarks'
 CASE_KEYS = (
@@ -38,7 +38,7 @@ def test_the_dense_algorithm_has_the_same_loss(preset):
     """The mean over many draws; R is a small part of M, so top-k draws near alike."""
     bench = load('pixel_contrast')
     inputs = bench.make_inputs(3, 12, 16, 20, 8, 16, 'cpu')
-    options = {**PRESETS[preset]['loss'], 'max_anchors': None, 'max_candidates': None}
+    options = {**PRESETS[preset], 'max_anchors': None, 'max_candidates': None}
     ours = PixelContrastLoss(num_negatives=5, loss_weight=1.0, **options).eval()
     torch.manual_seed(0)
     found = torch.stack([ours(*inputs) for _ in range(30)]).mean()
@@ -49,7 +49,7 @@ def test_the_dense_algorithm_has_the_same_loss(preset):
                 score=ours.score,
                 candidates=ours.candidates,
                 unit=ours.unit_scores,
-                temperature=ours.temperature,
+                temperature=ours.temperature.value,
                 margin=ours.margin,
                 R=5,
             )
@@ -165,7 +165,7 @@ def test_with_and_without_contrast_differ_in_nothing_else(tmp_path, monkeypatch)
         models[-1].rest = config._cfg_dict
     without, contrasted = models
     assert contrasted.pop('pixel_contrast').loss.loss_weight == 0.1
-    assert contrasted.pop('strong_view').type == 'StrongView'
+    assert 'strong_view' not in contrasted
     assert without == contrasted
     # What is done is not done again.
     monkeypatch.delattr(bench, 'train')

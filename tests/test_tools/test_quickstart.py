@@ -46,12 +46,10 @@ def test_quickstart_ends_with_results_and_a_picture(tmp_path):
     picture = cv2.imread(str(out / 'predictions.png'))
     assert picture.shape[1] == (1 + len(NAMES)) * 2 * 256
 
-    # Interrupted, it goes on: what is done stays, what is lost is done again.
-    state = json.loads((out / 'state.json').read_text())
+    # Interrupted, it continues: what is done stays, what is lost is done again.
     student = tmp_path / 'work_dirs/distill_synthscapes/student.pth'
     written = student.stat().st_mtime_ns
-    del state['done']['refined_student']
-    (out / 'state.json').write_text(json.dumps(state))
+    (out / 'done/refined_student.json').unlink()
     again = subprocess.run(
         command, cwd=tmp_path, env=env, check=True, text=True, capture_output=True
     )
@@ -70,18 +68,20 @@ def test_quickstart_ends_with_results_and_a_picture(tmp_path):
 
     # The ablation goes on from what the quickstart left.
     ablate = [sys.executable, str(ABLATION), '--seeds', '0', '--iterations', '2']
-    ablate += ['--jobs', '2', '--variants', 'author', 'guided']
+    ablate += ['--jobs', '2', '--variants', 'research_code', 'guided']
     subprocess.run(ablate, cwd=tmp_path, env=env, check=True)
     found = json.loads((tmp_path / 'work_dirs/ablation/ablation.json').read_text())
-    assert set(found['runs']) == {'author', 'baseline', 'guided'}
-    assert set(found['runs']['author']['0']) == {'mask_ap', 'mask_ap50'}
+    assert set(found['runs']) == {'research_code', 'baseline', 'guided'}
+    assert set(found['runs']['research_code']['0']) == {'mask_ap', 'mask_ap50'}
     table = (tmp_path / 'work_dirs/ablation/ablation.md').read_text()
-    assert '| preset author |' in table
+    assert '| preset research_code |' in table
     (start,) = tmp_path.glob('work_dirs/ablation/baseline_2_0_*/student.pth')
     (log,) = tmp_path.glob('work_dirs/ablation/guided_2_0_*/train.log')
     assert f"checkpoint='{start.relative_to(tmp_path)}'" in log.read_text()
-    (log,) = tmp_path.glob('work_dirs/ablation/author_2_0_*/train.log')
-    assert "'preset': 'author'" in log.read_text().replace('preset=', "'preset': ")
+    (log,) = tmp_path.glob('work_dirs/ablation/research_code_2_0_*/train.log')
+    assert "'preset': 'research_code'" in log.read_text().replace(
+        'preset=', "'preset': "
+    )
     written = log.stat().st_mtime_ns
     subprocess.run(ablate, cwd=tmp_path, env=env, check=True)
     assert log.stat().st_mtime_ns == written

@@ -3,23 +3,19 @@
     make quickstart                               # makes data, teacher, pseudo-labels
     python tools/benchmarks/ablation.py --seeds 0 1 2 --jobs 2
 
-Trains every variant with every seed through ``mim train mmdet`` and evaluates it
-through ``mim test mmdet``; all else is equal, the number of iterations included. A
-variant that starts from another's model has that one trained first. A run that is done
-is not repeated, so an interrupted call goes on where it was, unless its configs,
-weights or data have changed: their digest is part of a run's name. Leaves
-``ablation.json`` and ``ablation.md`` in ``--out``, made anew after each run from what
-is done.
+It trains every variant with every seed through ``mim train mmdet`` and evaluates it
+through ``mim test mmdet``; all else is equal, the number of iterations included. If a
+variant starts from another one's model, that one is trained first. A finished run is
+not repeated unless its configs, weights or data have changed: their digest is part of
+its name. So an interrupted call continues. After each run ``ablation.json`` and
+``ablation.md`` in ``--out`` are written from all finished runs.
 """
 
 import argparse
-import hashlib
 import json
-import os
 import shlex
 import shutil
 import statistics
-import subprocess
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,7 +32,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from mmcast.utils import digest, hardware, write_atomic
+from mmcast.utils import write_atomic
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from runs import digest, hardware, mim, once
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -62,20 +61,17 @@ class Variant:
     share: float = 1.0
 
 
-NO_CONTRAST = {'model.student.pixel_contrast': None, 'model.student.strong_view': None}
-AUTHOR = {
-    f'{CONTRAST}preset': 'author',
+NO_CONTRAST = {'model.student.pixel_contrast': None}
+RESEARCH_CODE = {
+    f'{CONTRAST}preset': 'research_code',
     f'{CONTRAST}loss.temperature.start': 0.3,
     f'{CONTRAST}loss.temperature.end': 0.07,
     f'{CONTRAST}loss.temperature.iters': '{iterations}',
 }
 # Switch and memory in the published parts of the run: 50k and 2.5k of 90k iterations.
 GUIDED = {
-    'custom_hooks.0.burn_in_iters': '{switch}',
-    'custom_hooks.0.momentum': '{momentum}',
-    'custom_hooks.2.better_by': None,  # the student, as the others
-    'val_cfg.type': 'ValLoop',
-    'train_cfg.val_begin': 10000,
+    'default_hooks.teacher_update.burn_in_iters': '{switch}',
+    'default_hooks.teacher_update.momentum': '{momentum}',
 }
 
 
@@ -101,15 +97,19 @@ VARIANTS = {
         'default, sampled', 'distill', {f'{CONTRAST}loss.negatives': 'sampled'}
     ),
     'paper': Variant('preset paper', 'distill', {f'{CONTRAST}preset': 'paper'}),
-    'author': Variant('preset author', 'distill', AUTHOR),
+    'research_code': Variant('preset research_code', 'distill', RESEARCH_CODE),
     'unguided': Variant(
         'Guided Distillation without guidance',
-        'guided_distill',
-        {**GUIDED, 'custom_hooks.0.guided': False, 'model.teacher.checkpoint': None},
+        'guided_distillation/distill',
+        {
+            **GUIDED,
+            'default_hooks.teacher_update.guided': False,
+            'model.teacher.checkpoint': None,
+        },
     ),
     'guided': Variant(
         'Guided Distillation',
-        'guided_distill',
+        'guided_distillation/distill',
         {**GUIDED, 'model.teacher.checkpoint': '{start}'},
         30.8,
         start='baseline',
@@ -130,7 +130,7 @@ TABLES = {
     'Scores of negatives (the paper: Table 4); fused is the default': (
         *('semi', 'uniform', 'mask', 'class', 'both'),
     ),
-    'Negatives and presets': ('both', 'sampled', 'paper', 'author'),
+    'Negatives and presets': ('both', 'sampled', 'paper', 'research_code'),
     'Methods (the paper: Table 1, Cityscapes 10 %)': (
         *('supervised', 'baseline', 'unguided', 'guided', 'both', 'refined'),
     ),
@@ -148,15 +148,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def digest_inputs(key: str) -> str:
-    """SHA-256 of what a variant's run depends on, but its options and the code."""
+    """Digest what a variant's run depends on, except its options and the code."""
     variant = VARIANTS[key]
     config = Config.fromfile(CONFIGS / f'{variant.config}_synthscapes.py')
     data = [*DATA.glob('annotations/*.json'), *DATA.glob('splits/*.txt')]
-    files = digest(STUDENT, TEACHER, *sorted(data))
-    text = config.pretty_text.replace(str(REPO), '') + files
+    text = config.pretty_text.replace(str(REPO), '')
     if variant.start:
         text += digest_inputs(variant.start)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest(text, STUDENT, TEACHER, *sorted(data))
 
 
 def run(key: str, seed: int, args: argparse.Namespace) -> dict:
@@ -165,43 +164,40 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
     Raises:
         RuntimeError: A command failed; the message names its log.
     """
-    variant = VARIANTS[key]
     folder = place(key, seed, args)
-    student, tested = folder / 'student.pth', folder / 'test'
-    done = folder / 'result.json'
-    if done.is_file() and (key not in args.starts or student.is_file()):
-        return json.loads(done.read_text())
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    iterations = max(1, round(variant.share * args.iterations))
-    options = {
-        'randomness.seed': seed,
-        'train_cfg.max_iters': iterations,
-        'param_scheduler.0.end': iterations,
-        'default_hooks.checkpoint.save_last': False,
-        **variant.options,
-    }
-    values = dict(
-        iterations=iterations,
-        switch=iterations * 5 // 9,
-        momentum=max(0.0, 1 - 36 / iterations),
-        start=variant.start and place(variant.start, seed, args) / 'student.pth',
-    )
-    given = [f'{name}={value}'.format(**values) for name, value in options.items()]
-    train = CONFIGS / f'{variant.config}_synthscapes.py'
-    test = CONFIGS / 'supervised_synthscapes.py'
-    for command in (
-        ['train', 'mmdet', train, '--work-dir', folder, '--cfg-options', *given],
-        ['test', 'mmdet', test, '--checkpoint', student, '--work-dir', tested],
-    ):
-        call([str(part) for part in command], folder / f'{command[0]}.log')
-    (metrics,) = tested.glob('*/*.json')
-    found = json.loads(metrics.read_text())
-    result = dict(
-        mask_ap=100 * found['coco/segm_mAP'], mask_ap50=100 * found['coco/segm_mAP_50']
-    )
-    write_atomic(done, json.dumps(result) + '\n')
-    return result
+
+    def train_and_test() -> dict:
+        shutil.rmtree(folder, ignore_errors=True)
+        variant = VARIANTS[key]
+        iterations = max(1, round(variant.share * args.iterations))
+        options = {
+            'randomness.seed': seed,
+            'train_cfg.max_iters': iterations,
+            'default_hooks.checkpoint.save_last': False,
+            **variant.options,
+        }
+        values = dict(
+            iterations=iterations,
+            switch=iterations * 5 // 9,
+            momentum=max(0.0, 1 - 36 / iterations),
+            start=variant.start and place(variant.start, seed, args) / 'student.pth',
+        )
+        given = [f'{name}={value}'.format(**values) for name, value in options.items()]
+        config = CONFIGS / f'{variant.config}_synthscapes.py'
+        command = ('train', 'mmdet', config, '--work-dir', folder)
+        mim(*command, '--cfg-options', *given, log=folder / 'train.log')
+        tested = folder / 'test'
+        command = ('test', 'mmdet', CONFIGS / 'supervised_synthscapes.py')
+        command += ('--checkpoint', folder / 'student.pth', '--work-dir', tested)
+        mim(*command, log=folder / 'test.log')
+        (metrics,) = tested.glob('*/*.json')
+        found = json.loads(metrics.read_text())
+        return dict(
+            mask_ap=100 * found['coco/segm_mAP'],
+            mask_ap50=100 * found['coco/segm_mAP_50'],
+        )
+
+    return once(folder / 'result.json', args.inputs[key], train_and_test)
 
 
 def place(key: str, seed: int, args: argparse.Namespace) -> Path:
@@ -209,19 +205,8 @@ def place(key: str, seed: int, args: argparse.Namespace) -> Path:
     return args.out / f'{key}_{args.iterations}_{seed}_{args.inputs[key][:8]}'
 
 
-def call(command: list[str], log: Path) -> None:
-    program = str(Path(sys.executable).with_name('mim'))
-    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    with log.open('w') as file:
-        code = subprocess.run(
-            [program, *command], stdout=file, stderr=subprocess.STDOUT, env=env
-        ).returncode
-    if code:
-        raise RuntimeError(f'"mim {shlex.join(command)}" failed, see {log}')
-
-
 def summarise(key: str, runs: list[dict]) -> dict:
-    """A variant over its seeds, beside the paper's mask AP."""
+    """Sum up a variant over its seeds, with the paper's mask AP."""
     ap = [each['mask_ap'] for each in runs]
     return dict(
         title=VARIANTS[key].title,
@@ -234,7 +219,7 @@ def summarise(key: str, runs: list[dict]) -> dict:
 
 
 def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> None:
-    """Write both tables from the results that there are."""
+    """Write both files from the results that there are."""
     variants = {
         key: summarise(key, list(results[key].values()))
         for key in VARIANTS
@@ -276,8 +261,8 @@ def main() -> None:
     args = parse_args()
     if not TEACHER.is_file():
         sys.exit(f'error: {TEACHER} is missing; make it with: make quickstart')
-    args.starts = {VARIANTS[key].start for key in args.variants} - {None}
-    variants = [key for key in VARIANTS if key in {*args.variants, *args.starts}]
+    starts = {VARIANTS[key].start for key in args.variants} - {None}
+    variants = [key for key in VARIANTS if key in {*args.variants, *starts}]
     args.inputs = {key: digest_inputs(key) for key in variants}
     # Seeds outermost: stopped early, every variant has as many.
     todo = [(key, seed) for seed in args.seeds for key in variants]

@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
 
 def save_tiny_teacher(folder: Path, size: tuple[int, int]) -> tuple[Path, Path]:
     """Write config and checkpoint of a tiny composite; return their paths."""
-    from tiny_teacher import save_bert, teacher_config
+    from mmcast.testing import save_bert, teacher_config
 
     init_default_scope('mmdet')
     config = Config.fromfile(CONFIGS / 'adapt_cityscapes.py')

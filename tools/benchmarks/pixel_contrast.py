@@ -11,6 +11,7 @@ it has that preset's scores and candidates.
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,10 @@ from rich.table import Table
 from torch import Tensor
 
 from mmcast.models.losses import PRESETS, PixelContrastLoss
-from mmcast.utils import hardware, write_atomic
+from mmcast.utils import write_atomic
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from runs import hardware
 
 # What is timed: a preset and what is changed in it.
 CASES: dict[str, tuple[str, dict]] = {
@@ -31,8 +35,11 @@ CASES: dict[str, tuple[str, dict]] = {
     'default, all pairs': ('default', dict(max_anchors=None, max_candidates=None)),
     'paper': ('paper', {}),
     'paper, pools of 4096': ('paper', dict(max_anchors=4096, max_candidates=4096)),
-    'author': ('author', {}),
-    'author, pools of 4096': ('author', dict(max_anchors=4096, max_candidates=4096)),
+    'research_code': ('research_code', {}),
+    'research_code, pools of 4096': (
+        'research_code',
+        dict(max_anchors=4096, max_candidates=4096),
+    ),
 }
 SCALING = ((37, 74), (74, 148), (148, 296))
 EPS = 1e-6
@@ -165,7 +172,7 @@ def compare(name: str, args: argparse.Namespace) -> dict:
     B, (h, w) = args.batch, args.size
     inputs = make_inputs(B, h, w, K, C, D, args.device)
     preset, changes = CASES[name]
-    ours = PixelContrastLoss(**{**PRESETS[preset]['loss'], **changes})
+    ours = PixelContrastLoss(**{**PRESETS[preset], **changes})
     ours.train()
 
     def dense(*inputs: Tensor) -> Tensor:
@@ -174,7 +181,7 @@ def compare(name: str, args: argparse.Namespace) -> dict:
             score=ours.score,
             candidates=ours.candidates,
             unit=ours.unit_scores,
-            temperature=ours.temperature,
+            temperature=ours.temperature.value,
             margin=ours.margin,
             R=R,
         )
@@ -200,7 +207,7 @@ def scale(args: argparse.Namespace) -> list[dict]:
     rows = []
     for h, w in SCALING:
         inputs = make_inputs(args.batch, h, w, 100, 8, 128, args.device)
-        loss = PixelContrastLoss(**PRESETS['default']['loss'])
+        loss = PixelContrastLoss(**PRESETS['default'])
 
         def action(loss=loss, inputs=inputs) -> None:
             step(loss, inputs)

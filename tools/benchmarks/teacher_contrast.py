@@ -16,7 +16,6 @@ run from what is done.
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import shlex
@@ -31,15 +30,17 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
-from reduced_configs import reduced
 from rich.console import Console
 from rich.progress import Progress
-from tiny_teacher import save_bert
 
 from mmcast.datasets.cityscapes_to_coco import convert_split
 from mmcast.datasets.splits import format_list
 from mmcast.datasets.synthscapes import generate
-from mmcast.utils import digest, hardware, write_atomic
+from mmcast.testing import reduced, save_bert
+from mmcast.utils import write_atomic
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from runs import digest, hardware, once
 
 SIZE = (96, 96)
 TITLES = {'without': 'labels alone', 'with': '+ pixel loss'}
@@ -90,15 +91,11 @@ def entry_point(
 ) -> Any:
     """A config for few iterations at a large learning rate, of the tiny model."""
     config = reduced(name, scenes, {'bert': bert}, SIZE)
-    config.custom_hooks = [
-        hook for hook in config.custom_hooks if hook.type == 'StudentExportHook'
-    ]
+    config.default_hooks.pop('preflight')
     config.train_dataloader.batch_size = batch
     config.randomness = dict(seed=0)
     config.train_cfg.update(max_iters=iterations, val_interval=iterations + 1)
-    config.param_scheduler = [
-        dict(type='PolyLR', eta_min=0.0, begin=0, end=iterations, by_epoch=False)
-    ]
+    config.param_scheduler = dict(type='PolyLR', eta_min=0.0, by_epoch=False)
     config.optim_wrapper.optimizer.lr = lr
     config.optim_wrapper.paramwise_cfg = None  # all of it starts from random weights
     annotations = scenes / 'annotations/instancesonly_filtered_gtFine_val.json'
@@ -135,7 +132,6 @@ def detector_config(scenes: Path, bert: Path, segmenter: Path, iterations: int) 
 
 def switch_on(model: Any) -> None:
     """The contrast, as docs/teachers.md shows it."""
-    model.strong_view = dict(type='StrongView')
     model.pixel_contrast = dict(
         type='PixelContrastHead',
         in_channels=model.detector.neck.in_channels[-1],
@@ -173,42 +169,34 @@ def train(config: Any, folder: Path, bar: Progress) -> tuple[MessageHub, list[fl
     return runner.message_hub, meter.seconds
 
 
-def name_of(config: Any, args: argparse.Namespace, *files: Path) -> str:
-    """Eight digits that stand for a config and the files it reads."""
-    text = config.pretty_text.replace(str(args.out), '') + digest(*files)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def key_of(config: Any, args: argparse.Namespace, *files: Path) -> str:
+    """Digest a config and the files it reads."""
+    return digest(config.pretty_text.replace(str(args.out), ''), *files)
 
 
-def train_once(
+def run(
     title: str, config: Any, args: argparse.Namespace, reads: list[Path], bar: Progress
-) -> Path:
-    """Train, unless that is done; the checkpoint."""
-    folder = args.out / f'{title}_{name_of(config, args, *reads)}'
-    checkpoint = folder / config.custom_hooks[0].out
-    if not checkpoint.is_file():
-        train(config, folder, bar)
-    return checkpoint
-
-
-def run(config: Any, folder: Path, bar: Progress) -> dict[str, float]:
-    """Train and evaluate once, unless that is done.
+) -> tuple[Path, dict[str, float]]:
+    """Train and evaluate, unless that is done.
 
     Returns:
-        Average precisions in per cent, and ``seconds`` of an iteration, the median of
-        processor time.
+        The run's folder; average precisions in per cent, and ``seconds`` of an
+        iteration, the median of processor time.
     """
-    done = folder / 'result.json'
-    if done.is_file():
-        return json.loads(done.read_text())
-    hub, seconds = train(config, folder, bar)
-    result = {}
-    for key, (_, name) in METRICS.items():
-        found = hub.log_scalars.get(f'val/{name}')
-        # The metric leaves them out where nothing is found at all.
-        result[key] = 100 * found.current() if found else 0.0
-    result['seconds'] = statistics.median(seconds)
-    write_atomic(done, json.dumps(result) + '\n')
-    return result
+    key = key_of(config, args, *reads)
+    folder = args.out / f'{title}_{key[:8]}'
+
+    def measure() -> dict[str, float]:
+        hub, seconds = train(config, folder, bar)
+        result = {}
+        for name, (_, metric) in METRICS.items():
+            found = hub.log_scalars.get(f'val/{metric}')
+            # The metric leaves them out if nothing is found at all.
+            result[name] = 100 * found.current() if found else 0.0
+        result['seconds'] = statistics.median(seconds)
+        return result
+
+    return folder, once(folder / 'result.json', key, measure)
 
 
 def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> str:
@@ -272,11 +260,13 @@ def measure(args: argparse.Namespace) -> str:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task('all', total=2 + len(args.seeds) * len(TITLES))
         config = segmenter_config(source, bert, args.foundation[0])
-        segmenter = train_once('sam2', config, args, learns_from, bar)
+        folder, _ = run('sam2', config, args, learns_from, bar)
+        segmenter = folder / 'segmenter.pth'
         bar.advance(task)
         config = detector_config(source, bert, segmenter, args.foundation[1])
         files = [segmenter, *learns_from]
-        detector = train_once('detector', config, args, files, bar)
+        folder, _ = run('detector', config, args, files, bar)
+        detector = folder / 'teacher.pth'
         bar.advance(task)
         files = [segmenter, detector, *sorted(target.glob('annotations/*.json'))]
         for seed in args.seeds:
@@ -287,11 +277,9 @@ def measure(args: argparse.Namespace) -> str:
                 )
                 config.optim_wrapper.optimizer.lr = 3e-4
                 config.randomness = dict(seed=seed)
-                config.custom_hooks = []
                 if variant == 'with':
                     switch_on(config.model)
-                name = f'{variant}_{seed}_{name_of(config, args, *files)}'
-                result = run(config, args.out / name, bar)
+                _, result = run(f'{variant}_{seed}', config, args, files, bar)
                 results.setdefault(variant, {})[seed] = result
                 table = report(results, args)
                 bar.advance(task)

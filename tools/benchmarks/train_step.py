@@ -13,6 +13,7 @@ view's colours are told apart. On a GPU the default size is the published one, c
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,10 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import mmcast
-from mmcast.utils import hardware, write_atomic
+from mmcast.utils import write_atomic
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from runs import hardware
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 
@@ -115,7 +119,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         'with_contrast': lambda: step(True),
         'without': lambda: step(False),
         'encoder': encoder,
-        'strong_view': lambda: student.strong_view(images),
+        'strong_view': lambda: student.pixel_contrast.strong_view(images),
     }
     times: dict[str, list[float]] = {name: [] for name in actions}
     memory = {}

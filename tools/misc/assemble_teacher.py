@@ -18,8 +18,8 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 
 import mmcast
+from mmcast.checkpoints import save_plain
 from mmcast.datasets.pseudo_label_store import Teacher
-from mmcast.engine.hooks.student_export_hook import save_plain
 
 
 def pretrained(node: Any) -> Iterator[str]:
@@ -51,7 +51,7 @@ def main() -> None:
                 )
         for file in files:
             if not Path(file).is_file():
-                command = config.get('teacher_inputs', {}).get(file)
+                command = config.get('made_by', {}).get(file)
                 raise FileNotFoundError(
                     f'{file} is missing; '
                     + (f'get it with: {command}' if command else 'correct the path')

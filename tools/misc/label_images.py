@@ -7,19 +7,23 @@ Labels what is missing only; several devices with `torchrun --nproc-per-node N`.
 """
 
 import argparse
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.apis import init_detector
 from mmengine.dist import barrier, get_rank
+from pycocotools import mask as mask_utils
 
 import mmcast
 from mmcast.apis import label_images
-from mmcast.apis.ranks import run_on_first
+from mmcast.apis.ranks import on_rank_zero
+from mmcast.checkpoints import check_fits
 from mmcast.datasets import ImageListDataset
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.engine.checkpoints import check_fits
+from mmcast.utils import write_atomic
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,10 +59,10 @@ def label(args: argparse.Namespace) -> None:
     )
     names = [images.get_data_info(index)['img_name'] for index in range(len(images))]
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    # Without options mmdet looks for a `backbone` at the top, which composites lack.
+    # Without options mmdet expects a `backbone` at the top, which composites lack.
     model = init_detector(args.config, args.checkpoint, device=device, cfg_options={})
     check_fits(model, args.checkpoint)
-    run_on_first(
+    on_rank_zero(
         lambda: (
             PseudoLabelStore.create(
                 args.store,
@@ -77,6 +81,42 @@ def label(args: argparse.Namespace) -> None:
     )
 
 
+def to_coco(store: PseudoLabelStore, path: str) -> None:
+    """Write all labels of a store to one COCO JSON file, annotations with ``score``.
+
+    Category ids are label + 1, image and annotation ids count from 1.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for name, entry in store.entries():
+        height, width = entry.size
+        image_id = len(images) + 1
+        images.append(
+            {'id': image_id, 'file_name': name, 'height': height, 'width': width}
+        )
+        for label, score, bbox, rle in zip(
+            entry.labels, entry.scores, entry.bboxes, entry.masks, strict=True
+        ):
+            x1, y1, x2, y2 = (round(float(value), 2) for value in bbox)
+            annotations.append(
+                {
+                    'id': len(annotations) + 1,
+                    'image_id': image_id,
+                    'category_id': int(label) + 1,
+                    'bbox': [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+                    'area': int(mask_utils.area(rle)),
+                    'segmentation': rle,
+                    'iscrowd': 0,
+                    'score': round(float(score), 6),
+                }
+            )
+    categories = [
+        {'id': index + 1, 'name': name} for index, name in enumerate(store.classes)
+    ]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    write_atomic(path, json.dumps(content, separators=(',', ':')) + '\n')
+
+
 def main() -> None:
     """Run the command."""
     args = parse_args()
@@ -91,7 +131,7 @@ def main() -> None:
             label(args)
         barrier()
         if args.to_coco and get_rank() == 0:
-            PseudoLabelStore.open(args.store).to_coco(args.to_coco)
+            to_coco(PseudoLabelStore.open(args.store), args.to_coco)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(
             f'label_images (mmcast {mmcast.__version__}): {error}'

@@ -3,9 +3,9 @@
     make quickstart                  or: python tools/misc/quickstart.py
     make quickstart METHOD=guided    or: ... --method guided
 
-generates SynthScapes' target domain, then trains and evaluates teacher and student of
-CAST, or of Guided Distillation, through ``mim train mmdet`` and ``mim test mmdet``. A
-run that was interrupted goes on at the stage it was in. Leaves ``results.json`` and
+It generates SynthScapes' target domain, then trains and evaluates teacher and student
+of CAST, or of Guided Distillation, through ``mim train mmdet`` and ``mim test mmdet``.
+An interrupted run continues with the stage it was in. It leaves ``results.json`` and
 ``predictions.png`` in ``work_dirs/quickstart``, or ``work_dirs/quickstart_guided``.
 """
 
@@ -13,15 +13,11 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
-import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +26,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mmcast.utils import digest, write_atomic
+from mmcast.utils import write_atomic
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from runs import digest, mim, once
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -40,7 +39,8 @@ ITERATION = re.compile(
     r'Iter\(train\) +\[ *(\d+)/(\d+)\].*? eta: ([\d:]+).*? loss: (\S+)'
 )
 
-# Of each method its models, in the order of the table: stage to train, config to
+GUIDED = 'guided_distillation/'
+# The models of each method, in the order of the table: stage to train, config to
 # evaluate with, checkpoint.
 MODELS = {
     'cast': {
@@ -51,14 +51,14 @@ MODELS = {
         'refined_student': ('finetune', 'supervised', 'student.pth'),
     },
     'guided': {
-        'supervised_student': ('guided_teacher', 'supervised', 'teacher.pth'),
-        'guided_student': ('guided_distill', 'supervised', 'student.pth'),
+        'supervised_student': (GUIDED + 'teacher', 'supervised', 'teacher.pth'),
+        'guided_student': (GUIDED + 'distill', 'supervised', 'student.pth'),
     },
 }
-# Trained beside the others, which are trained one after another, each from the last.
+# Trained while the others are trained, each of which needs the one before it.
 BESIDE = 'supervised'
-# Nothing or little else runs beside these.
-TWO_THREADS = ('distill', 'guided_teacher', 'guided_distill')
+# Little else runs at the same time as these.
+TWO_THREADS = ('distill', GUIDED + 'teacher', GUIDED + 'distill')
 console = Console(highlight=False)
 progress = Progress(
     SpinnerColumn(),
@@ -90,69 +90,44 @@ def folder(args: argparse.Namespace) -> Path:
 
 
 class Job:
-    """What was done so far; kept on disk so that a later call goes on from there."""
+    """What is done so far, on disk, so that a later call continues from there."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.path = folder(args) / 'state.json'
-        self.lock = threading.Lock()
+        self.folder = folder(args) / 'done'
         settings = {key: value for key, value in vars(args).items() if key != 'fresh'}
-        settings['configs'] = digest(CONFIGS)
-        self.state: dict = {'settings': settings, 'done': {}}
-        if self.path.is_file() and not args.fresh:
-            found = json.loads(self.path.read_text())
-            if found['settings'] == settings:
-                self.state = found
+        self.key = digest(json.dumps(settings, sort_keys=True), CONFIGS)
+        if args.fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
-    def once(self, key: str, action: Callable[..., dict], *args: Any) -> dict:
+    def once(self, name: str, action: Any, *args: Any) -> dict:
         """Return ``action(*args)``, from disk if an earlier call got that far."""
-        done = self.state['done']
-        if key not in done:
-            result = action(*args)
-            with self.lock:
-                done[key] = result
-                write_atomic(self.path, json.dumps(self.state, indent=1))
-        return done[key]
+        path = self.folder / f'{name.replace("/", "_")}.json'
+        return once(path, self.key, lambda: action(*args))
 
 
-def run(name: str, command: list[str], log: Path) -> None:
-    """Run a command, its output in ``log`` and its progress in one line here.
+def run(name: str, *command: Any, log: Path) -> None:
+    """Run ``mim`` with its output in ``log`` and its progress in one line here.
 
     Raises:
         RuntimeError: The command failed; the message holds its last lines.
     """
-    shown = ' '.join(command).replace(f'{REPO}/', '')
-    console.print(f'[bold]$ {shown}[/bold]', soft_wrap=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    executable = str(Path(sys.executable).parent / command[0])
+    words = [str(word) for word in command]
+    shown = ' '.join(words).replace(f'{REPO}/', '')
+    console.print(f'[bold]$ mim {shown}[/bold]', soft_wrap=True)
     task = progress.add_task(f'{name}: starting')
-    with (
-        log.open('w', buffering=1) as file,
-        subprocess.Popen(
-            [executable, *command[1:]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                'OMP_NUM_THREADS': '2' if name in TWO_THREADS else '1',
-                'PYTHONUNBUFFERED': '1',
-            },
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            match = ITERATION.search(line)
-            if match:
-                step, total, eta, loss = match.groups()
-                text = f'{name}: iteration {step}/{total}, loss {loss}, {eta} to go'
-                progress.update(task, description=text)
-            elif 'Labelling' in line:
-                progress.update(task, description=f'{name}: labelling')
+
+    def follow(line: str) -> None:
+        match = ITERATION.search(line)
+        if match:
+            step, total, eta, loss = match.groups()
+            text = f'{name}: iteration {step}/{total}, loss {loss}, {eta} to go'
+            progress.update(task, description=text)
+        elif 'Labelling' in line:
+            progress.update(task, description=f'{name}: labelling')
+
+    threads = 2 if name in TWO_THREADS else 1
+    mim(*words, log=log, threads=threads, on_line=follow)
     progress.remove_task(task)
-    if process.returncode != 0:
-        tail = '\n'.join(log.read_text().splitlines()[-15:])
-        raise RuntimeError(f'{tail}\n"{shown}" failed; the whole output is in {log}')
 
 
 def make_data(args: argparse.Namespace) -> dict:
@@ -191,31 +166,33 @@ def make_data(args: argparse.Namespace) -> dict:
     return {'labelled': args.labeled, 'unlabelled': args.unlabeled, 'val': args.val}
 
 
+def config_of(stage: str) -> Path:
+    """The config of a stage."""
+    return CONFIGS / f'{stage}_synthscapes.py'
+
+
+def left_by(stage: str, file: str) -> Path:
+    """A file that a stage leaves."""
+    return Path('work_dirs', f'{stage}_synthscapes', file)
+
+
 def train(stage: str, args: argparse.Namespace) -> dict:
     """Run one stage; its minutes."""
-    config = CONFIGS / f'{stage}_synthscapes.py'
-    work_dir = Path('work_dirs') / config.stem
-    shutil.rmtree(work_dir, ignore_errors=True)
+    shutil.rmtree(left_by(stage, ''), ignore_errors=True)
     options = [f'randomness.seed={args.seed}']
     if args.scale != 1:
         from mmengine import Config
 
-        full = Config.fromfile(config)
+        full = Config.fromfile(config_of(stage))
         iterations = max(1, round(full.train_cfg.max_iters * args.scale))
-        options += [
-            f'train_cfg.max_iters={iterations}',
-            f'param_scheduler.0.end={iterations}',
-        ]
-        for i, hook in enumerate(full.custom_hooks):
-            if hook.type == 'TeacherUpdateHook':
-                switch = int(hook.burn_in_iters * args.scale)
-                options.append(f'custom_hooks.{i}.burn_in_iters={switch}')
+        options.append(f'train_cfg.max_iters={iterations}')
+        update = full.default_hooks.get('teacher_update')
+        if update:
+            switch = int(update.burn_in_iters * args.scale)
+            options.append(f'default_hooks.teacher_update.burn_in_iters={switch}')
     start = time.monotonic()
-    run(
-        stage,
-        ['mim', 'train', 'mmdet', str(config), '--cfg-options', *options],
-        folder(args) / f'{stage}.log',
-    )
+    command = ('train', 'mmdet', config_of(stage), '--cfg-options', *options)
+    run(stage, *command, log=folder(args) / f'{stage}.log')
     return {'minutes': (time.monotonic() - start) / 60}
 
 
@@ -223,12 +200,9 @@ def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
     """Mask AP of one model in percent, from the stock evaluator, and its size."""
     work_dir = out / f'test_{name}'
     shutil.rmtree(work_dir, ignore_errors=True)
-    command = ['mim', 'test', 'mmdet', str(config), '--checkpoint', str(checkpoint)]
-    run(
-        f'test of {name}',
-        [*command, '--work-dir', str(work_dir)],
-        out / f'test_{name}.log',
-    )
+    command = ('test', 'mmdet', config, '--checkpoint', checkpoint)
+    log = out / f'test_{name}.log'
+    run(f'test of {name}', *command, '--work-dir', work_dir, log=log)
     (result,) = work_dir.glob('*/*.json')
     metrics = json.loads(result.read_text())
     return {
@@ -246,14 +220,14 @@ def count_parameters(config: Path) -> int:
 
     cfg = Config.fromfile(config)
     init_default_scope('mmdet')
-    cfg.model.pixel_contrast = cfg.model.strong_view = None
+    cfg.model.pixel_contrast = None
     return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
 
 
 def train_chain(
     chain: list[str], minutes: dict[str, Future], job: Job, args: argparse.Namespace
 ) -> None:
-    """Train the chain; whoever waits for one of its models is told of a failure."""
+    """Train the chain; a failure reaches all that wait for one of its models."""
     try:
         for name in chain:
             stage = MODELS[args.method][name][0]
@@ -270,10 +244,8 @@ def measure(
     """Evaluate a model as soon as it is trained: its row of the table."""
     stage, judge, checkpoint = MODELS[args.method][name]
     trained = minutes[name].result()
-    config = CONFIGS / f'{judge}_synthscapes.py'
-    path = (
-        Path('work_dirs', f'{stage}_synthscapes', checkpoint) if stage else FOUNDATION
-    )
+    config = config_of(judge)
+    path = left_by(stage, checkpoint) if stage else FOUNDATION
     return {
         'name': name,
         **job.once(name, evaluate, name, config, path, folder(args)),

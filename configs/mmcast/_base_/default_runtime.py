@@ -1,6 +1,13 @@
-# What every entry point shares: the plugin, logging, checkpoints.
+# What every entry point shares: the plugin, hooks, logging, and two switches.
 custom_imports = dict(imports=['mmcast'], allow_failed_imports=False)
 default_scope = 'mmdet'
+
+# Switches are environment variables: SPLIT=5pct reads the lists in splits/5pct,
+# STUDENT=r50_dpt trains _base_/models/student_r50_dpt.py. A run with a switch leaves
+# its files in folders of its own: work_dirs/5pct, work_dirs/5pct/r50_dpt.
+root = 'work_dirs/{{$SPLIT:10pct}}'.removesuffix('/10pct')
+student_root = f'{root}/{{$STUDENT:default}}'.removesuffix('/default')
+out = None if student_root == 'work_dirs' else student_root
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -11,7 +18,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
-    checkpoint_fits=dict(type='CheckpointFitsHook'),
+    preflight=dict(type='PreflightHook'),
+    export=dict(type='ExportHook', out='student.pth'),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -17,11 +17,10 @@ from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 class LoadPseudoAnnotations(BaseTransform):
     """Load an image's pseudo-labels from a :class:`PseudoLabelStore`.
 
-    Stands where ``LoadAnnotations(with_bbox=True, with_mask=True)`` stands for
-    labelled images, right behind ``LoadImageFromFile``, and sets the same keys. The
-    paper's rules (CAST, pseudo-label generation): instances with score > 0.3, painted
-    in descending score, pixels that are taken being removed from later masks. Boxes
-    are those of the masks that remain.
+    It takes the place of ``LoadAnnotations(with_bbox=True, with_mask=True)``, right
+    behind ``LoadImageFromFile``, and sets the same keys. Rules of CAST's pseudo-label
+    generation (arXiv 2505.21904): instances with score > 0.3 are painted in descending
+    score, and a later mask loses the pixels that are taken already.
 
     Required keys: ``img_name`` (path relative to the image root, set by
     ``ImageListDataset``), ``img_shape``.
@@ -30,35 +29,53 @@ class LoadPseudoAnnotations(BaseTransform):
     (int64, n), ``gt_ignore_flags`` (bool, n), ``gt_masks`` (BitmapMasks, n x H x W).
 
     Args:
-        store: Folder of the pseudo-labels.
+        store: Folder of the pseudo-labels; None for the one that ``PseudoLabelHook``
+            fills.
         score_thr: Only instances with a higher score are used.
         min_area: Masks with fewer pixels are dropped; 1 drops empty ones only.
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
-        classes: The data set's classes, compared with the store's where given.
+        boxes: ``'masks'`` for the boxes of the masks that remain, ``'stored'`` for
+            those that the teacher wrote: a box detector learns better from a box
+            detector's own.
+        skip_empty: Whether to skip an image without any instance; the data set then
+            draws another one at random. Otherwise such an image teaches that there is
+            nothing. CAST's research code skips them.
+        classes: The data set's classes, compared with the store's if given.
     """
 
     def __init__(
         self,
-        store: str,
+        store: str | None = None,
         score_thr: float = 0.3,
         min_area: int = 1,
         remove_overlap: bool = True,
+        boxes: str = 'masks',
+        skip_empty: bool = True,
         classes: Sequence[str] | None = None,
     ) -> None:
         if not 0 <= score_thr < 1:
             raise ValueError(f'score_thr is {score_thr}: give a number in [0, 1).')
         if min_area < 1:
             raise ValueError(f'min_area is {min_area}: give at least 1 pixel.')
+        if boxes not in ('masks', 'stored'):
+            raise ValueError(f"boxes is {boxes!r}: give 'masks' or 'stored'.")
         self.store = store
         self.score_thr = score_thr
         self.min_area = min_area
         self.remove_overlap = remove_overlap
+        self.boxes = boxes
+        self.skip_empty = skip_empty
         self.classes = classes
         self._opened: PseudoLabelStore | None = None
 
     def _open(self) -> PseudoLabelStore:
         # Not in the constructor: PseudoLabelHook makes the store after the data sets.
         if self._opened is None:
+            if self.store is None:
+                raise ValueError(
+                    'LoadPseudoAnnotations has no store: add PseudoLabelHook, or give '
+                    'the folder of the pseudo-labels.'
+                )
             opened = PseudoLabelStore.open(self.store)
             if self.classes is not None:
                 opened.check(classes=self.classes)
@@ -70,8 +87,8 @@ class LoadPseudoAnnotations(BaseTransform):
             self._opened = opened
         return self._opened
 
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Add the annotations.
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Add the annotations; return None to skip the image.
 
         Raises:
             FileNotFoundError: No store, or no entry of this image.
@@ -95,10 +112,8 @@ class LoadPseudoAnnotations(BaseTransform):
             )
 
         taken = np.zeros((height, width), np.uint8)
-        masks, labels = [], []
-        for label, score, rle in zip(
-            entry.labels, entry.scores, entry.masks, strict=True
-        ):
+        masks, kept = [], []
+        for i, (score, rle) in enumerate(zip(entry.scores, entry.masks, strict=True)):
             if score <= self.score_thr:
                 continue
             mask = mask_utils.decode(rle)
@@ -108,13 +123,19 @@ class LoadPseudoAnnotations(BaseTransform):
                 continue
             taken |= mask
             masks.append(mask)
-            labels.append(label)
+            kept.append(i)
+        if self.skip_empty and not kept:
+            return None
 
         stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
         gt_masks = BitmapMasks(stacked, height, width)
         results['gt_masks'] = gt_masks
-        results['gt_bboxes'] = gt_masks.get_bboxes(HorizontalBoxes)
-        results['gt_bboxes_labels'] = np.array(labels, np.int64)
+        results['gt_bboxes'] = (
+            HorizontalBoxes(entry.bboxes[kept])
+            if self.boxes == 'stored'
+            else gt_masks.get_bboxes(HorizontalBoxes)
+        )
+        results['gt_bboxes_labels'] = entry.labels[kept]
         results['gt_ignore_flags'] = np.zeros(len(masks), bool)
         return results
 
@@ -122,5 +143,6 @@ class LoadPseudoAnnotations(BaseTransform):
         return (
             f'{type(self).__name__}(store={self.store!r}, '
             f'score_thr={self.score_thr}, min_area={self.min_area}, '
-            f'remove_overlap={self.remove_overlap})'
+            f'remove_overlap={self.remove_overlap}, boxes={self.boxes!r}, '
+            f'skip_empty={self.skip_empty})'
         )

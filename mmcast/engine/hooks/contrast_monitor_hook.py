@@ -1,7 +1,7 @@
 """How well the pixel contrast tells instances apart, while it trains.
 
 Source: CAST (arXiv 2505.21904), its empirical monitors: margin and false-negative rate.
-No code of theirs is public; read here as in the paper's figure, in cosines.
+Their code is not public; this follows the paper's figure, in cosines.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,16 @@ from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmcast.models.losses import PixelContrastLoss
-from mmcast.models.losses.functional import Pixels, pixel_predictions
+from mmcast.models.losses import Grid, PixelContrastLoss
+from mmcast.models.losses.draws import draw_pixels
+from mmcast.models.losses.negatives import draw_negatives
+from mmcast.models.losses.pairs import Pairing, Pixels
+from mmcast.models.losses.scores import pixel_predictions
 from mmcast.models.pseudo_labels import masks_on_grid
+from mmcast.utils import unwrapped
 
 BINS = 10  # of the drawn negatives' cosines, between -1 and 1
 
@@ -28,7 +31,7 @@ BINS = 10  # of the drawn negatives' cosines, between -1 and 1
 class ContrastMonitorHook(Hook):
     """Log what the contrast's negatives are, to the runner's visualizer.
 
-    Every ``interval`` iterations it draws negatives anew for some anchors of the batch,
+    Every ``interval`` iterations it draws new negatives for some anchors of the batch,
     as the loss does with ``negatives='sampled'``, and writes
 
     * ``contrast/margin``: mean cosine to the positive less mean cosine to the
@@ -40,12 +43,12 @@ class ContrastMonitorHook(Hook):
     * ``contrast/negatives/bin_00`` ... ``bin_09``: histogram of the negatives' cosines,
       bins of 0.2 from -1 upwards, shares that sum to one.
 
-    Figures for which there is no anchor are left out. Under distribution only the
-    first rank's batch is looked at.
+    A figure without any anchor is not written. With several ranks, only the first
+    one's batch counts.
 
     Args:
-        interval: Iterations between two looks.
-        anchors: Anchors looked at, at most.
+        interval: Iterations between two measurements.
+        anchors: How many anchors to draw at most.
     """
 
     priority = 'LOW'
@@ -61,7 +64,7 @@ class ContrastMonitorHook(Hook):
         self._seen: dict[str, Any] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Check that there is something to look at.
+        """Check that there is something to measure.
 
         Raises:
             ValueError: The model has no pixel contrast.
@@ -75,15 +78,16 @@ class ContrastMonitorHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Keep what passes the loss in this iteration, if it is one to look at."""
+        """Keep the loss's arguments, if this iteration is to be measured."""
         if not (self.every_n_train_iters(runner, self.interval) and is_main_process()):
             return
         loss = self._losses(runner)[0]
 
         def keep(module: Any, arguments: tuple[Tensor, ...]) -> None:
             names = ('weak', 'strong', 'masks', 'classes')
-            found = dict(zip(names, arguments, strict=True))
+            found = dict(zip(names, arguments[:4], strict=True))
             self._seen.update((k, v.detach()) for k, v in found.items())
+            self._seen['grid'] = arguments[4]
 
         def keep_size(module: Any, arguments: tuple[Tensor, ...]) -> None:
             self._seen.setdefault('size', tuple(arguments[0].shape[-2:]))
@@ -101,14 +105,14 @@ class ContrastMonitorHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        """Look at what was kept, and log it."""
+        """Measure what was kept, and log it."""
         for remove in self._remove:
             remove()
         seen, self._remove, self._seen = self._seen, [], {}
         if 'weak' not in seen:
             return
         devices = [seen['weak'].device] if seen['weak'].is_cuda else []
-        # Training shall not depend on whether it is watched.
+        # Training must not depend on whether it is watched.
         with torch.random.fork_rng(devices), torch.no_grad():
             samples = _samples(data_batch['data_samples'])
             figures = measure(self._losses(runner)[0], seen, samples, self.anchors)
@@ -119,7 +123,7 @@ class ContrastMonitorHook(Hook):
 
     @staticmethod
     def _detector(runner: Runner) -> Any:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         return getattr(model, 'student', model)
 
     def _losses(self, runner: Runner) -> list[PixelContrastLoss]:
@@ -128,7 +132,7 @@ class ContrastMonitorHook(Hook):
 
 
 def _samples(batch: Any) -> list[DetDataSample | None]:
-    """Samples of the batch's images in the model's order; None for unlabelled ones."""
+    """List the batch's samples in the model's order; None for unlabelled ones."""
     if not isinstance(batch, dict):
         return list(batch)
     labeled = [sample for sample in batch['sup'] if sample is not None]
@@ -142,28 +146,29 @@ def measure(
     samples: list[DetDataSample | None],
     anchors: int,
 ) -> dict[str, float]:
-    """Figures of one batch.
+    """Compute the figures of one batch.
 
     Args:
-        loss: The loss that the batch went through.
+        loss: The loss of this batch.
         seen: Its arguments, ``weak`` and ``strong`` (B, D, h, w), ``masks``
-            (B, K, H', W') and ``classes`` (B, K, C + 1), and the images' ``size``.
-        samples: By image, a sample with ground truth, or None.
-        anchors: Anchors drawn, at most.
+            (B, K, H', W'), ``classes`` (B, K, C + 1) and ``grid``, and ``size``, height
+            and width of the padded batch in pixels.
+        samples: Of each image, a sample with ground truth, or None.
+        anchors: How many anchors to draw at most.
 
     Returns:
-        Name to value, as :class:`ContrastMonitorHook` tells them.
+        Name to value, see :class:`ContrastMonitorHook`.
     """
     weak, strong, masks, classes = (
         seen[name].float() for name in ('weak', 'strong', 'masks', 'classes')
     )
-    drawn, candidates, index_AR = loss.draw(weak, masks, classes, anchors)
-    size = (weak.shape[2], weak.shape[3])
+    grid = seen['grid']
+    drawn, candidates, index_AR = draw(loss, weak, masks, classes, grid, anchors)
     instance_N = torch.cat(
         [
-            own_queries(masks[b : b + 1], classes[b : b + 1], size)
+            own_queries(masks[b], classes[b], grid)
             if sample is None
-            else instances_on_grid(sample, seen['size'], size).to(weak.device)
+            else instances_on_grid(sample, seen['size'], grid).to(weak.device)
             for b, sample in enumerate(samples)
         ]
     )
@@ -193,34 +198,81 @@ def measure(
     return figures
 
 
+def draw(
+    loss: PixelContrastLoss,
+    weak: Tensor,
+    masks: Tensor,
+    classes: Tensor,
+    grid: Grid,
+    anchors: int,
+) -> tuple[Pixels, Pixels, Tensor]:
+    """Draw negatives of some anchors of a batch.
+
+    Args:
+        loss: Whose settings to use.
+        weak: (B, D, h, w) float.
+        masks: (B, K, H', W') float.
+        classes: (B, K, C + 1) float.
+        grid: Where the embeddings' cells lie.
+        anchors: How many to draw at most.
+
+    Returns:
+        Anchors, candidates (the batch's own), and the index of each anchor's R drawn
+        candidates (A, R) int64; M for a draw that found none.
+    """
+    drawn, among = (
+        loss.take(
+            weak,
+            masks,
+            classes,
+            grid,
+            draw_pixels(grid.parts, weak.shape[3], most, weak.device),
+        )
+        for most in (anchors, loss.max_candidates)
+    )
+    total = len(among.z)
+    shape = (len(drawn.z), loss.num_negatives)
+    index_AR = torch.full(shape, total, device=weak.device)
+    for rows, span, s_nm, index_nR in draw_negatives(
+        Pairing(drawn, among, loss.candidates),
+        loss.num_negatives,
+        loss.replacement,
+        loss.score_floor,
+    ):
+        index_AR[rows, : index_nR.shape[1]] = torch.where(
+            index_nR < s_nm.shape[1], index_nR + span.start, total
+        )
+    return drawn, among, index_AR
+
+
 def _images(pixels: Pixels) -> Tensor:
     """Image of each pixel, int64."""
     counts = torch.tensor(pixels.counts, device=pixels.z.device)
     return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
 
 
-def own_queries(masks: Tensor, classes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The query that each pixel of one image belongs to most, ``(h * w,)`` int64."""
-    every = torch.arange(size[0] * size[1], device=masks.device)[None]
-    p_1PK, _ = pixel_predictions(masks, classes, size, every)
-    return p_1PK[0].argmax(1)
+def own_queries(masks: Tensor, classes: Tensor, grid: Grid) -> Tensor:
+    """Return the query that each cell of one image belongs to most, ``(h * w,)``."""
+    every = torch.arange(len(grid.y) * len(grid.x), device=masks.device)
+    p_PK, _ = pixel_predictions(masks, classes, grid.points(every))
+    return p_PK.argmax(1)
 
 
 def instances_on_grid(
-    sample: DetDataSample, padded: tuple[int, int], size: tuple[int, int]
+    sample: DetDataSample, padded: tuple[int, int], grid: Grid
 ) -> Tensor:
-    """Ground-truth instance at the centre of each cell of a map.
+    """Return the ground-truth instance at the centre of each cell of a map.
 
     Args:
         sample: Holds ``gt_instances.masks``, with or without padding.
         padded: Height and width that the image was padded to, right and below.
-        size: Height and width of the map over the padded image.
+        grid: The map's cells over the padded image.
 
     Returns:
         ``(h * w,)`` int64, index of the instance; -1 on none.
     """
-    masks = masks_on_grid(sample.gt_instances.masks, padded, size)
+    masks = masks_on_grid(sample.gt_instances.masks, padded, grid)
     at_cells = masks.flatten(1).cpu()
     if not len(at_cells):
-        return torch.full((size[0] * size[1],), -1)
+        return torch.full((len(grid.y) * len(grid.x),), -1)
     return torch.where(at_cells.any(0), at_cells.int().argmax(0), -1)

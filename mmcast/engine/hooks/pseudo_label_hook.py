@@ -17,145 +17,165 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from mmcast.apis.label_images import label_images, summarise
-from mmcast.apis.ranks import run_on_first, run_together
+from mmcast.apis.label_images import LabelSummary, label_images, summarise
+from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
+from mmcast.checkpoints import check_fits
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
-from mmcast.engine.checkpoints import check_fits
+from mmcast.engine.stages import command_of, config_of, labels_of
 
 
 @HOOKS.register_module()
 class PseudoLabelHook(Hook):
     """Make the pseudo-labels that the training data set asks for.
 
-    The store is the one that ``LoadPseudoAnnotations`` in the unlabelled data set's
-    pipeline names. The teacher is built only if the store lacks labels; without its
-    checkpoint a complete store suffices.
+    They go to the store that ``LoadPseudoAnnotations`` in the unlabelled data set's
+    pipeline names, by default to ``pseudo_labels`` next to the teacher's checkpoint.
+    The teacher is built only if the store lacks labels; a complete store does not need
+    its checkpoint.
 
     Args:
-        teacher_config: Config file of the teacher, a plain detector.
-        teacher_checkpoint: Its checkpoint file.
-        made_by: Command that makes the checkpoint, told where it is missing.
+        teacher: The teacher's checkpoint file.
+        config: Its config, of a plain detector, or of a wrapper whose student it is;
+            None for the config of the stage that leaves ``teacher``
+            (:mod:`mmcast.engine.stages`).
         batch_size: Images a forward pass and device.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(
-        self,
-        teacher_config: str,
-        teacher_checkpoint: str,
-        made_by: str,
-        batch_size: int = 1,
+        self, teacher: str, config: str | None = None, batch_size: int = 1
     ) -> None:
-        self.teacher_config = teacher_config
-        self.teacher_checkpoint = teacher_checkpoint
-        self.made_by = made_by
+        self.teacher = teacher
+        self.config = config
         self.batch_size = batch_size
 
     def before_run(self, runner: Runner) -> None:
-        """Check what can be checked without the teacher.
+        """Check what can be checked without building the teacher.
 
         Raises:
             FileNotFoundError: The teacher is needed and missing.
-            ValueError: No data set with pseudo-labels, or a store that is not the
-                teacher's or has other classes.
+            ValueError: No data set with pseudo-labels, or a store of another teacher or
+                other classes.
         """
         # In `mim test` and `mim val` there is no train loop, and nothing to label.
         if isinstance(runner._train_loop, BaseLoop):
-            run_together(lambda: self._check(runner))
+            raise_on_all_ranks(lambda: self._check(runner))
 
     def _check(self, runner: Runner) -> None:
-        for dataset, root in self._sources(runner):
+        for dataset, transform in self._sources(runner):
             names = _names(dataset)
             missing = names
-            if Path(root).exists():
-                store = PseudoLabelStore.open(root)
+            if Path(transform.store).exists():
+                store = PseudoLabelStore.open(transform.store)
                 store.check(classes=dataset.metainfo['classes'])
                 missing = store.missing(names)
             if not missing:
                 continue
-            if not Path(self.teacher_checkpoint).is_file():
+            if not Path(self.teacher).is_file():
+                command = command_of(self.teacher, runner.cfg)
                 raise FileNotFoundError(
-                    f'{self.teacher_checkpoint}, the teacher, is missing, and '
+                    f'{self.teacher}, the teacher, is missing, and '
                     f'{len(missing)} of {len(names)} images have no pseudo-labels in '
-                    f'{root}; make the teacher with: {self.made_by}'
+                    f'{transform.store}; '
+                    + (f'make it with: {command}' if command else 'correct the path')
                 )
-            if not Path(self.teacher_config).is_file():
+            if not self._config(runner).is_file():
                 raise FileNotFoundError(
-                    f'{self.teacher_config}, the config of the teacher, is missing: '
-                    'correct teacher_config of PseudoLabelHook.'
+                    f'{self._config(runner)}, the config of the teacher, is missing: '
+                    'give it as `config` of PseudoLabelHook.'
                 )
 
     def before_train(self, runner: Runner) -> None:
-        """Label; then start the data loader anew.
+        """Label; then restart the data loader.
 
-        Workers started in the loop's constructor and have met images without labels,
-        and the samplers have moved on. The loader starts anew whether or not something
-        was missing, so the order of images does not depend on it.
+        The loop's constructor has started the workers, which have met images without
+        labels, and has moved the samplers. The loader restarts even if nothing was
+        missing, so that the order of images does not depend on it.
         """
         with _random_state_kept():
-            for dataset, root in self._sources(runner):
-                self._label(runner, dataset, root)
+            for dataset, transform in self._sources(runner):
+                summary = self._label(runner, dataset, transform)
+                if transform.skip_empty and summary.images == summary.without_used:
+                    raise ValueError(
+                        f'None of the {summary.images} images has a pseudo-label with '
+                        f'a score above score_thr={transform.score_thr} in '
+                        f'{transform.store}: lower score_thr, or train the teacher '
+                        'longer.'
+                    )
         barrier()
         _restart_loader(runner)
 
-    def _label(self, runner: Runner, dataset: Any, root: str) -> None:
+    def _label(
+        self, runner: Runner, dataset: Any, transform: LoadPseudoAnnotations
+    ) -> LabelSummary:
         names = _names(dataset)
         classes = tuple(dataset.metainfo['classes'])
+        root = str(transform.store)
 
         def prepare() -> list[str]:
-            if Path(self.teacher_checkpoint).is_file():
-                teacher = Teacher.from_files(
-                    self.teacher_config, self.teacher_checkpoint
-                )
+            if Path(self.teacher).is_file():
+                teacher = Teacher.from_files(self._config(runner), self.teacher)
                 store = PseudoLabelStore.create(root, classes=classes, teacher=teacher)
             else:
                 store = PseudoLabelStore.open(root)
             return store.missing(names)
 
-        missing = run_on_first(prepare)
+        missing = on_rank_zero(prepare)
         store = PseudoLabelStore.open(root)
         if not missing:
-            summary = run_on_first(lambda: summarise(store, names))
+            summary = on_rank_zero(
+                lambda: summarise(store, names, score_thr=transform.score_thr)
+            )
             runner.logger.info(str(summary))
-            return
+            return summary
         device = next(runner.model.parameters()).device
-        teacher = run_together(lambda: self._build(classes, device))
-        label_images(
+        teacher = raise_on_all_ranks(lambda: self._build(runner, classes, device))
+        summary = label_images(
             teacher,
             names,
             dataset.data_prefix['img'],
             store,
             batch_size=self.batch_size,
+            score_thr=transform.score_thr,
         )
         del teacher
         gc.collect()
         if device.type == 'cuda':
             torch.cuda.empty_cache()
+        return summary
 
-    def _build(self, classes: tuple[str, ...], device: torch.device) -> nn.Module:
+    def _build(
+        self, runner: Runner, classes: tuple[str, ...], device: torch.device
+    ) -> nn.Module:
+        config = Config.fromfile(self._config(runner))
+        if 'student' in config.model:
+            config.model = config.model.student
         teacher = init_detector(
-            Config.fromfile(self.teacher_config),
-            self.teacher_checkpoint,
+            config,
+            self.teacher,
             device=str(device),
-            # Else mmdet looks for a `backbone` at the top, which composites lack.
+            # Otherwise mmdet expects a `backbone` at the top, which composites lack.
             cfg_options={},
         )
-        check_fits(teacher, self.teacher_checkpoint)
+        check_fits(teacher, self.teacher)
         found = tuple(teacher.dataset_meta['classes'])
         if found != classes:
             raise ValueError(
-                f'The teacher {self.teacher_checkpoint} knows the classes {found}, but '
+                f'The teacher {self.teacher} knows the classes {found}, but '
                 f'the unlabelled data set has {classes}: train the teacher on the '
                 "student's classes, in the same order."
             )
         return teacher
 
-    def _sources(self, runner: Runner) -> list[tuple[Any, str]]:
-        """Each data set with pseudo-labels, and its store's folder."""
+    def _config(self, runner: Runner) -> Path:
+        return Path(self.config or config_of(self.teacher, runner.cfg))
+
+    def _sources(self, runner: Runner) -> list[tuple[Any, Any]]:
+        """Each data set with pseudo-labels, and the transform that loads them."""
         found = [
-            (dataset, transform.store)
+            (dataset, transform)
             for dataset in _leaves(runner.train_loop.dataloader.dataset)
             for transform in _transforms(getattr(dataset, 'pipeline', None))
             if isinstance(transform, LoadPseudoAnnotations)
@@ -166,6 +186,9 @@ class PseudoLabelHook(Hook):
                 'train_dataloader: add the transform to the unlabelled data set, or '
                 'remove the hook.'
             )
+        for _, transform in found:
+            if transform.store is None:
+                transform.store = labels_of(self.teacher)
         return found
 
 
@@ -181,7 +204,7 @@ def _leaves(dataset: Any) -> Iterator[Any]:
 
 
 def _transforms(transform: Any) -> Iterator[Any]:
-    """A transform and all inside it (Compose, MultiBranch, RandomApply, ...)."""
+    """Yield a transform and all inside it (Compose, MultiBranch, RandomApply, ...)."""
     if isinstance(transform, list | tuple):
         for part in transform:
             yield from _transforms(part)
@@ -205,7 +228,7 @@ def _names(dataset: Any) -> list[str]:
 
 @contextlib.contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """Building a teacher draws numbers; training must not depend on that."""
+    """Restore the random state: training must not depend on building a teacher."""
     states = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
@@ -217,11 +240,11 @@ def _random_state_kept() -> Iterator[None]:
 
 
 def _restart_loader(runner: Runner) -> None:
-    """Build the loader anew around the same data set, and iterate over it anew.
+    """Build a new loader around the same data set, and start to iterate over it.
 
-    A new loader also means new samplers (MultiSourceSampler keeps its place across
-    iterators) and new workers where they are persistent. mmengine 0.10.7's
-    IterBasedTrainLoop iterates from its constructor on; other loops start lazily.
+    This brings new samplers (MultiSourceSampler keeps its place across iterators) and
+    new persistent workers. mmengine 0.10.7's IterBasedTrainLoop iterates from its
+    constructor on; other loops start lazily.
     """
     loop = runner.train_loop
     config = runner._train_dataloader

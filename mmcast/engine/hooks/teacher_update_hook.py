@@ -1,18 +1,18 @@
 """The teacher inside the model: frozen, then the student's copy, then its average.
 
-Source: Guided Distillation (arXiv 2308.02668), guided burn-in. mmengine's averaged
-models leave integer buffers behind, and mmdet's ``MeanTeacherHook`` copies the student
-over a loaded teacher at iteration 0.
+Source: Guided Distillation (arXiv 2308.02668), guided burn-in. Two existing tools do
+not serve: mmengine's averaged models do not update integer buffers, and mmdet's
+``MeanTeacherHook`` copies the student over a loaded teacher at iteration 0.
 """
-
-from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
+
+from mmcast.checkpoints import compare, pretrained_source
+from mmcast.utils import unwrapped
 
 
 @HOOKS.register_module()
@@ -27,17 +27,17 @@ class TeacherUpdateHook(Hook):
     An iteration is a batch, as in the published code, and not a step of the optimiser:
     with ``accumulative_counts=k`` the teacher follows k times a step, each a little.
 
-    Nothing is remembered but in the model and the runner's iteration, so ``--resume``
-    goes on as if there had been no break. Under several ranks each updates its own
-    teacher; these agree wherever the students do, that is with synchronised batch norm.
+    The model and the runner's iteration are the only state, so ``--resume`` continues
+    as if there had been no break. With several ranks each updates its own teacher. The
+    teachers agree if the students do, that is with synchronised batch norm.
 
     Args:
         burn_in_iters: Iterations for which a loaded teacher guides; 0 starts with the
             student's copy, None never updates.
         momentum: m.
-        guided: Whether the loaded teacher labels before the switch. Else the student
-            learns from labels alone until there is a teacher, its own copy: the
-            burn-in of other methods, which the paper compares with.
+        guided: Whether the loaded teacher labels before the switch. Otherwise the
+            student learns from labels alone until its own copy becomes the teacher. The
+            paper compares with this burn-in, which other methods use.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -65,15 +65,15 @@ class TeacherUpdateHook(Hook):
         self.guided = guided
 
     def before_run(self, runner: Runner) -> None:
-        """Check that the teacher can become what it shall.
+        """Check that the teacher can follow the student, and can guide before.
 
         Raises:
-            ValueError: There is no teacher, or it shall become the student's copy and
-                has another architecture, or it shall guide and has no weights.
+            ValueError: There is no teacher; it would become the student's copy and has
+                another architecture; or it would guide and has no weights.
         """
         if not isinstance(runner._train_loop, BaseLoop):  # `mim test`
             return
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         if getattr(model, 'teacher', None) is None:
             raise ValueError(
                 f'{type(model).__name__} has no teacher to update: give model.teacher '
@@ -83,7 +83,7 @@ class TeacherUpdateHook(Hook):
             return
         check_same_architecture(model.student, model.teacher)
         loaded = runner._load_from or runner._resume
-        loaded = loaded or _is_pretrained(model) or _is_pretrained(model.teacher)
+        loaded = loaded or pretrained_source(model) or pretrained_source(model.teacher)
         if self.guided and self.burn_in_iters > 0 and not loaded:
             raise ValueError(
                 f'the teacher guides for burn_in_iters={self.burn_in_iters} with '
@@ -96,9 +96,9 @@ class TeacherUpdateHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Update."""
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         frozen = self.burn_in_iters is None or runner.iter < self.burn_in_iters
-        model.teacher_labels = self.guided or not frozen
+        model.labeling_enabled = self.guided or not frozen
         if frozen:
             return
         momentum = self.momentum if runner.iter > self.burn_in_iters else 0.0
@@ -129,39 +129,21 @@ def check_same_architecture(student: nn.Module, teacher: nn.Module) -> None:
     """Compare all parameters and buffers by name and shape.
 
     Args:
-        student: Its ``pixel_contrast`` and ``strong_view``, which play no part in
-            prediction, may be missing in the teacher.
-        teacher: Shall take over the student's weights.
+        student: May have a ``pixel_contrast`` that the teacher lacks; it plays no part
+            in prediction.
+        teacher: Takes over the student's weights.
 
     Raises:
         ValueError: They differ.
     """
-    shapes = [
-        {
-            name: tuple(value.shape)
-            for part in (module.named_parameters(), module.named_buffers())
-            for name, value in part
-            if not name.startswith(('pixel_contrast.', 'strong_view.'))
-        }
+    own, wanted = (
+        {**dict(module.named_parameters()), **dict(module.named_buffers())}
         for module in (student, teacher)
-    ]
-    names = list(shapes[0] | shapes[1])
-    differ = [name for name in names if shapes[0].get(name) != shapes[1].get(name)]
-    if differ:
-        name = differ[0]
+    )
+    wrong = compare(own, wanted, ignore=['pixel_contrast.'], exact=True)
+    if wrong:
         raise ValueError(
-            'the teacher shall become a copy of the student, but '
-            f'{len(differ)} of {len(names)} weights differ ({name} is '
-            f'{shapes[0].get(name, "missing")} in the student, '
-            f'{shapes[1].get(name, "missing")} in the teacher): give model.teacher the '
-            "student's architecture, or TeacherUpdateHook burn_in_iters=None"
+            "the teacher becomes a copy of the student, but the student's "
+            f"{wrong}: give model.teacher the student's architecture, or "
+            'TeacherUpdateHook burn_in_iters=None'
         )
-
-
-def _is_pretrained(module: nn.Module) -> bool:
-    init = getattr(module, 'init_cfg', None)
-    return isinstance(init, dict) and init.get('type') == 'Pretrained'
-
-
-def _unwrapped(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,20 +1,19 @@
 """DINOv2 vision transformer as a dense backbone.
 
-DINOv2 (arXiv 2304.07193) hands out intermediate layers through its *final*
-layer norm; mmpretrain's ``VisionTransformer`` does so for the last layer only.
-This subclass normalises every output, and loads the weights strictly, from
-Meta's own file as well as from mmpretrain's converted one.
+DINOv2 (arXiv 2304.07193) applies its *final* layer norm to every layer that it returns;
+mmpretrain's ``VisionTransformer`` does so for the last layer only. This subclass
+normalises every output. It loads Meta's own file and mmpretrain's converted one, and
+refuses a file that does not fit.
 """
 
 import re
 from collections.abc import Sequence
 
 from mmdet.registry import MODELS
-from mmengine.logging import MMLogger
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from mmcast.models.weights import load_pretrained
+from mmcast.checkpoints import load_strict, pretrained_source
 
 # Meta's parameter names and mmpretrain's, in the order they are rewritten.
 _META_TO_MMPRETRAIN = (
@@ -109,43 +108,25 @@ class DINOv2(VisionTransformer):
             FileNotFoundError: The checkpoint is neither on disk nor reachable.
             ValueError: The checkpoint is not of this architecture.
         """
-        init_cfg = self.init_cfg
-        if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+        source = pretrained_source(self)
+        if source is None:
             super().init_weights()
             return
-        source = init_cfg['checkpoint']
-        state = backbone_state_dict(load_pretrained(source))
-        try:
-            missing, unexpected = self.load_state_dict(state, strict=False)
-        except RuntimeError as error:
-            raise ValueError(
-                f'{source} is not a checkpoint of this DINOv2 '
-                f'(embed_dims={self.embed_dims}, patch_size={self.patch_size}): '
-                f'{str(error).splitlines()[-1].strip()}; choose the file that '
-                'belongs to backbone.arch'
-            ) from error
-        if missing or unexpected:
-            raise ValueError(
-                f'{source} is not a checkpoint of this DINOv2 '
-                f'({self.num_layers} layers): missing {missing[:3]}, unexpected '
-                f'{unexpected[:3]}; choose the file that belongs to backbone.arch'
-            )
+        load_strict(self, source, backbone_state_dict, exact=True)
         self._is_init = True
-        MMLogger.get_current_instance().info(f'DINOv2 weights loaded from {source}')
 
 
-def backbone_state_dict(checkpoint: dict) -> dict[str, Tensor]:
-    """Bring Meta's or mmpretrain's DINOv2 checkpoint into this module's names.
+def backbone_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of Meta's or mmpretrain's DINOv2 to this module's names.
 
     Args:
-        checkpoint: Meta's flat state dict (``blocks.0.norm1.weight`` ...), or
-            mmpretrain's with ``state_dict`` and the prefix ``backbone.``.
+        state: Meta's weights (``blocks.0.norm1.weight`` ...), or mmpretrain's with the
+            prefix ``backbone.``.
 
     Returns:
-        Parameter names of :class:`DINOv2` to tensors. DINOv2's ``mask_token``,
-        which acts in its pre-training only, is left out.
+        Names in :class:`DINOv2` to tensors, without DINOv2's ``mask_token``, which acts
+        in its pre-training only.
     """
-    state = checkpoint.get('state_dict', checkpoint)
     names = [name for name in state if name.startswith('backbone.')]
     if names:
         return {name.removeprefix('backbone.'): state[name] for name in names}

@@ -8,8 +8,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmcast.checkpoints import State, load_strict, pretrained_source
 from mmcast.models.segmenters.sam2 import sam2_config
-from mmcast.models.weights import load_pretrained, load_whole
 
 _PREFIX = 'vision_encoder.backbone.'
 
@@ -22,8 +22,8 @@ class Sam2Hiera(BaseModule):
         arch: ``'tiny'``, ``'small'``, ``'base-plus'``, ``'large'``, or a dict of
             ``Sam2Config``'s arguments.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` with the
-            ``model.safetensors`` of ``facebook/sam2.1-hiera-*``, of which the image
-            encoder is taken; None for random weights.
+            ``model.safetensors`` of ``facebook/sam2.1-hiera-*``, which holds the image
+            encoder among other parts; None for random weights.
 
     Attributes:
         divisor: What height and width of an input have to be multiples of.
@@ -41,22 +41,17 @@ class Sam2Hiera(BaseModule):
         self.divisor = max(32, 4 * config.window_size_per_stage[0])
 
     def init_weights(self) -> None:
-        """Load the encoder out of ``init_cfg.checkpoint``, whole.
+        """Load the encoder from ``init_cfg.checkpoint``, or draw random weights.
 
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: It is not of this architecture.
         """
-        if self.init_cfg is None:
+        source = pretrained_source(self)
+        if source is None:
             self.hiera.init_weights()
-            return
-        source = self.init_cfg['checkpoint']
-        state = {
-            name.removeprefix(_PREFIX): tensor
-            for name, tensor in load_pretrained(source).items()
-            if name.startswith(_PREFIX)
-        }
-        load_whole(self.hiera, state, source)
+        else:
+            load_strict(self.hiera, source, _encoder_only)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the last map of each stage, finest first.
@@ -78,3 +73,11 @@ class Sam2Hiera(BaseModule):
             )
         maps = self.hiera(x).intermediate_hidden_states
         return tuple(level.permute(0, 3, 1, 2).contiguous() for level in maps)
+
+
+def _encoder_only(state: State) -> State:
+    return {
+        name.removeprefix(_PREFIX): tensor
+        for name, tensor in state.items()
+        if name.startswith(_PREFIX)
+    }

@@ -1,22 +1,21 @@
-"""Swin Transformer with its ImageNet weights, loaded whole or not at all.
+"""Swin Transformer (arXiv 2103.14030) with its ImageNet weights.
 
-Swin (arXiv 2103.14030) is mmdet's; of a file that has other names than expected, mmdet
-takes what fits, and trains the rest from random weights.
+The network is mmdet's. mmdet loads whatever fits from a file and trains the rest from
+random weights; here a file that does not fit is refused.
 """
 
 from mmdet.models.backbones.swin import SwinTransformer, swin_converter
 from mmdet.registry import MODELS
 
-from mmcast.models.weights import load_pretrained, load_whole
+from mmcast.checkpoints import State, load_strict, pretrained_source
 
 
 @MODELS.register_module()
 class ImageNetSwin(SwinTransformer):
-    """mmdet's ``SwinTransformer``, with its arguments but for ``convert_weights``.
+    """mmdet's ``SwinTransformer``, with its arguments except ``convert_weights``.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=FILE_OR_URL)`` names a file of Swin's
-    authors. The norms of the maps that are handed out are in no such file, and start as
-    they are.
+    authors. It has no norms for the returned maps; these start as built.
     """
 
     def init_weights(self) -> None:
@@ -26,15 +25,17 @@ class ImageNetSwin(SwinTransformer):
             FileNotFoundError: The checkpoint is neither on disk nor reachable.
             ValueError: It is not of this architecture.
         """
-        if self.init_cfg is None:
+        source = pretrained_source(self)
+        if source is None:
             super().init_weights()
-            return
-        source = self.init_cfg['checkpoint']
-        content = load_pretrained(source)
+        else:
+            load_strict(self, source, self._rename)
+
+    def _rename(self, state: State) -> State:
         found = {
             name.removeprefix('backbone.'): tensor
-            for name, tensor in swin_converter(content.get('model', content)).items()
+            for name, tensor in swin_converter(state).items()
         }
         norms = tuple(f'norm{i}.' for i in self.out_indices)
         own = {k: v for k, v in self.state_dict().items() if k.startswith(norms)}
-        load_whole(self, {**found, **own}, source)
+        return {**found, **own}

@@ -1,8 +1,8 @@
-"""A plain vision transformer in place of a pyramid: its last tokens at four strides.
+"""A plain vision transformer as a pyramid: its last tokens at four strides.
 
-Source: Guided Distillation (arXiv 2308.02668), whose adapters of DINOv2 and DeiT feed
-Mask2Former so. Its DINOv2 gets one patch more where the image is a multiple already;
-here it then gets the image as it is.
+Source: Guided Distillation (arXiv 2308.02668), which connects DINOv2 and DeiT to
+Mask2Former in this way. Its code adds one patch to an image whose sides are multiples
+of the patch size already; here such an image stays as it is.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from mmengine.model import BaseModule
 from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 
+from mmcast.checkpoints import load_strict, pretrained_source
 from mmcast.models.backbones.dinov2 import backbone_state_dict
-from mmcast.models.weights import load_pretrained, load_whole
 
 
 @MODELS.register_module()
@@ -23,7 +23,7 @@ class ViTPyramid(BaseModule):
 
     Args:
         vit: Config of a :class:`DINOv2` or of mmpretrain's ``VisionTransformer`` with
-            ``out_type='featmap'``, without weights. Of its maps the last is taken.
+            ``out_type='featmap'``, without weights. Only its last map is used.
         out_channels: Channels of the four maps.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` with the
             transformer's weights, in Meta's names or mmpretrain's; None for random
@@ -44,17 +44,17 @@ class ViTPyramid(BaseModule):
         )
 
     def init_weights(self) -> None:
-        """Load the transformer out of ``init_cfg.checkpoint``, whole.
+        """Load the transformer from ``init_cfg.checkpoint``, or draw random weights.
 
         Raises:
             FileNotFoundError: The checkpoint is neither on disk nor reachable.
             ValueError: It is not of this architecture.
         """
-        if self.init_cfg is None:
+        source = pretrained_source(self)
+        if source is None:
             super().init_weights()
-            return
-        source = self.init_cfg['checkpoint']
-        load_whole(self.vit, backbone_state_dict(load_pretrained(source)), source)
+        else:
+            load_strict(self.vit, source, backbone_state_dict)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return four maps, finest first.

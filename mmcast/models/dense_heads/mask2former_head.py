@@ -1,6 +1,7 @@
-"""mmdet's Mask2Former head for any pixel decoder, with its losses by slice."""
+"""mmdet's Mask2Former head for any pixel decoder, with losses by slice."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.models.dense_heads import Mask2FormerHead
@@ -13,10 +14,14 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class SlicedMask2FormerHead(Mask2FormerHead):
-    """Mask2Former head whose loss can be taken on a part of the batch.
+    """Mask2Former head that takes its losses on slices of a batch.
 
-    One forward pass serves labelled and unlabelled images; each part then has
+    One forward pass serves labelled and unlabelled images; each slice then has
     its own matching and its own normaliser.
+
+    Mask and dice losses are divided by the number of annotated masks in the slice,
+    averaged over the devices, at least 1: as published (Mask2Former, arXiv 2112.01527).
+    mmdet counts each image without a mask as one mask more.
 
     Args:
         in_channels: Channels of the backbone's (or neck's) maps.
@@ -37,8 +42,8 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         num_transformer_feat_level: int = 3,
         **kwargs,
     ) -> None:
-        # The parent insists on a deformable encoder in the pixel decoder's
-        # config; a stand-in satisfies it until the real decoder takes its place.
+        # The parent requires a deformable encoder in the pixel decoder's config; a
+        # stand-in satisfies it until the real decoder takes its place.
         levels = dict(num_levels=num_transformer_feat_level)
         super().__init__(
             in_channels=in_channels,
@@ -85,6 +90,25 @@ class SlicedMask2FormerHead(Mask2FormerHead):
             [self._target(sample.gt_instances) for sample in samples],
             [sample.metainfo for sample in samples],
         )
+
+    def get_targets(
+        self,
+        cls_scores_list: list[Tensor],
+        mask_preds_list: list[Tensor],
+        batch_gt_instances: list[InstanceData],
+        batch_img_metas: list[dict],
+        return_sampling_results: bool = False,
+    ) -> tuple[Any, ...]:
+        """mmdet's targets of one decoder layer, with the number of masks corrected."""
+        labels, label_weights, masks, mask_weights, _, *rest = super().get_targets(
+            cls_scores_list,
+            mask_preds_list,
+            batch_gt_instances,
+            batch_img_metas,
+            return_sampling_results,
+        )
+        count = sum(len(instances) for instances in batch_gt_instances)
+        return labels, label_weights, masks, mask_weights, count, *rest
 
     @staticmethod
     def _target(instances: InstanceData) -> InstanceData:

@@ -1,15 +1,14 @@
 """CAST's teacher: a text-prompted box detector and a box-prompted segmenter.
 
-CAST (arXiv 2505.21904) joins Grounding-DINO and SAM 2 one after the other: label and
-score are the detector's, the mask is the segmenter's for that box; nothing is
-multiplied, averaged or suppressed beyond what the detector does itself. The detector
-learns, the segmenter is frozen (``BoxPromptedSegmentor`` fine-tunes it by itself).
+CAST (arXiv 2505.21904) runs Grounding-DINO and then SAM 2: label and score are the
+detector's, the mask is the segmenter's for that box. Nothing is multiplied, averaged or
+suppressed beyond what the detector does itself. The detector learns, the segmenter is
+frozen (``BoxPromptedSegmentor`` fine-tunes it separately).
 """
 
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,66 +17,49 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmcast.models.detectors.pixel_contrast_mask2former import kept_statistics
+from mmcast.checkpoints import State, load_strict, pretrained_source
 from mmcast.models.prompts import Prompts, check_text_encoder
 from mmcast.models.segmenters.masks import predict_masks, remove_overlap
 from mmcast.models.soft_instances import soft_instances
-from mmcast.models.views import build_strong_view
-from mmcast.models.weights import load_pretrained, load_whole
+from mmcast.models.views import normalization
 
-
-@dataclass
-class TeacherPass:
-    """A training pass over a batch of B images.
-
-    Attributes:
-        inputs: The batch, float (B, 3, H, W).
-        samples: Its samples.
-        encoder: The backbone's maps, each (b, C_i, h_i, w_i), of the slices that
-            losses were taken of so far, which cover the batch in order.
-    """
-
-    inputs: Tensor
-    samples: SampleList
-    encoder: list[Sequence[Tensor]] = field(default_factory=list)
+from .student import Losses, Part
 
 
 @MODELS.register_module()
 class GroundedSam2(BaseDetector):
     """Boxes by text, masks by box.
 
-    It trains, predicts and is evaluated as any detector of mmdet's, by itself and as
+    It trains, predicts and is evaluated like any detector of mmdet, alone and as
     ``student`` of :class:`SemiSupervisedSegmentor` (stage 1, step 2). The test pipeline
-    resizes images as the detector wants them and keeps the loaded ones with
-    ``KeepImage``, from which masks are predicted.
+    resizes images for the detector and keeps the loaded ones with ``KeepImage``; masks
+    are predicted from these.
 
     Args:
         classes: Class names in label order.
         detector: Config of an mmdet detector. One with a ``language_model``
             (``GroundingDINO``, ``GLIP``) is prompted; any other has to know the
             classes. With ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` it
-            starts from the weights of FILE, all of them.
+            starts from FILE, which must hold all its weights.
         segmenter: Config of a :class:`mmcast.models.segmenters.BoxSegmenter`.
-        prompts: Class name to the words that describe it to the detector; classes that
-            are not in it are called by name.
+        prompts: Class name to the words that describe it to the detector; other
+            classes are called by name.
         score_thr: Boxes of a score at or below it are dropped.
         max_per_img: Boxes of an image at most, the best.
         box_chunk: Boxes that the segmenter takes at a time.
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
-            Pseudo-labels are stored with their overlaps, and
+            Pseudo-labels are stored with their overlaps;
             ``LoadPseudoAnnotations`` removes these on reading.
         pixel_contrast: Config of a ``PixelContrastHead`` on the detector's backbone, or
-            None; see :meth:`contrast_loss`.
-        strong_view: Config of the strong view; needed with ``pixel_contrast``.
+            None; :mod:`mmcast.models.soft_instances` says where negatives come from.
         data_preprocessor: The detector's, RGB.
 
     Raises:
         FileNotFoundError: The text encoder's files are not where ``name`` says.
         ImportError: The segmenter's package is missing.
-        ValueError: Prompts are unfit, or ``pixel_contrast`` comes without
-            ``strong_view``.
+        ValueError: Prompts are unfit.
     """
 
     def __init__(
@@ -91,15 +73,10 @@ class GroundedSam2(BaseDetector):
         box_chunk: int = 32,
         remove_overlap: bool = False,
         pixel_contrast: dict | None = None,
-        strong_view: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if (pixel_contrast is None) != (strong_view is None):
-            raise ValueError(
-                'pixel_contrast and strong_view belong together: give both or none'
-            )
         if 'language_model' in detector:
             check_text_encoder(detector['language_model']['name'])
         self.classes = tuple(classes)
@@ -118,12 +95,11 @@ class GroundedSam2(BaseDetector):
         self.max_per_img = max_per_img
         self.box_chunk = box_chunk
         self.remove_overlap = remove_overlap
-        self.pixel_contrast = MODELS.build(pixel_contrast) if pixel_contrast else None
-        self.strong_view = (
-            build_strong_view(strong_view, self.data_preprocessor)
-            if strong_view
-            else None
-        )
+        self.pixel_contrast = None
+        if pixel_contrast is not None:
+            self.pixel_contrast = MODELS.build(
+                pixel_contrast, default_args=normalization(self.data_preprocessor)
+            )
 
     @property
     def num_classes(self) -> int:
@@ -138,17 +114,11 @@ class GroundedSam2(BaseDetector):
             ValueError: It is not of the configured architecture.
         """
         self.segmenter.init_weights()
-        init_cfg = self.detector.init_cfg
-        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        source = pretrained_source(self.detector)
+        if source is not None:
             # Not through the detector's own init_weights: mmdet's DETRs draw random
             # weights after they have loaded the file.
-            source = init_cfg['checkpoint']
-            content = load_pretrained(source)
-            state = {
-                name.removeprefix('detector.'): tensor
-                for name, tensor in content.get('state_dict', content).items()
-            }
-            load_whole(self.detector, state, source)
+            load_strict(self.detector, source, _of_detector)
         else:
             self.detector.init_weights()
         if self.pixel_contrast is not None:
@@ -216,7 +186,7 @@ class GroundedSam2(BaseDetector):
         labels = (
             self.prompts.chunks if self.prompts else [list(range(self.num_classes))]
         )
-        with _features_once(self.detector, inputs):
+        with _given_features(self.detector, self.detector.extract_feat(inputs)):
             for chunk in labels:
                 names = inputs.new_tensor(chunk, dtype=torch.long)
                 asked = [self._bare(sample, chunk) for sample in samples]
@@ -271,33 +241,42 @@ class GroundedSam2(BaseDetector):
 
     # Training
 
-    def forward_train(self, inputs: Tensor, samples: SampleList) -> TeacherPass:
-        """Begin a training pass; the detector runs on each part's own loss.
+    def losses(
+        self, inputs: Tensor, parts: Sequence[Part]
+    ) -> tuple[list[Losses], Losses]:
+        """The detector's own losses by part, and ``loss_pxl`` of the whole batch.
 
-        Args:
-            inputs: Normalised, padded images, float (B, 3, H, W).
-            samples: Data samples of the B images.
+        The image encoder runs once over the batch, the rest of the detector once a
+        part: it draws queries from a batch's annotations and normalises its losses by
+        their number. Swin's activation checkpointing forbids a second pass of the
+        encoder under ``DistributedDataParallel``.
+        See :class:`~mmcast.models.detectors.student.Student`.
         """
-        return TeacherPass(inputs, samples)
-
-    def supervised_loss(
-        self, predictions: TeacherPass, part: slice, samples: SampleList
-    ) -> dict[str, Tensor]:
-        """The detector's own losses on a slice of the batch.
-
-        Args:
-            predictions: Of the whole batch.
-            part: The images that ``samples`` describe.
-            samples: With ``gt_instances.bboxes`` and ``.labels``.
-        """
-        asked = [self._annotated(sample) for sample in samples]
-        with _outputs_of(self.detector.backbone) as maps:
-            losses = self.detector.loss(predictions.inputs[part], asked)
-        predictions.encoder += maps
-        return {
-            name: value if isinstance(value, Tensor) else sum(v.mean() for v in value)
-            for name, value in losses.items()
-        }
+        encoder = self.detector.backbone(inputs)
+        features = self.detector.neck(encoder) if self.detector.with_neck else encoder
+        by_part = []
+        for part, samples in parts:
+            asked = [self._annotated(sample) for sample in samples]
+            with _given_features(self.detector, [level[part] for level in features]):
+                losses = self.detector.loss(inputs[part], asked)
+            by_part.append(
+                {
+                    name: value
+                    if isinstance(value, Tensor)
+                    else sum(v.mean() for v in value)
+                    for name, value in losses.items()
+                }
+            )
+        if self.pixel_contrast is None:
+            return by_part, {}
+        all_samples = [sample for _, samples in parts for sample in samples]
+        return by_part, self.pixel_contrast.loss(
+            inputs,
+            all_samples,
+            self.detector.backbone,
+            encoder,
+            *self._soft_instances(inputs, all_samples),
+        )
 
     def _annotated(self, sample: DetDataSample) -> DetDataSample:
         """A new sample with a prompt, and with labels that count in it."""
@@ -313,24 +292,11 @@ class GroundedSam2(BaseDetector):
         asked.gt_instances = InstanceData(bboxes=given.bboxes, labels=labels)
         return asked
 
-    def contrast_loss(self, predictions: TeacherPass) -> dict[str, Tensor]:
-        """``loss_pxl`` over the whole batch; nothing without ``pixel_contrast``.
-
-        Embeddings are those of the detector's backbone;
-        :mod:`mmcast.models.soft_instances` tells where negatives come from.
-        """
-        if self.pixel_contrast is None or self.strong_view is None:
-            return {}
-        with torch.no_grad(), kept_statistics(self.detector.backbone):
-            strong = self.detector.backbone(self.strong_view(predictions.inputs))
-        weak = [torch.cat(maps) for maps in zip(*predictions.encoder, strict=True)]
-        masks, classes = self._soft_instances(predictions)
-        return self.pixel_contrast.loss(weak, strong, masks, classes)
-
     @torch.no_grad()
-    def _soft_instances(self, predictions: TeacherPass) -> tuple[Tensor, Tensor]:
+    def _soft_instances(
+        self, inputs: Tensor, samples: SampleList
+    ) -> tuple[Tensor, Tensor]:
         """What the whole teacher, as it predicts, says of the weak view."""
-        inputs, samples = predictions.inputs, predictions.samples
         training = self.detector.training
         self.detector.eval()
         found = self.detect(inputs, samples, rescale=False)
@@ -344,15 +310,11 @@ class GroundedSam2(BaseDetector):
             self.box_chunk,
         )
 
-    def loss(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList
-    ) -> dict[str, Tensor]:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Losses:
         """The detector's losses, and lambda_pxl * L_pxl, on a labelled batch."""
-        predictions = self.forward_train(batch_inputs, batch_data_samples)
-        return {
-            **self.supervised_loss(predictions, slice(None), batch_data_samples),
-            **self.contrast_loss(predictions),
-        }
+        parts = [(slice(None), batch_data_samples)]
+        (supervised,), of_batch = self.losses(batch_inputs, parts)
+        return {**supervised, **of_batch}
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Any:
         return self.detect(batch_inputs, batch_data_samples, rescale=False)
@@ -367,23 +329,15 @@ def _rgb(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
 
 
+def _of_detector(state: State) -> State:
+    return {name.removeprefix('detector.'): value for name, value in state.items()}
+
+
 @contextmanager
-def _features_once(detector: Any, inputs: Tensor) -> Iterator[None]:
-    """Let several predictions on one batch share the detector's image features."""
-    features = detector.extract_feat(inputs)
+def _given_features(detector: Any, features: Sequence[Tensor]) -> Iterator[None]:
+    """Let a detector take these features of its images instead of extracting them."""
     detector.extract_feat = lambda _: tuple(level.clone() for level in features)
     try:
         yield
     finally:
         del detector.extract_feat
-
-
-@contextmanager
-def _outputs_of(module: nn.Module) -> Iterator[list[Any]]:
-    """Collect what a module returns in the meantime."""
-    outputs: list[Any] = []
-    handle = module.register_forward_hook(lambda _, __, out: outputs.append(out))
-    try:
-        yield outputs
-    finally:
-        handle.remove()

@@ -1,57 +1,20 @@
-"""Mask2Former trained with the pixel contrast beside its own losses.
+"""Mask2Former with the pixel contrast as a further loss.
 
 It is CAST's student, and CAST's teacher where that is a Mask2Former
 (arXiv 2505.21904). Without ``pixel_contrast`` it is mmdet's Mask2Former.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import torch
 from mmdet.models.detectors import Mask2Former
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmcast.models.views import build_strong_view
+from mmcast.models.views import normalization
 
-
-@dataclass
-class Predictions:
-    """What one training pass over a batch of B images yields.
-
-    Attributes:
-        inputs: The batch, float (B, 3, H, W).
-        encoder: The backbone's maps, each (B, C_i, h_i, w_i).
-        classes: Class logits of each decoder output, (B, K, C + 1).
-        masks: Mask logits of each decoder output, (B, K, h, w).
-    """
-
-    inputs: Tensor
-    encoder: tuple[Tensor, ...]
-    classes: list[Tensor]
-    masks: list[Tensor]
-
-
-@contextmanager
-def kept_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep batch norm's running statistics, which are for evaluation, as they are.
-
-    The strong view is normalised by its own batch but shall not tint them.
-    """
-    norms = [
-        m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)
-    ]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+from .student import Losses, Part
 
 
 @MODELS.register_module()
@@ -65,13 +28,7 @@ class PixelContrastMask2Former(Mask2Former):
         panoptic_fusion_head: Config of mmdet's ``MaskFormerFusionHead``.
         no_object_weight: Weight of the class "no object" in the loss.
         pixel_contrast: Config of a ``PixelContrastHead``, or None.
-        strong_view: Config of the photometric strong view of the batch; needed
-            with ``pixel_contrast``. Mean and standard deviation come from the
-            data preprocessor.
         kwargs: As mmdet's ``Mask2Former``.
-
-    Raises:
-        ValueError: One of the two is given without the other.
     """
 
     def __init__(
@@ -81,7 +38,6 @@ class PixelContrastMask2Former(Mask2Former):
         panoptic_fusion_head: ConfigDict,
         no_object_weight: float = 0.1,
         pixel_contrast: dict | None = None,
-        strong_view: dict | None = None,
         **kwargs,
     ) -> None:
         counts = dict(num_things_classes=num_classes, num_stuff_classes=0)
@@ -92,59 +48,40 @@ class PixelContrastMask2Former(Mask2Former):
             panoptic_fusion_head=ConfigDict(panoptic_fusion_head, **counts),
             **kwargs,
         )
-        if (pixel_contrast is None) != (strong_view is None):
-            raise ValueError(
-                'pixel_contrast and strong_view belong together: give both or none'
+        self.pixel_contrast = None
+        if pixel_contrast is not None:
+            self.pixel_contrast = MODELS.build(
+                pixel_contrast, default_args=normalization(self.data_preprocessor)
             )
-        self.pixel_contrast = MODELS.build(pixel_contrast) if pixel_contrast else None
-        self.strong_view = (
-            build_strong_view(strong_view, self.data_preprocessor)
-            if strong_view
-            else None
-        )
 
-    def forward_train(self, inputs: Tensor, samples: SampleList) -> Predictions:
-        """One pass over the batch, keeping all that the losses need.
+    def losses(
+        self, inputs: Tensor, parts: Sequence[Part]
+    ) -> tuple[list[Losses], Losses]:
+        """mmdet's Mask2Former losses by part, and ``loss_pxl`` of the whole batch.
 
-        Args:
-            inputs: Normalised, padded images, float (B, 3, H, W).
-            samples: Data samples of the B images.
-
-        Returns:
-            Encoder maps and the logits of all decoder outputs.
+        One forward pass; see :class:`~mmcast.models.detectors.student.Student`.
         """
+        samples = [sample for _, of_part in parts for sample in of_part]
         encoder = self.backbone(inputs)
         features = self.neck(encoder) if self.with_neck else encoder
         classes, masks = self.panoptic_head(features, samples)
-        return Predictions(inputs, tuple(encoder), classes, masks)
-
-    def supervised_loss(
-        self, predictions: Predictions, part: slice, samples: SampleList
-    ) -> dict[str, Tensor]:
-        """mmdet's Mask2Former losses on a slice of the batch."""
-        return self.panoptic_head.loss_on(
-            part, predictions.classes, predictions.masks, samples
+        by_part = [
+            self.panoptic_head.loss_on(part, classes, masks, of_part)
+            for part, of_part in parts
+        ]
+        if self.pixel_contrast is None:
+            return by_part, {}
+        return by_part, self.pixel_contrast.loss(
+            inputs,
+            samples,
+            self.backbone,
+            encoder,
+            masks[-1].detach(),
+            classes[-1].detach(),
         )
 
-    def contrast_loss(self, predictions: Predictions) -> dict[str, Tensor]:
-        """``loss_pxl`` over the whole batch; nothing without ``pixel_contrast``."""
-        if self.pixel_contrast is None or self.strong_view is None:
-            return {}
-        with torch.no_grad(), kept_statistics(self.backbone):
-            strong = self.backbone(self.strong_view(predictions.inputs))
-        return self.pixel_contrast.loss(
-            predictions.encoder,
-            strong,
-            predictions.masks[-1].detach(),
-            predictions.classes[-1].detach(),
-        )
-
-    def loss(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList
-    ) -> dict[str, Tensor]:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Losses:
         """L_sup + lambda_pxl * L_pxl on a labelled batch (B, 3, H, W)."""
-        predictions = self.forward_train(batch_inputs, batch_data_samples)
-        return {
-            **self.supervised_loss(predictions, slice(None), batch_data_samples),
-            **self.contrast_loss(predictions),
-        }
+        parts = [(slice(None), batch_data_samples)]
+        (supervised,), of_batch = self.losses(batch_inputs, parts)
+        return {**supervised, **of_batch}

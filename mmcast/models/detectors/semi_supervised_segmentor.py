@@ -2,10 +2,10 @@
 
     J = L_sup(labelled) + lambda_semi * L_semi(unlabelled) + lambda_pxl * L_pxl(both)
 
-Source: CAST (arXiv 2505.21904), its unified objective. The student runs once
-over the union of both batches, and the predictions are sliced. With a teacher inside,
-``query_rule`` and ``strong_view`` it is Guided Distillation (arXiv 2308.02668), whose
-own code runs the student on one batch after the other, for batch norm's statistics.
+Source: CAST (arXiv 2505.21904), its unified objective. The student gets the union of
+both batches and returns its losses by part. With a teacher inside, ``query_rule`` and
+``strong_view`` the wrapper is Guided Distillation (arXiv 2308.02668); that method's own
+code runs the student twice, once a source, each with its own batch norm statistics.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,10 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmcast.models.pseudo_labels import (
-    blank_margin,
-    count_found,
-    masks_on_grid,
-    query_pseudo_labels,
-)
-from mmcast.models.views import build_strong_view
+from mmcast.models.pseudo_labels import blank_margin, query_pseudo_labels, teacher_stats
+from mmcast.models.views import normalization
+
+from .student import Losses
 
 
 @MODELS.register_module()
@@ -35,24 +32,23 @@ class SemiSupervisedSegmentor(BaseDetector):
 
     Batches come from mmdet's ``MultiBranch`` with the branches ``sup`` and
     ``unsup``. Without ``teacher`` the unlabelled samples carry pseudo-labels
-    (offline, from a store); with it, the teacher labels each batch's own view, in full
-    precision. A batch on which it finds nothing adds nothing to the loss.
+    (offline, from a store). With it, the teacher labels each batch's own view, in full
+    precision; a batch on which it finds nothing adds nothing to the loss.
 
     Args:
-        student: Config of a ``PixelContrastMask2Former``, whose
-            ``pixel_contrast.loss.loss_weight`` is lambda_pxl.
-        data_preprocessor: Config of mmdet's ``MultiBranchDataPreprocessor``.
-        teacher: Config of a detector that labels online and never trains here; see
-            ``TeacherUpdateHook`` for one that follows the student. Without a ``type``,
-            ``dict(checkpoint=FILE)``: a network like the student, see
-            :func:`like_the_student`.
-        score_thr: Score above which an online pseudo-label is kept.
-        query_rule: Arguments of :func:`query_pseudo_labels`, by which a MaskFormer or
-            Mask2Former teacher's logits become labels; ``score_thr`` and the teacher's
-            own post-processing play no part then.
-        strong_view: Config of the photometric view that the student has of the
-            unlabelled images; None for the one that the teacher has. A pixel contrast
-            makes its second view of this one.
+        student: Config of a :class:`~mmcast.models.detectors.student.Student`. Its
+            ``pixel_contrast.loss.loss_weight`` is lambda_pxl, its data preprocessor is
+            used for both branches.
+        teacher: Config of a detector that labels online and never trains here;
+            ``TeacherUpdateHook`` makes it follow the student. Without a ``type``,
+            ``dict(checkpoint=FILE)``: see :func:`teacher_config_from_student`.
+        score_thr: Online pseudo-labels must have a higher score.
+        query_rule: Arguments of :func:`query_pseudo_labels`, which turns the logits of
+            a MaskFormer or Mask2Former teacher into labels, in place of ``score_thr``
+            and the teacher's own post-processing.
+        strong_view: Config of the photometric view that the student gets of the
+            unlabelled images; None for the teacher's view. A pixel contrast makes its
+            second view from this one.
         semi_weight: lambda_semi, the weight of the losses on unlabelled images.
         predict_on: ``'student'`` or ``'teacher'``: which one predicts.
 
@@ -63,7 +59,6 @@ class SemiSupervisedSegmentor(BaseDetector):
     def __init__(
         self,
         student: dict,
-        data_preprocessor: dict,
         teacher: dict | None = None,
         score_thr: float = 0.3,
         query_rule: dict | None = None,
@@ -72,11 +67,17 @@ class SemiSupervisedSegmentor(BaseDetector):
         predict_on: str = 'student',
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        # Under DDP, too, every training batch goes through the preprocessor first.
+        super().__init__(
+            data_preprocessor=dict(
+                type='MultiBranchDataPreprocessor',
+                data_preprocessor=student['data_preprocessor'],
+            ),
+            init_cfg=init_cfg,
+        )
+        # Every training batch passes the preprocessor first, also under DDP.
         self.data_preprocessor.register_forward_pre_hook(_check_both_sources)
         if teacher and 'type' not in teacher:
-            teacher = like_the_student(student, teacher)
+            teacher = teacher_config_from_student(student, teacher)
         self.student = MODELS.build(student)
         self.teacher: Any = MODELS.build(teacher) if teacher else None
         if self.teacher is not None:
@@ -94,15 +95,16 @@ class SemiSupervisedSegmentor(BaseDetector):
             )
         self.score_thr = score_thr
         self.query_rule = query_rule
-        self.strong_view = (
-            build_strong_view(strong_view, self.data_preprocessor.data_preprocessor)
-            if strong_view
-            else None
-        )
+        self.strong_view: nn.Module | None = None
+        if strong_view is not None:
+            self.strong_view = MODELS.build(
+                strong_view,
+                default_args=normalization(self.data_preprocessor.data_preprocessor),
+            )
         self.semi_weight = semi_weight
-        # TeacherUpdateHook has it wait for a teacher; no option of the model.
-        self.teacher_labels = True
-        # By this name mmdet's TeacherStudentValLoop changes it.
+        # TeacherUpdateHook sets it to False until there is a teacher to learn from.
+        self.labeling_enabled = True
+        # mmdet's TeacherStudentValLoop changes it by this name.
         self.semi_test_cfg = dict(predict_on=predict_on)
 
     @property
@@ -121,7 +123,7 @@ class SemiSupervisedSegmentor(BaseDetector):
         self,
         batch_inputs: dict[str, Tensor],
         batch_data_samples: dict[str, SampleList],
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """The weighted losses of both branches.
 
         Args:
@@ -130,7 +132,7 @@ class SemiSupervisedSegmentor(BaseDetector):
 
         Returns:
             ``sup_*``, ``unsup_*`` (already times ``semi_weight``) and ``loss_pxl``;
-            with a teacher also ``teacher_*``, see :meth:`health`.
+            with a teacher also ``teacher_*``, see :func:`teacher_stats`.
         """
         labeled, unlabeled = batch_data_samples['sup'], batch_data_samples['unsup']
         inputs = pad_and_join(
@@ -138,27 +140,28 @@ class SemiSupervisedSegmentor(BaseDetector):
         )
         count = len(labeled)
         semi_weight = self.semi_weight
-        health: dict[str, Tensor] = {}
-        if self.teacher is not None and not self.teacher_labels:
+        stats: dict[str, Tensor] = {}
+        if self.teacher is not None and not self.labeling_enabled:
             semi_weight = 0.0
         elif self.teacher is not None:
             truth = unlabeled
             unlabeled = self.pseudo_label(inputs[count:], truth)
-            health = self.health(inputs[count:], unlabeled, truth)
-            # Else an unsure teacher would teach that there is nothing.
+            stats = teacher_stats(inputs[count:], unlabeled, truth)
+            # Otherwise an unsure teacher would teach that there is nothing.
             if not any(len(sample.gt_instances) for sample in unlabeled):
                 semi_weight = 0.0
         if self.strong_view is not None:
-            strong = self.strong_view(inputs[count:])
+            sizes = [sample.img_shape[:2] for sample in unlabeled]
+            strong = self.strong_view(inputs[count:], sizes)
             inputs = torch.cat([inputs[:count], strong])
-        predictions = self.student.forward_train(inputs, [*labeled, *unlabeled])
-        sup = self.student.supervised_loss(predictions, slice(None, count), labeled)
-        semi = self.student.supervised_loss(predictions, slice(count, None), unlabeled)
+        (sup, semi), of_batch = self.student.losses(
+            inputs, [(slice(None, count), labeled), (slice(count, None), unlabeled)]
+        )
         return {
             **{f'sup_{name}': value for name, value in sup.items()},
             **{f'unsup_{name}': semi_weight * value for name, value in semi.items()},
-            **self.student.contrast_loss(predictions),
-            **health,
+            **of_batch,
+            **stats,
         }
 
     @torch.no_grad()
@@ -170,22 +173,22 @@ class SemiSupervisedSegmentor(BaseDetector):
             samples: Their samples; not changed.
 
         Returns:
-            New samples whose ``gt_instances`` hold labels and bool masks (n, h, w) over
-            the padded image: of the image's size, or of the logits' with
-            ``query_rule``. No mask reaches into the margin. Their ``proposed`` is how
-            many instances the teacher had to choose from.
+            New samples. Their ``gt_instances`` hold labels and bool masks (n, h, w)
+            over the padded image, of the image's size, or of the logits' with
+            ``query_rule``; no mask reaches into the margin. Their ``proposed`` is the
+            number of instances that the teacher chose from.
         """
         bare = [DetDataSample(metainfo=sample.metainfo) for sample in samples]
         label = self._label_by_score if self.query_rule is None else self._label_queries
-        labelled = []
+        labeled = []
         with torch.autocast(inputs.device.type, enabled=False):
             for sample, (found, proposed) in zip(
                 samples, label(inputs, bare), strict=True
             ):
                 new = DetDataSample(metainfo={**sample.metainfo, 'proposed': proposed})
                 new.gt_instances = found
-                labelled.append(new)
-        return labelled
+                labeled.append(new)
+        return labeled
 
     def _label_by_score(
         self, inputs: Tensor, samples: SampleList
@@ -207,56 +210,11 @@ class SemiSupervisedSegmentor(BaseDetector):
         for classes, masks, sample in zip(
             every_class[-1], every_mask[-1], samples, strict=True
         ):
-            # At the logits' resolution, as published: the loss takes points, by
+            # At the logits' resolution, as published: the loss reads points at
             # coordinates relative to the padded image.
-            masks = blank_margin(masks, sample.img_shape, padded)
+            masks = blank_margin(masks, sample.img_shape[:2], padded)
             labels, masks, _ = query_pseudo_labels(classes, masks, **self.query_rule)
             yield InstanceData(labels=labels, masks=masks), len(classes)
-
-    @staticmethod
-    def health(
-        inputs: Tensor, labelled: SampleList, truth: SampleList
-    ) -> dict[str, Tensor]:
-        """What the log shows of the teacher, so that its collapse is seen early.
-
-        Args:
-            inputs: The batch (B, 3, H, W).
-            labelled: What :meth:`pseudo_label` returned.
-            truth: The samples as they were loaded.
-
-        Returns:
-            ``teacher_labels_per_image`` and ``teacher_share_kept``, of what it
-            proposed. Over the images whose samples have annotated instances, if any:
-            ``teacher_recall``, and ``teacher_precision`` if there are pseudo-labels, at
-            an intersection over union of 0.5 with an instance of the same class.
-        """
-        made = sum(len(sample.gt_instances) for sample in labelled)
-        proposed = sum(sample.proposed for sample in labelled)
-        figures = {
-            'labels_per_image': made / len(labelled),
-            'share_kept': made / max(proposed, 1),
-        }
-        padded = (inputs.shape[-2], inputs.shape[-1])
-        found = guesses = instances = 0
-        for sample, true in zip(labelled, truth, strict=True):
-            annotated = true.get('gt_instances', ())
-            if not len(annotated):
-                continue
-            guess = sample.gt_instances
-            masks = masks_on_grid(annotated.masks, padded, guess.masks.shape[-2:])
-            found += count_found(
-                guess.labels,
-                guess.masks,
-                annotated.labels,
-                masks.to(guess.masks.device),
-            )
-            guesses += len(guess)
-            instances += len(annotated)
-        if instances:
-            figures['recall'] = found / instances
-        if instances and guesses:
-            figures['precision'] = found / guesses
-        return {f'teacher_{k}': inputs.new_tensor(v) for k, v in figures.items()}
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -273,20 +231,20 @@ class SemiSupervisedSegmentor(BaseDetector):
         return self.student.extract_feat(batch_inputs)
 
 
-def like_the_student(student: dict, teacher: dict) -> ConfigDict:
-    """Config of a teacher of the student's architecture.
+def teacher_config_from_student(student: dict, teacher: dict) -> ConfigDict:
+    """Make the config of a teacher with the student's architecture.
 
     Args:
         student: The student's config.
-        teacher: ``dict(checkpoint=FILE)``, a checkpoint of the whole network, or None
-            in the file's place for random weights.
+        teacher: ``dict(checkpoint=FILE)``, a checkpoint of the whole network;
+            ``dict(checkpoint=None)`` for random weights.
 
     Returns:
-        The student's config with the file to load in place of the student's own files,
-        and without what only training needs.
+        The student's config without the student's own files and without parts that only
+        training needs, with FILE to start from.
 
     Raises:
-        ValueError: Something else is given.
+        ValueError: ``teacher`` has other keys.
     """
     if set(teacher) != {'checkpoint'}:
         raise ValueError(
@@ -303,8 +261,7 @@ def like_the_student(student: dict, teacher: dict) -> ConfigDict:
         return node
 
     config = ConfigDict(without_files(student))
-    for part in ('pixel_contrast', 'strong_view'):
-        config.pop(part, None)
+    config.pop('pixel_contrast', None)
     if teacher['checkpoint'] is not None:
         config.init_cfg = dict(type='Pretrained', checkpoint=teacher['checkpoint'])
     return config
@@ -317,9 +274,8 @@ def _check_both_sources(_: nn.Module, arguments: tuple) -> None:
     for branch, source in (('sup', 'labelled'), ('unsup', 'unlabelled')):
         if all(image is None for image in images.get(branch, [])):
             raise ValueError(
-                f'a batch without {source} images: give the sampler a source_ratio and '
-                'a batch_size with room for both sources, and train_dataloader the '
-                'same batch_size'
+                f'a batch without {source} images: set train_dataloader.batch_size to '
+                "a multiple of the sum of the sampler's source_ratio"
             )
 
 

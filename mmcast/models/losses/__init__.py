@@ -1,6 +1,7 @@
-"""Losses: pure functions of tensors and the registered modules over them."""
+"""Losses: pure functions of tensors, and registered modules that use them."""
 
+from .grid import Grid
 from .pixel_contrast_loss import PixelContrastLoss
 from .presets import PRESETS
 
-__all__ = ['PRESETS', 'PixelContrastLoss']
+__all__ = ['PRESETS', 'Grid', 'PixelContrastLoss']

@@ -1,40 +1,39 @@
 """The negatives' part of the contrast's denominator, block by block.
 
 For an anchor with similarities ``s_q`` to its candidates, debiased scores ``w_q`` and
-temperature T these give the logarithm of::
+temperature T the two autograd functions here give the logarithm of::
 
     sampled    sum_r e^(s_{q_r} / T)                 R draws q_r in proportion to w
     expected   R * sum_q w_q e^(s_q / T) / sum_q w_q    its expectation over the draws
 
-No tensor of all anchors by all candidates is ever made: forward and backward walk over
+No tensor of all anchors by all candidates ever exists: forward and backward walk over
 blocks of pairs, and backward computes them again. Embeddings have unit length, so no
-similarity exceeds 1 / T; taken off every exponent, this bound keeps all sums finite in
-float32 for any T of at least ``LOWEST_TEMPERATURE``. Letters as in
-:mod:`mmcast.models.losses.functional`.
+similarity over T exceeds 1 / T. Subtracting this bound from every exponent keeps all
+sums finite in float32 for any T of at least ``temperature.LOWEST``. Letters as in
+:mod:`mmcast.models.losses.scores`.
 """
 
 import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .functional import Pairing, draw_with_replacement, draw_without_replacement
-
-# e^(-2 / T) stays a normal float32 number.
-LOWEST_TEMPERATURE = 0.025
+from .draws import draw_with_replacement, draw_without_replacement
+from .pairs import Pairing
 
 
 def block_shape(device: torch.device) -> tuple[int, int]:
-    """Anchors and candidates of a block: what fits a core's cache, or fills a GPU."""
+    """Anchors and candidates of a block: fits a core's cache, or fills a GPU."""
     return (256, 1024) if device.type == 'cpu' else (4096, 8192)
 
 
 class ExpectedNegatives(torch.autograd.Function):
-    """``log(sum_q w_q e^l_q / sum_q w_q)`` of each anchor, and if it has any w > 0.
+    """``log(sum_q w_q e^l_q / sum_q w_q)`` of each anchor, and whether any w > 0.
 
-    ``l`` is the similarity over T, with a margin ``max(l - margin, 0)``.
+    ``l`` is the similarity over T; with a margin it is ``max(l - margin, 0)``.
     """
 
     @staticmethod
@@ -92,9 +91,9 @@ def _walk(
     margin: float | None,
     shift: float,
 ) -> Any:
-    """Blocks of pairs: rows, columns, scores, ``e^(l - shift)``, and where l has slope.
+    """Yield blocks: rows, columns, scores, ``e^(l - shift)``, and where l has slope.
 
-    The tensors are buffers that the next block overwrites.
+    The tensors are buffers; the next block overwrites them.
     """
     height, width = block_shape(scaled_AD.device)
     size = min(height, max(pairing.anchors.counts)) * min(width, len(candidate_MD))
@@ -114,7 +113,7 @@ def _walk(
 
 
 class SampledNegatives(torch.autograd.Function):
-    """``log sum_r e^l_r`` over R drawn candidates of each anchor, and if it has any."""
+    """``log sum_r e^l_r`` over R drawn candidates of each anchor, and whether any."""
 
     @staticmethod
     def forward(
@@ -126,10 +125,11 @@ class SampledNegatives(torch.autograd.Function):
         margin: float | None,
         negatives: int,
         replacement: bool,
+        floor: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``(A,)`` float, ``(A,)`` bool, and the drawn indices ``(A, R)`` int32.
 
-        An index of M stands for a draw that found no candidate.
+        An index of M means that the draw found no candidate.
         """
         scaled_AD = anchor_AD / temperature
         shift = _bound(temperature, margin)
@@ -140,7 +140,7 @@ class SampledNegatives(torch.autograd.Function):
         )
         e_AR = anchor_AD.new_zeros(A, negatives)
         for rows, columns, s_nm, index_nR in draw_negatives(
-            pairing, negatives, replacement
+            pairing, negatives, replacement, floor
         ):
             has_negatives_A[rows] = ~(s_nm.sum(1) <= 0)
             l_nm = scaled_AD[rows] @ candidate_MD[columns].T
@@ -177,7 +177,7 @@ class SampledNegatives(torch.autograd.Function):
                 weight_nR.mul_(e_AR[rows] > lowest)  # no slope below the margin
             m = span.stop - span.start
             index_nR = (index_AR[rows].long() - span.start).clamp_(max=m)
-            # One column more for draws that found nothing.
+            # One more column, for draws that found nothing.
             p_nm = weight_nR.new_zeros(len(weight_nR), m + 1)
             p_nm = p_nm.scatter_add_(1, index_nR, weight_nR)[:, :m]
             to_anchor_AD[rows].addmm_(p_nm, candidate_MD[span])
@@ -185,19 +185,21 @@ class SampledNegatives(torch.autograd.Function):
         return (
             to_anchor_AD.div_(ctx.temperature),
             to_candidate_MD,
-            *(None,) * 5,
+            *(None,) * 6,
         )
 
 
-def draw_negatives(pairing: Pairing, negatives: int, replacement: bool) -> Any:
+def draw_negatives(
+    pairing: Pairing, negatives: int, replacement: bool, floor: float = 0.0
+) -> Any:
     """Draw each anchor's negatives, some anchors at a time.
-
-    Random numbers are those of torch's global generator.
 
     Args:
         pairing: The pairs.
         negatives: R.
         replacement: Whether a candidate may be drawn again.
+        floor: Each candidate's chance is at least about this share of the anchor's
+            total, see :class:`~mmcast.models.losses.PixelContrastLoss`.
 
     Yields:
         The anchors; the range of candidates that theirs lie in; their scores
@@ -212,9 +214,17 @@ def draw_negatives(pairing: Pairing, negatives: int, replacement: bool) -> Any:
     for image, rows, span in _wide_blocks(pairing):
         shape = (rows.stop - rows.start, span.stop - span.start)
         s_nm = pairing.anchors.same.new_zeros(shape)
-        for own, columns in pairing.column_blocks(image, M):
-            at = slice(columns.start - span.start, columns.stop - span.start)
-            pairing.scores(own, rows, columns, out=s_nm[:, at])
+        blocks = pairing.column_blocks(image, M)
+        parts = [s_nm[:, c.start - span.start : c.stop - span.start] for _, c in blocks]
+        for (own, columns), s_nc in zip(blocks, parts, strict=True):
+            pairing.scores(own, rows, columns, out=s_nc)
+        if floor:
+            # (s + floor) / total + floor, in the units of the scores.
+            total_n1 = sum((s_nc + floor).sum(1, keepdim=True) for s_nc in parts)
+            for (own, columns), s_nc in zip(blocks, parts, strict=True):
+                s_nc += floor * (1 + total_n1)
+                if own:
+                    pairing.clear_itself(s_nc, rows, columns)
         if replacement:
             index_nR = draw_with_replacement(s_nm, u_AR[rows])
         else:
@@ -223,9 +233,9 @@ def draw_negatives(pairing: Pairing, negatives: int, replacement: bool) -> Any:
 
 
 def _wide_blocks(pairing: Pairing) -> list[tuple[int, slice, slice]]:
-    """An image, some of its anchors, and the range that all their candidates lie in.
+    """List an image, some of its anchors, and the range of all their candidates.
 
-    Anchors without a candidate are left out.
+    Anchors without a candidate are not in the list.
     """
     spans = {}
     for image in range(len(pairing.anchors.counts)):
@@ -244,3 +254,23 @@ def _wide_blocks(pairing: Pairing) -> list[tuple[int, slice, slice]]:
 def _bound(temperature: float, margin: float | None) -> float:
     """Upper bound of the exponents."""
     return max(1 / temperature - (margin or 0.0), 0.0)
+
+
+def info_nce(
+    pos_A: Tensor, log_neg_A: Tensor, has_negatives_A: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum ``-log(e^pos / (e^pos + neg))`` over anchors, and count the anchors.
+
+    Anchors without a negative count in neither.
+
+    Args:
+        pos_A: Similarity to the positive, divided by the temperature.
+        log_neg_A: Logarithm of the sum of the negatives' ``e^similarity``.
+        has_negatives_A: bool; False leaves the anchor out.
+
+    Returns:
+        Two scalars; the first is an exact zero with a graph if the second is 0.
+    """
+    gap_A = torch.where(has_negatives_A, log_neg_A - pos_A, 0.0)
+    loss_A = torch.where(has_negatives_A, F.softplus(gap_A), 0.0)
+    return loss_A.sum(), has_negatives_A.sum()

@@ -1,8 +1,8 @@
 """SAM 2.1 as a box-prompted segmenter, with transformers' own model.
 
 SAM 2 (arXiv 2408.00714). CAST prompts its image predictor with boxes alone and takes
-one mask per box (``multimask_output=False``, which falls back to the best of three
-where that mask is unstable).
+one mask per box (``multimask_output=False``; an unstable mask is replaced by the best
+of three).
 """
 
 import copy
@@ -13,10 +13,10 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmcast.models.weights import load_pretrained, load_whole
+from mmcast.checkpoints import State, load_strict, pretrained_source
 
-# Image encoders of SAM 2.1 as published (sam2's configs/sam2.1/*.yaml); what is not
-# told here is the tiny one's, transformers' default.
+# Image encoders of SAM 2.1 as published (sam2's configs/sam2.1/*.yaml), as differences
+# from the tiny one, which is transformers' default.
 ENCODERS: dict[str, dict[str, Any]] = {
     'tiny': {},
     'small': dict(blocks_per_stage=[1, 2, 11, 2], global_attention_blocks=[7, 10, 13]),
@@ -107,25 +107,15 @@ class Sam2Segmenter(BaseModule):
         decoder.conv_s1.requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Load ``init_cfg.checkpoint`` whole; without it keep random weights.
+        """Load ``init_cfg.checkpoint``; without it keep random weights.
 
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: It is not of this architecture.
         """
-        if self.init_cfg is None:
-            return
-        source = self.init_cfg['checkpoint']
-        content = load_pretrained(source)
-        state = {
-            name.removeprefix('segmenter.').removeprefix('sam2.'): tensor
-            for name, tensor in content.get('state_dict', content).items()
-        }
-        # One tensor under two names, of which published files hold one.
-        shared = state.get('shared_image_embedding.positional_embedding')
-        if shared is not None:
-            state.setdefault(_TIED, shared)
-        load_whole(self.sam2, state, source)
+        source = pretrained_source(self)
+        if source is not None:
+            load_strict(self.sam2, source, _rename)
 
     @torch.no_grad()
     def encode(self, image: Tensor) -> list[Tensor]:
@@ -158,3 +148,15 @@ class Sam2Segmenter(BaseModule):
             image_embeddings=encoded, input_boxes=prompts, multimask_output=False
         )
         return output.pred_masks[0, :, 0]
+
+
+def _rename(state: State) -> State:
+    found = {
+        name.removeprefix('segmenter.').removeprefix('sam2.'): tensor
+        for name, tensor in state.items()
+    }
+    # One tensor under two names; published files hold one of them.
+    shared = found.get('shared_image_embedding.positional_embedding')
+    if shared is not None:
+        found.setdefault(_TIED, shared)
+    return found

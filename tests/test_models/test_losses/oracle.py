@@ -17,14 +17,31 @@ def unit(x):
     return np.asarray(x) / np.linalg.norm(x)
 
 
+def read(mask_logits, size):
+    """Mask logits at the centres of evenly spaced cells, (B, K, N)."""
+    return F.interpolate(mask_logits, size, mode='bilinear').flatten(2)
+
+
 def scores(
-    mask_logits, class_logits, size, *, score, candidates, unit_scores=True, floor=0.0
+    mask_logits,
+    class_logits,
+    size,
+    *,
+    score,
+    candidates,
+    unit_scores=True,
+    floor=0.0,
+    logits=None,
 ):
-    """(B * N, B * N) scores as the paper writes them; 0 where a pair is excluded."""
+    """(B * N, B * N) scores as the paper writes them; 0 where a pair is excluded.
+
+    ``logits`` (B, K, N) are the mask logits at the cells, if these are not evenly
+    spaced.
+    """
     h, w = size
     N = h * w
     b, k = mask_logits.shape[:2]
-    logits = F.interpolate(mask_logits, (h, w), mode='bilinear').reshape(b, k, N)
+    logits = read(mask_logits, (h, w)) if logits is None else logits
     p_m = [[softmax(logits[i, :, p]) for p in range(N)] for i in range(b)]
     p_c = [[softmax(class_logits[i, q]) for q in range(k)] for i in range(b)]
     f_c = [
@@ -32,6 +49,7 @@ def scores(
         for i in range(b)
     ]
     out = np.zeros((b * N, b * N))
+    allowed = np.zeros((b * N, b * N), bool)
     for a in range(b * N):
         for c in range(b * N):
             (i, p), (j, q) = divmod(a, N), divmod(c, N)
@@ -42,20 +60,26 @@ def scores(
             )
             if excluded:
                 continue
+            allowed[a, c] = True
             parts = []
             if score in ('fused', 'mask') and i == j:
                 parts.append((p_m[i][p], p_m[j][q]))
             if score in ('fused', 'class'):
                 parts.append((f_c[i][p], f_c[j][q]))
             if not parts:
-                out[a, c] = 1.0 + floor
+                out[a, c] = 1.0
                 continue
             y, z = (np.concatenate(side) for side in zip(*parts, strict=True))
             if unit_scores:
                 y, z = unit(y), unit(z)
-            else:
-                y, z = y / y.sum(), z / z.sum()
-            out[a, c] = max(0.0, 1.0 - y @ z) + floor
+            elif len(parts) == 2:
+                y, z = y / math.sqrt(2), z / math.sqrt(2)
+            out[a, c] = max(0.0, 1.0 - y @ z)
+    if floor:
+        # CAST's research code: normalise, then add the floor a second time.
+        weights = np.where(allowed, out + floor, 0.0)
+        total = weights.sum(1, keepdims=True)
+        out = np.where(allowed, (weights / np.maximum(total, 1e-30) + floor) * total, 0)
     return out
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from mmcast.models.losses import PixelContrastLoss, functional
-from mmcast.models.losses.functional import CANDIDATES
+from mmcast.models.losses import PixelContrastLoss, draws
+from mmcast.models.losses.pairs import CANDIDATES
 
 from .test_pixel_contrast import grads, make
 
@@ -55,9 +55,9 @@ def test_sampled_from_the_same_random_numbers(candidates, margin, monkeypatch):
 
 def test_without_replacement():
     """The second of two draws, by the closed form of drawing one after the other."""
-    scores, draws = np.array([1.0, 2.0, 0.0, 3.0]), 40_000
-    s = torch.tensor(scores, device=DEVICE).float().repeat(draws, 1)
-    index = functional.draw_without_replacement(s, 2).cpu().numpy()
+    scores, rows = np.array([1.0, 2.0, 0.0, 3.0]), 40_000
+    s = torch.tensor(scores, device=DEVICE).float().repeat(rows, 1)
+    index = draws.draw_without_replacement(s, 2).cpu().numpy()
     assert (index[:, 0] != index[:, 1]).all()
     share = scores / scores.sum()
     left_out = [
@@ -70,7 +70,7 @@ def test_without_replacement():
         for a in (0, 1, 3)
     ]
     counts = [(index != a).all(1).sum() for a in (0, 1, 3)]
-    assert stats.chisquare(counts, np.array(left_out) * draws).pvalue > 1e-4
+    assert stats.chisquare(counts, np.array(left_out) * rows).pvalue > 1e-4
 
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])

@@ -11,19 +11,27 @@ from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcast  # noqa: F401
-from mmcast.models.losses import PRESETS, PixelContrastLoss, functional, negatives
-from mmcast.models.losses.functional import CANDIDATES, SCORES, Pairing, Pixels
+from mmcast.models.losses import (
+    PRESETS,
+    Grid,
+    PixelContrastLoss,
+    draws,
+    negatives,
+    scores,
+)
+from mmcast.models.losses.pairs import CANDIDATES, Pairing, Pixels
+from mmcast.models.losses.scores import SCORES
+from mmcast.models.losses.temperature import LOWEST
 
 from . import oracle
 
 B, K, C1, D, h, w = 3, 4, 3, 5, 2, 3
 N = h * w
-ALL = torch.arange(N).expand(B, N)
 COMBINATIONS = [
-    (score, candidates, unit, floor)
+    (score, candidates, unit)
     for score in SCORES
     for candidates in CANDIDATES
-    for unit, floor in ((True, 0.0), (False, 1e-3))
+    for unit in (True, False)
 ]
 
 
@@ -48,9 +56,19 @@ def blocks(monkeypatch):
     monkeypatch.setattr(negatives, 'block_shape', lambda device: (4, 5))
 
 
-def pairing(masks, classes, score='fused', candidates='all', unit=True, floor=0.0):
-    p, f = functional.pixel_predictions(masks, classes, (h, w), ALL[: len(masks)])
-    same, cross = functional.score_features(p, f, score, unit)
+def predictions(masks, classes, size=(h, w)):
+    """p (B, N, K) and f (B, N, C + 1) at evenly spaced cells."""
+    points = Grid.without_padding(1, size).points(torch.arange(size[0] * size[1]))
+    read = [
+        scores.pixel_predictions(*each, points)
+        for each in zip(masks, classes, strict=True)
+    ]
+    return tuple(torch.stack(part) for part in zip(*read, strict=True))
+
+
+def pairing(masks, classes, score='fused', candidates='all', unit=True):
+    p, f = predictions(masks, classes)
+    same, cross = scores.score_features(p, f, score, unit)
     pixels = Pixels(
         torch.zeros(len(masks) * N, D, dtype=same.dtype),
         same.flatten(0, 1),
@@ -58,7 +76,7 @@ def pairing(masks, classes, score='fused', candidates='all', unit=True, floor=0.
         torch.arange(len(masks) * N),
         (N,) * len(masks),
     )
-    return Pairing(pixels, pixels, candidates, floor)
+    return Pairing(pixels, pixels, candidates)
 
 
 def all_scores(pairs, rows=2, columns=4):
@@ -76,7 +94,7 @@ def all_scores(pairs, rows=2, columns=4):
 
 def test_pixel_predictions_sum_over_queries(batch):
     _, _, masks, classes = batch
-    p, f = functional.pixel_predictions(masks, classes, (h, w), ALL)
+    p, f = predictions(masks, classes)
     assert p.shape == (B, N, K)
     assert f.shape == (B, N, C1)
     torch.testing.assert_close(p.sum(-1), torch.ones(B, N))
@@ -84,27 +102,25 @@ def test_pixel_predictions_sum_over_queries(batch):
     # One query that owns a pixel gives it its own class distribution.
     masks = torch.full((1, 2, h, w), -30.0)
     masks[0, 0, 0, 0] = masks[0, 1, 1, 2] = 30.0
-    _, f = functional.pixel_predictions(masks, classes[:1, :2], (h, w), ALL[:1])
+    _, f = predictions(masks, classes[:1, :2])
     torch.testing.assert_close(f[0, 0], classes[0, 0].softmax(0))
     torch.testing.assert_close(f[0, N - 1], classes[0, 1].softmax(0))
 
 
 @pytest.mark.parametrize('masks_size', [(8, 12), (2, 3), (5, 7), (1, 1)])
-def test_some_pixels_are_predicted_as_among_all(masks_size):
+def test_masks_are_read_bilinearly_at_the_cells_centres(masks_size):
     g = torch.Generator().manual_seed(0)
     masks = torch.randn(2, K, *masks_size, generator=g)
     classes = torch.randn(2, K, C1, generator=g)
-    every = torch.arange(20).expand(2, 20)
-    some = torch.tensor([[0, 4, 19], [3, 7, 15]])
-    whole = functional.pixel_predictions(masks, classes, (4, 5), every)
-    part = functional.pixel_predictions(masks, classes, (4, 5), some)
-    for all_of_them, few in zip(whole, part, strict=True):
-        expected = torch.stack([all_of_them[b, some[b]] for b in range(2)])
-        torch.testing.assert_close(few, expected)
+    p, f = predictions(masks, classes, (4, 5))
+    expected = oracle.read(masks, (4, 5)).softmax(1).transpose(1, 2)
+    torch.testing.assert_close(p, expected)
+    expected = torch.einsum('bnk,bkc->bnc', expected, classes.softmax(-1))
+    torch.testing.assert_close(f, expected)
 
 
-@pytest.mark.parametrize(('score', 'candidates', 'unit', 'floor'), COMBINATIONS)
-def test_scores_equal_the_pairwise_oracle(batch, score, candidates, unit, floor):
+@pytest.mark.parametrize(('score', 'candidates', 'unit'), COMBINATIONS)
+def test_scores_equal_the_pairwise_oracle(batch, score, candidates, unit):
     _, _, masks, classes = batch
     expected = oracle.scores(
         masks,
@@ -113,9 +129,8 @@ def test_scores_equal_the_pairwise_oracle(batch, score, candidates, unit, floor)
         score=score,
         candidates=candidates,
         unit_scores=unit,
-        floor=floor,
     )
-    ours = all_scores(pairing(masks, classes, score, candidates, unit, floor))
+    ours = all_scores(pairing(masks, classes, score, candidates, unit))
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
     assert expected.any()
 
@@ -144,11 +159,22 @@ def test_an_anchors_own_pixel_is_no_candidate_of_a_drawn_pool():
         for place, length in (([7, 0, 3, 12, 15], 5), ([3, 7, 1, 9, 15, 11], 8))
     )
     pairs = Pairing(anchors, candidates, 'all')
-    scores = torch.zeros(5, 8)
+    found = torch.zeros(5, 8)
     for image, rows in pairs.row_blocks(2):
         for own, columns in pairs.column_blocks(image, 3):
-            scores[rows, columns] = pairs.scores(own, rows, columns)
-    assert (scores == 0).nonzero().tolist() == [[0, 1], [2, 0], [4, 4]]
+            found[rows, columns] = pairs.scores(own, rows, columns)
+    assert (found == 0).nonzero().tolist() == [[0, 1], [2, 0], [4, 4]]
+
+
+@pytest.mark.parametrize('score', ['fused', 'mask', 'class'])
+def test_certain_and_equal_pixels_are_never_negatives(score):
+    """Without unit length, too: one query, one class, both with probability 1."""
+    masks = torch.full((1, 3, 1, 1), -99.0)
+    masks[:, 0] = 99.0
+    classes = torch.tensor([[[99.0, 0.0], [0.0, 99.0], [0.0, 99.0]]])
+    for unit in (True, False):
+        found = all_scores(pairing(masks.expand(1, 3, h, w), classes, score, unit=unit))
+        assert not found.any()
 
 
 @pytest.mark.parametrize('score', ['fused', 'mask', 'class'])
@@ -192,56 +218,91 @@ def test_negatives_are_drawn_in_proportion(batch, score, candidates, blocks):
 @pytest.mark.parametrize('found', [None, 0, 1])
 def test_without_replacement_draws_follow_the_successive_distribution(found):
     """Two draws, none or one of them found before, against the closed form."""
-    scores = np.array([1.0, 2.0, 3.0, 0.0, 4.0])
-    total, draws = scores.sum(), 40_000
-    s = torch.tensor(scores).float().repeat(draws, 1)
+    weights = np.array([1.0, 2.0, 3.0, 0.0, 4.0])
+    total, rows = weights.sum(), 40_000
+    s = torch.tensor(weights).float().repeat(rows, 1)
     if found is None:
-        index = functional.draw_without_replacement(s, 2)
+        index = draws.draw_without_replacement(s, 2)
     else:
-        before = torch.full((draws, 2), 5)
+        before = torch.full((rows, 2), 5)
         before[:, :found] = s.multinomial(1)
-        index = functional.race(s, before)
+        index = draws.gumbel_top_k(s, before)
     pairs = np.sort(index.numpy(), axis=1)
     assert (pairs[:, 0] != pairs[:, 1]).all()
     share = np.zeros((5, 5))
     for a in range(5):
         for b in range(5):
             if a != b:
-                chance = scores[a] / total * scores[b] / (total - scores[a])
+                chance = weights[a] / total * weights[b] / (total - weights[a])
                 share[min(a, b), max(a, b)] += chance
     assert share.sum() == pytest.approx(1)
     assert chi_square(pairs[:, 0] * 5 + pairs[:, 1], share.ravel()) > 1e-4
 
 
+def test_the_research_codes_floor_counts_twice():
+    """In the scores' units 1e-6 * (1 + their sum): 2e-3 for 2,109 scores of 1."""
+    one, other = torch.zeros(1, 2), torch.eye(2)[:1]
+    places = [torch.arange(1), torch.arange(1, 2110)]
+    anchors = Pixels(torch.zeros(1, 1), one, one, places[0], (1, 0))
+    among = Pixels(
+        torch.zeros(2109, 1), one[:0], other.expand(2109, 2) * 0, places[1], (0, 2109)
+    )
+    pairs = Pairing(anchors, among, 'other_images')
+    ((_, _, found, _),) = negatives.draw_negatives(pairs, 5, False, floor=1e-6)
+    expected = 1 + 1e-6 * (1 + 2109 * (1 + 1e-6))
+    torch.testing.assert_close(found, torch.full((1, 2109), expected))
+    # A wholly like candidate among 2,108 unlike ones: its chance is the floor.
+    alike = Pixels(
+        torch.zeros(2109, 1),
+        one[:0],
+        torch.cat([other, torch.zeros(2108, 2)]),
+        places[1],
+        (0, 2109),
+    )
+    anchors = Pixels(torch.zeros(1, 1), one, other, places[0], (1, 0))
+    pairs = Pairing(anchors, alike, 'other_images')
+    ((_, _, found, _),) = negatives.draw_negatives(pairs, 5, False, floor=1e-6)
+    assert found[0, 0].item() == pytest.approx(1e-6 * (1 + 2108), rel=1e-3)
+
+
 def test_without_replacement_runs_out_of_candidates():
-    index = functional.draw_without_replacement(torch.tensor([[0.0, 0.3, 0.0, 0.1]]), 3)
+    index = draws.draw_without_replacement(torch.tensor([[0.0, 0.3, 0.0, 0.1]]), 3)
     assert sorted(index[0].tolist()) == [1, 3, 4]
 
 
 def test_sampling_never_leaves_the_support():
     """The extremes of u, where rounding could reach a candidate of score 0."""
-    scores = torch.tensor([[0.0, 0.3, 0.0, 0.1, 0.0], [0.0] * 5])
+    weights = torch.tensor([[0.0, 0.3, 0.0, 0.1, 0.0], [0.0] * 5])
     u = torch.tensor([0.0, 1 - 2**-24, 0.75, 0.7499]).repeat(2, 1)
-    index = functional.draw_with_replacement(scores, u)
+    index = draws.draw_with_replacement(weights, u)
     assert set(index[0].tolist()) <= {1, 3}
     assert index[0, :2].tolist() == [1, 3]
     assert index[1].tolist() == [5] * 4
     totals = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) + 1
-    scores = torch.stack([totals, torch.zeros_like(totals)], dim=1)
+    weights = torch.stack([totals, torch.zeros_like(totals)], dim=1)
     u = torch.full((100_000, 1), 1 - 2**-24)
-    assert not functional.draw_with_replacement(scores, u).any()
+    assert not draws.draw_with_replacement(weights, u).any()
 
 
-def test_pools_are_drawn_alike_likely_and_differ():
+def test_pools_are_drawn_uniformly_without_repeats():
     torch.manual_seed(0)
-    pools = [functional.draw_pixels(2, 12, 8, torch.device('cpu')) for _ in range(3000)]
-    drawn = torch.cat(pools)
-    assert drawn.shape == (6000, 4)
-    assert all(len(set(row.tolist())) == 4 for row in drawn[:100])
-    counts = np.bincount(drawn.flatten().numpy(), minlength=12)
-    assert stats.chisquare(counts).pvalue > 1e-4
-    whole = functional.draw_pixels(2, 12, None, torch.device('cpu'))
-    assert whole.tolist() == [list(range(12))] * 2
+    cpu = torch.device('cpu')
+    parts = ((3, 4), (2, 2))  # of maps of 3x5 cells
+    seen = ([], [])
+    for _ in range(3000):
+        pools = draws.draw_pixels(parts, 5, 8, cpu)
+        assert [len(pool) for pool in pools] == [6, 2]  # 8 of 16, in proportion
+        for pool, place in zip(pools, seen, strict=True):
+            assert len(set(pool.tolist())) == len(pool)
+            place.append(pool)
+    for (rows, columns), place in zip(parts, seen, strict=True):
+        counts = np.bincount(torch.cat(place).numpy(), minlength=15).reshape(3, 5)
+        assert counts.sum() == counts[:rows, :columns].sum()
+        assert stats.chisquare(counts[:rows, :columns].ravel()).pvalue > 1e-4
+    for most in (None, 16):
+        whole, part = draws.draw_pixels(parts, 5, most, cpu)
+        assert whole.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13]
+        assert part.tolist() == [0, 1, 5, 6]
 
 
 # -- the loss --------------------------------------------------------------------------
@@ -254,8 +315,8 @@ def grads(loss, inputs):
 
 
 @pytest.mark.parametrize('margin', [None, 0.5])
-@pytest.mark.parametrize(('score', 'candidates', 'unit', 'floor'), COMBINATIONS)
-def test_expected_equals_the_oracle(score, candidates, unit, floor, margin, blocks):
+@pytest.mark.parametrize(('score', 'candidates', 'unit'), COMBINATIONS)
+def test_expected_equals_the_oracle(score, candidates, unit, margin, blocks):
     inputs = make(dtype=torch.float64)
     loss = PixelContrastLoss(
         0.3,
@@ -263,7 +324,6 @@ def test_expected_equals_the_oracle(score, candidates, unit, floor, margin, bloc
         score=score,
         candidates=candidates,
         unit_scores=unit,
-        score_floor=floor,
         margin=margin,
         loss_weight=0.5,
     )
@@ -273,7 +333,6 @@ def test_expected_equals_the_oracle(score, candidates, unit, floor, margin, bloc
         score=score,
         candidates=candidates,
         unit_scores=unit,
-        floor=floor,
     )
 
     def slow(z_weak, z_strong, *_):
@@ -300,10 +359,11 @@ def record(monkeypatch):
 
 @pytest.mark.parametrize('replacement', [True, False])
 @pytest.mark.parametrize('margin', [None, 0.5])
-@pytest.mark.parametrize(('score', 'candidates', 'unit', 'floor'), COMBINATIONS)
+@pytest.mark.parametrize(('score', 'candidates', 'unit'), COMBINATIONS)
 def test_sampled_equals_the_oracle(
-    score, candidates, unit, floor, margin, replacement, blocks, record
+    score, candidates, unit, margin, replacement, blocks, record
 ):
+    floor = 0.0 if unit else 1e-3
     inputs = make(dtype=torch.float64)
     loss = PixelContrastLoss(
         0.3,
@@ -489,7 +549,7 @@ def test_no_gradient_into_predictions(batch):
     assert z_strong.grad.any()
 
 
-@pytest.mark.parametrize('temperature', [0.07, negatives.LOWEST_TEMPERATURE])
+@pytest.mark.parametrize('temperature', [0.07, LOWEST])
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_and_autocast(batch, dtype, kind, temperature):
@@ -556,19 +616,15 @@ def test_one_query_has_negatives_in_other_images_only(batch, kind):
 
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
-@pytest.mark.parametrize('case', ['equal', 'one_pixel', 'other_images'])
+@pytest.mark.parametrize('case', ['equal', 'one_pixel'])
 def test_without_negatives_the_loss_is_zero_with_a_graph(batch, case, kind):
     z_weak, z_strong, masks, classes = (x[:1] for x in batch)
-    candidates = 'all'
     if case == 'equal':
         masks = torch.zeros_like(masks)
-    elif case == 'one_pixel':
-        z_weak, z_strong = z_weak[..., :1, :1], z_strong[..., :1, :1]
     else:
-        candidates = 'other_images'
+        z_weak, z_strong = z_weak[..., :1, :1], z_strong[..., :1, :1]
     z_weak, z_strong = z_weak.clone().requires_grad_(), z_strong.requires_grad_()
     loss = PixelContrastLoss(
-        candidates=candidates,
         negatives='expected' if kind == 'expected' else 'sampled',
         replacement=kind != 'distinct',
     )(z_weak, z_strong, masks, classes)
@@ -637,17 +693,17 @@ def test_the_schedule_counts_training_forwards_and_is_resumed(batch):
     loss = PixelContrastLoss(schedule)
     seen = []
     for _ in range(6):
-        seen.append(loss.temperature)
+        seen.append(loss.temperature.value)
         loss(*batch)
     assert seen == pytest.approx([0.3, 0.25, 0.2, 0.15, 0.1, 0.1])
     loss.eval()(*batch)
-    assert loss.step == 6
+    assert loss.temperature.step == 6
     again = PixelContrastLoss(schedule)
     again(*batch)
-    again.load_state_dict({'step': torch.tensor(2)})
-    assert again.temperature == pytest.approx(0.2)
+    again.load_state_dict({'temperature.step': torch.tensor(2)})
+    assert again.temperature.value == pytest.approx(0.2)
     again(*batch)
-    assert again.temperature == pytest.approx(0.15)
+    assert again.temperature.value == pytest.approx(0.15)
     assert not PixelContrastLoss(0.3).state_dict()
 
 
@@ -691,18 +747,18 @@ def test_memory_holds_the_latest_candidates_as_other_images():
 def test_presets_are_built_and_differ(batch):
     torch.manual_seed(0)
     for name, preset in PRESETS.items():
-        loss = MODELS.build(dict(type='PixelContrastLoss', **preset['loss']))
+        loss = MODELS.build(dict(type='PixelContrastLoss', **preset))
         assert loss(*batch).isfinite()
-        is_author = name == 'author'
-        assert (loss.margin == 0.5) is is_author
-        assert loss.unit_scores is not is_author
-        assert loss.replacement is not is_author
-    author = PixelContrastLoss(**PRESETS['author']['loss'])
-    assert (author.score, author.candidates) == ('class', 'other_images')
-    assert author.temperature == pytest.approx(0.3)
-    author.load_state_dict({'step': torch.tensor(90_000)})
-    assert author.temperature == pytest.approx(0.07)
-    paper = PixelContrastLoss(**PRESETS['paper']['loss'])
+        research = name == 'research_code'
+        assert (loss.margin == 0.5) is research
+        assert loss.unit_scores is not research
+        assert loss.replacement is not research
+    research = PixelContrastLoss(**PRESETS['research_code'])
+    assert (research.score, research.candidates) == ('class', 'other_images')
+    assert research.temperature.value == pytest.approx(0.3)
+    research.load_state_dict({'temperature.step': torch.tensor(90_000)})
+    assert research.temperature.value == pytest.approx(0.07)
+    paper = PixelContrastLoss(**PRESETS['paper'])
     assert (paper.score, paper.candidates, paper.negatives) == (
         'fused',
         'same_image',
@@ -727,6 +783,7 @@ def test_presets_are_built_and_differ(batch):
         ({'candidates': 'some'}, r"candidates='some' is unknown; choose one of"),
         ({'all_ranks': 'some'}, r"all_ranks='some' is unknown; choose one of \(False"),
         ({'negatives': 'hard'}, r"negatives='hard' is unknown; choose one of"),
+        ({'score_floor': 1e-6}, "score_floor=1e-06 needs negatives='sampled'"),
         ({'margin': -1}, 'margin=-1 must not be negative'),
         ({'loss_weight': -1}, 'loss_weight=-1 must not be negative'),
     ],
@@ -747,3 +804,6 @@ def test_shapes_are_checked(batch):
         loss(z_weak, z_strong, masks, classes[:, 1:])
     with pytest.raises(ValueError, match='of the same batch'):
         loss(z_weak, z_strong, masks[:2], classes[:2])
+    loss = PixelContrastLoss(candidates='other_images')
+    with pytest.raises(ValueError, match='at least 2 images per device'):
+        loss(*(x[:1] for x in batch))

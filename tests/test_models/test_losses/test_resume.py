@@ -24,7 +24,7 @@ class Model(BaseModel):
     def forward(self, inputs, mode):
         if len(self.temperatures) == self.dies_at:
             raise KeyboardInterrupt
-        self.temperatures.append(self.loss.temperature)
+        self.temperatures.append(self.loss.temperature.value)
         z = self.project(inputs)
         masks, classes = inputs[:, :3], inputs[:, :3, :, 0]
         return dict(loss_pxl=self.loss(z, z.detach(), masks, classes))
@@ -61,7 +61,7 @@ def test_the_schedule_goes_on_where_the_checkpoint_was_written(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(cut, Model(dies_at=5))
     state = torch.load(cut / 'iter_3.pth', weights_only=True)['state_dict']
-    assert state['loss.step'] == 3
+    assert state['loss.temperature.step'] == 3
     assert run(cut, Model(), resume=True) == whole[3:]
     state = torch.load(cut / 'iter_6.pth', weights_only=True)['state_dict']
-    assert state['loss.step'] == 6
+    assert state['loss.temperature.step'] == 6

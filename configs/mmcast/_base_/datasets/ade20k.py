@@ -1,111 +1,30 @@
 # ADE20K's 100 instance classes, as mmdet's ADE20KInstanceDataset orders them.
+_base_ = './instances.py'
+# fmt: off
 classes = (
-    'bed',
-    'windowpane',
-    'cabinet',
-    'person',
-    'door',
-    'table',
-    'curtain',
-    'chair',
-    'car',
-    'painting',
-    'sofa',
-    'shelf',
-    'mirror',
-    'armchair',
-    'seat',
-    'fence',
-    'desk',
-    'wardrobe',
-    'lamp',
-    'bathtub',
-    'railing',
-    'cushion',
-    'box',
-    'column',
-    'signboard',
-    'chest of drawers',
-    'counter',
-    'sink',
-    'fireplace',
-    'refrigerator',
-    'stairs',
-    'case',
-    'pool table',
-    'pillow',
-    'screen door',
-    'bookcase',
-    'coffee table',
-    'toilet',
-    'flower',
-    'book',
-    'bench',
-    'countertop',
-    'stove',
-    'palm',
-    'kitchen island',
-    'computer',
-    'swivel chair',
-    'boat',
-    'arcade machine',
-    'bus',
-    'towel',
-    'light',
-    'truck',
-    'chandelier',
-    'awning',
-    'streetlight',
-    'booth',
-    'television receiver',
-    'airplane',
-    'apparel',
-    'pole',
-    'bannister',
-    'ottoman',
-    'bottle',
-    'van',
-    'ship',
-    'fountain',
-    'washer',
-    'plaything',
-    'stool',
-    'barrel',
-    'basket',
-    'bag',
-    'minibike',
-    'oven',
-    'ball',
-    'food',
-    'step',
-    'trade name',
-    'microwave',
-    'pot',
-    'animal',
-    'bicycle',
-    'dishwasher',
-    'screen',
-    'sculpture',
-    'hood',
-    'sconce',
-    'vase',
-    'traffic light',
-    'tray',
-    'ashcan',
-    'fan',
-    'plate',
-    'monitor',
-    'bulletin board',
-    'radiator',
-    'glass',
-    'clock',
-    'flag',
+    'bed', 'windowpane', 'cabinet', 'person', 'door', 'table', 'curtain', 'chair',
+    'car', 'painting', 'sofa', 'shelf', 'mirror', 'armchair', 'seat', 'fence',
+    'desk', 'wardrobe', 'lamp', 'bathtub', 'railing', 'cushion', 'box', 'column',
+    'signboard', 'chest of drawers', 'counter', 'sink', 'fireplace', 'refrigerator',
+    'stairs', 'case', 'pool table', 'pillow', 'screen door', 'bookcase',
+    'coffee table', 'toilet', 'flower', 'book', 'bench', 'countertop', 'stove',
+    'palm', 'kitchen island', 'computer', 'swivel chair', 'boat', 'arcade machine',
+    'bus', 'towel', 'light', 'truck', 'chandelier', 'awning', 'streetlight',
+    'booth', 'television receiver', 'airplane', 'apparel', 'pole', 'bannister',
+    'ottoman', 'bottle', 'van', 'ship', 'fountain', 'washer', 'plaything', 'stool',
+    'barrel', 'basket', 'bag', 'minibike', 'oven', 'ball', 'food', 'step',
+    'trade name', 'microwave', 'pot', 'animal', 'bicycle', 'dishwasher', 'screen',
+    'sculpture', 'hood', 'sconce', 'vase', 'traffic light', 'tray', 'ashcan', 'fan',
+    'plate', 'monitor', 'bulletin board', 'radiator', 'glass', 'clock', 'flag',
 )
+# fmt: on
+num_classes = len(classes)
 data_root = 'data/ADEChallengeData2016/'
-split = 'splits/10pct/'
-metainfo = dict(classes=classes)
-crop_size = (630, 630)
-
+images = dict(
+    data_root=data_root,
+    data_prefix=dict(img='images/training/'),
+    metainfo=dict(classes=classes),
+)
 # Weak augmentation of the research code: shortest edge of 0.5 to 2 times 630, crop,
 # colour distortion, flip.
 weak_view = [
@@ -115,70 +34,32 @@ weak_view = [
         resize_type='ResizeShortestEdge',
         max_size=2560,
     ),
-    dict(type='RandomCrop', crop_size=crop_size, allow_negative_crop=True),
+    dict(type='RandomCrop', crop_size=(630, 630), allow_negative_crop=True),
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='FilterAnnotations',
-        min_gt_bbox_wh=(1e-5, 1e-5),
-        by_mask=True,
-        keep_empty=False,
-    ),
+    _base_.filter_annotations,
 ]
-labeled_dataset = dict(
-    type='ListedCocoDataset',
-    data_root=data_root,
-    ann_file='ade20k_instance_train.json',
-    image_list=split + 'labeled.txt',
-    data_prefix=dict(img='images/training/'),
-    metainfo=metainfo,
-    filter_cfg=dict(filter_empty_gt=True, min_size=32),
-)
-unlabeled_dataset = dict(
-    type='ImageListDataset',
-    data_root=data_root,
-    ann_file=split + 'unlabeled.txt',
-    data_prefix=dict(img='images/training/'),
-    metainfo=metainfo,
-)
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='LabeledDataset', labeled_dataset=labeled_dataset, weak_view=weak_view
-    ),
+        labeled_dataset=dict(images, ann_file='ade20k_instance_train.json'),
+        weak_view=weak_view,
+    )
 )
+with_unlabeled = dict(unlabeled_dataset=images)
+online = with_unlabeled
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.load_image,
     dict(type='Resize', scale=(2560, 630), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
+    *_base_.load_and_pack,
 ]
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='ListedCocoDataset',
-        data_root=data_root,
+        images,
         ann_file='ade20k_instance_val.json',
         data_prefix=dict(img='images/validation/'),
-        metainfo=metainfo,
-        test_mode=True,
         pipeline=test_pipeline,
-    ),
+    )
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'ade20k_instance_val.json',
-    metric='segm',
-)
+val_evaluator = dict(ann_file=data_root + 'ade20k_instance_val.json')
 test_evaluator = val_evaluator

@@ -1,21 +1,16 @@
-# Cityscapes' instances: where things lie and how they are augmented. The labelled
-# and unlabelled lists come from tools/misc/split_labels.py (docs/data.md).
+# Cityscapes' instances.
+_base_ = './instances.py'
 data_root = 'data/cityscapes/'
-split = 'splits/10pct/'
+annotations = 'annotations/instancesonly_filtered_gtFine_'
 metainfo = dict(
     classes=(
-        'person',
-        'rider',
-        'car',
-        'truck',
-        'bus',
-        'train',
-        'motorcycle',
-        'bicycle',
+        *('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle'),
     )
 )
-crop_size = (1024, 512)  # width, height
-
+num_classes = len(metainfo['classes'])
+images = dict(
+    data_root=data_root, data_prefix=dict(img='leftImg8bit/train/'), metainfo=metainfo
+)
 # Weak augmentation of the research code: shortest edge of 0.5 to 2 times 1024,
 # crop, colour distortion, flip.
 weak_view = [
@@ -25,73 +20,35 @@ weak_view = [
         resize_type='ResizeShortestEdge',
         max_size=4096,
     ),
-    dict(type='RandomCrop', crop_size=crop_size, allow_negative_crop=True),
+    dict(type='RandomCrop', crop_size=(1024, 512), allow_negative_crop=True),
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='FilterAnnotations',
-        min_gt_bbox_wh=(1e-5, 1e-5),
-        by_mask=True,
-        keep_empty=False,
-    ),
+    _base_.filter_annotations,
 ]
-labeled_dataset = dict(
-    type='ListedCocoDataset',
-    data_root=data_root,
-    ann_file='annotations/instancesonly_filtered_gtFine_train.json',
-    image_list=split + 'labeled.txt',
-    data_prefix=dict(img='leftImg8bit/train/'),
-    metainfo=metainfo,
-    filter_cfg=dict(filter_empty_gt=True, min_size=32),
-)
-unlabeled_dataset = dict(
-    type='ImageListDataset',
-    data_root=data_root,
-    ann_file=split + 'unlabeled.txt',
-    data_prefix=dict(img='leftImg8bit/train/'),
-    metainfo=metainfo,
-)
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='LabeledDataset', labeled_dataset=labeled_dataset, weak_view=weak_view
-    ),
+        labeled_dataset=dict(images, ann_file=annotations + 'train.json'),
+        weak_view=weak_view,
+    )
 )
+with_unlabeled = dict(unlabeled_dataset=images)
+online = with_unlabeled
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.load_image,
     dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
+    *_base_.load_and_pack,
 ]
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='ListedCocoDataset',
-        data_root=data_root,
-        ann_file='annotations/instancesonly_filtered_gtFine_val.json',
+        images,
+        ann_file=annotations + 'val.json',
         data_prefix=dict(img='leftImg8bit/val/'),
-        metainfo=metainfo,
-        test_mode=True,
         pipeline=test_pipeline,
-    ),
+    )
 )
 test_dataloader = val_dataloader
 val_evaluator = [
-    dict(
-        type='CocoMetric',
-        ann_file=data_root + 'annotations/instancesonly_filtered_gtFine_val.json',
-        metric='segm',
-    ),
+    dict(_base_.val_evaluator, ann_file=data_root + annotations + 'val.json'),
     dict(
         type='CityScapesMetric',
         seg_prefix=data_root + 'gtFine/val',

@@ -1,5 +1,4 @@
-# What Grounding-DINO sees: mmdet's augmentation, as in CAST's research code. An entry
-# point puts these in the place of the data set's own.
+# What Grounding-DINO sees: mmdet's augmentation, as in CAST's research code.
 sides = [(480 + 32 * k, 1333) for k in range(11)]  # short and longest long side
 resize = dict(type='RandomChoiceResize', scales=sides, keep_ratio=True)
 grounding_view = [
@@ -26,10 +25,11 @@ grounding_view = [
     ),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2), keep_empty=False),
 ]
-grounding_test_pipeline = [
+load_and_keep = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='KeepImage'),  # of which SAM 2 makes its own size
-    dict(type='FixScaleResize', scale=(800, 1333), keep_ratio=True, backend='pillow'),
+    dict(type='KeepImage'),  # SAM 2 makes its own size from it
+]
+annotate_and_pack = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='PackDetInputs',
@@ -43,22 +43,5 @@ grounding_test_pipeline = [
         ),
     ),
 ]
-# SAM 2 learns on images and masks stretched to its square, and is evaluated on
-# annotated boxes in the images' own size.
-box_prompt_view = [
-    dict(type='Resize', scale=(1024, 1024), keep_ratio=False),
-    dict(
-        type='FilterAnnotations',
-        min_gt_bbox_wh=(1e-5, 1e-5),
-        by_mask=True,
-        keep_empty=False,
-    ),
-]
-box_prompt_test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape'),
-    ),
-]
+# Boxes learn from the detector's own boxes, so nothing is taken from any of them.
+box_labels = dict(boxes='stored', remove_overlap=False)

@@ -1,6 +1,6 @@
-# SynthScapes' source domain, all of it labelled: what the quickstart's stand-ins for
-# pre-trained weights are trained on. Colours are distorted, so that they bear another
-# domain a little.
+# SynthScapes' source domain, all of it labelled: the quickstart's stand-ins for
+# pre-trained weights learn from it. Colours are distorted, which helps a little in
+# another domain.
 _base_ = './synthscapes.py'
 data_root = 'data/synthscapes/source/'
 weak_view = [
@@ -16,7 +16,5 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    ann_file=data_root + 'annotations/instancesonly_filtered_gtFine_val.json'
-)
+val_evaluator = dict(ann_file=data_root + _base_.annotations + 'val.json')
 test_evaluator = val_evaluator

@@ -1,9 +1,10 @@
 # Mask2Former's decoder, losses and inference as published (9 layers, 100 queries,
-# 12,544 points, no-object weight 0.1); backbone and pixel decoder come on top.
+# 12,544 points, no-object weight 0.1), and CAST's pixel contrast; lambda_pxl is
+# pixel_contrast.loss.loss_weight. Children add pixel decoder and backbone.
 width = 256
 model = dict(
     type='PixelContrastMask2Former',
-    num_classes=8,
+    num_classes=8,  # an entry point gives its data set's
     data_preprocessor=dict(
         type='DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
@@ -40,6 +41,11 @@ model = dict(
             loss_weight=5.0,
         ),
     ),
+    pixel_contrast=dict(
+        type='PixelContrastHead',
+        preset='default',
+        loss=dict(type='PixelContrastLoss', loss_weight=0.1),
+    ),
     panoptic_fusion_head=dict(type='MaskFormerFusionHead', loss_panoptic=None),
     train_cfg=dict(
         num_points=12544,
@@ -59,3 +65,5 @@ model = dict(
         panoptic_on=False, semantic_on=False, instance_on=True, max_per_image=100
     ),
 )
+# COCO's images are padded to one size, whatever their scale.
+coco_padding = [dict(type='BatchFixedSizePad', size=(1024, 1024), pad_mask=True)]

@@ -1,6 +1,6 @@
 # SAM 2.1 Hiera-L by itself, prompted with annotated boxes: 20 * focal + dice.
 segmenter_weights = 'checkpoints/sam2.1-hiera-large/model.safetensors'
-segmenter_inputs = {
+made_by = {
     segmenter_weights: 'hf download facebook/sam2.1-hiera-large model.safetensors '
     '--local-dir checkpoints/sam2.1-hiera-large',
 }

@@ -1,9 +1,7 @@
-# CAST, Table 5: ResNet-50 with DPT; its pyramid needs no reassembling.
-_base_ = './student_dpt256.py'
+# CAST, Table 5: ResNet-50 with DPT.
+_base_ = './mask2former_dpt.py'
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=32),
     backbone=dict(
-        _delete_=True,
         type='ResNet',
         depth=50,
         out_indices=(0, 1, 2, 3),
@@ -11,9 +9,6 @@ model = dict(
         norm_eval=True,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
-    panoptic_head=dict(
-        in_channels=[256, 512, 1024, 2048],
-        pixel_decoder=dict(reassemble_channels=None),
-    ),
-    pixel_contrast=dict(in_channels=2048, downsample=1),
+    panoptic_head=dict(in_channels=[256, 512, 1024, 2048]),
+    pixel_contrast=dict(in_channels=2048),
 )

@@ -1,16 +1,16 @@
 # A small student of the full-size one's kind: ResNet-18 of an eighth of the width, DPT,
 # masked decoder. weights/README.md says how its starting weights were made.
-_base_ = './student_r50_dpt.py'
+_base_ = './mask2former_dpt.py'
 width = 32
-source_weights = '{{ fileDirname }}/../../weights/synthscapes_student.pth'
 model = dict(
     backbone=dict(
+        type='ResNet',
         depth=18,
         base_channels=8,
         stem_channels=8,
-        norm_cfg=dict(requires_grad=True),
+        out_indices=(0, 1, 2, 3),
+        norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=False,
-        init_cfg=None,
     ),
     panoptic_head=dict(
         in_channels=[8, 16, 32, 64],
@@ -31,5 +31,8 @@ model = dict(
     pixel_contrast=dict(in_channels=64, embed_channels=64),
     train_cfg=dict(num_points=512),
     test_cfg=dict(max_per_image=50),
-    init_cfg=dict(type='Pretrained', checkpoint=source_weights),
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='{{ fileDirname }}/../../weights/synthscapes_student.pth',
+    ),
 )

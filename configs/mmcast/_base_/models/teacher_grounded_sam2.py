@@ -9,7 +9,7 @@ detector_url = (
     'https://download.openmmlab.com/mmdetection/v3.0/mm_grounding_dino/'
     'grounding_dino_swin-l_pretrain_all/'
 )
-teacher_inputs = {
+made_by = {
     detector_weights: f'wget -P checkpoints {detector_url}'
     'grounding_dino_swin-l_pretrain_all-56d69e78.pth',
     segmenter_weights: 'hf download facebook/sam2.1-hiera-large model.safetensors '

@@ -3,7 +3,7 @@
 _base_ = './teacher_grounded_sam2.py'
 detector_weights = 'checkpoints/grounding_dino_swin-b_pretrain_all-f9818a7c.pth'
 segmenter_weights = 'checkpoints/sam2.1-hiera-base-plus/model.safetensors'
-teacher_inputs = {
+made_by = {
     '_delete_': True,
     detector_weights: 'wget -P checkpoints https://download.openmmlab.com/mmdetection/'
     'v3.0/mm_grounding_dino/grounding_dino_swin-b_pretrain_all/'

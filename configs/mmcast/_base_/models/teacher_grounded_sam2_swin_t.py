@@ -6,7 +6,7 @@ detector_weights = (
     '20231204_095047-b448804b.pth'
 )
 segmenter_weights = 'checkpoints/sam2.1-hiera-tiny/model.safetensors'
-teacher_inputs = {
+made_by = {
     '_delete_': True,
     detector_weights: 'mim download mmdet --config '
     'grounding_dino_swin-t_pretrain_obj365_goldg_grit9m_v3det --dest checkpoints',

@@ -1,12 +1,10 @@
-# A small Mask2Former as stand-in foundation teacher (3.9 M parameters): half-width
+# A small Mask2Former as stand-in foundation teacher (3.8 M parameters): half-width
 # ResNet-18, one deformable encoder layer, three decoder layers. weights/README.md
 # says how its weights were made.
-_base_ = './teacher_swin_l.py'
+_base_ = './mask2former_deformable.py'
 width = 128
-foundation_weights = '{{ fileDirname }}/../../weights/synthscapes_teacher.pth'
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='ResNet',
         depth=18,
         base_channels=32,
@@ -42,5 +40,8 @@ model = dict(
     pixel_contrast=dict(in_channels=256, embed_channels=64),
     train_cfg=dict(num_points=1024),
     test_cfg=dict(max_per_image=50),
-    init_cfg=dict(checkpoint=foundation_weights),
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='{{ fileDirname }}/../../weights/synthscapes_teacher.pth',
+    ),
 )

@@ -1,7 +1,5 @@
 # CAST on Cityscapes: AdamW 5e-5, weight decay 0.1, poly 0.9 without warm-up, 90k
 # iterations at a total batch of 8 (2 GPUs x 4), gradients clipped at 0.01.
-max_iters = 90000
-val_interval = 45000
 embeddings = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
     constructor='NoNormDecayConstructor',
@@ -22,12 +20,8 @@ optim_wrapper = dict(
     ),
     clip_grad=dict(max_norm=0.01, norm_type=2),
 )
-param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=max_iters, by_epoch=False)
-]
-train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=val_interval
-)
+param_scheduler = dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=90000, val_interval=45000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=8)

@@ -1,0 +1,52 @@
+# What all data sets share: loaders and evaluation. A data set adds paths, classes, its
+# weak view and its test size. SPLIT is a switch, see default_runtime.py; the lists come
+# from tools/misc/split_labels.py (docs/data.md).
+split = 'splits/{{$SPLIT:10pct}}/'
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    # Half labelled, half unlabelled where there are both (the paper gives no ratio).
+    sampler=dict(type='LabeledUnlabeledSampler', source_ratio=[1, 1]),
+    dataset=dict(
+        type='SemiSupervisedDataset',
+        labeled_dataset=dict(
+            type='ListedCocoDataset',
+            image_list=split + 'labeled.txt',
+            filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        ),
+    ),
+)
+# An entry point that learns from unlabelled images has the line train_dataloader =
+# dict(dataset=_base_.with_unlabeled), or _base_.online if a teacher labels each batch.
+# Then the unlabelled images are all there are, the labelled ones too.
+with_unlabeled = dict(
+    unlabeled_dataset=dict(type='ImageListDataset', ann_file=split + 'unlabeled.txt'),
+    pseudo_labels=dict(score_thr=0.3),
+)
+online = dict(unlabeled_dataset=dict(type='ImageListDataset', ann_file=''))
+filter_annotations = dict(
+    type='FilterAnnotations',
+    min_gt_bbox_wh=(1e-5, 1e-5),
+    by_mask=True,
+    keep_empty=False,
+)
+load_image = dict(type='LoadImageFromFile')
+load_and_pack = [
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='ListedCocoDataset', test_mode=True),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='CocoMetric', metric='segm')
+test_evaluator = val_evaluator

@@ -1,2 +1,0 @@
-_base_ = './student_dpt256.py'
-model = dict(num_classes=100)

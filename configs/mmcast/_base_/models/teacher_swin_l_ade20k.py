@@ -1,2 +1,0 @@
-_base_ = './teacher_swin_l.py'
-model = dict(num_classes=100)

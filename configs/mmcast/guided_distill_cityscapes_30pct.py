@@ -1,9 +1,0 @@
-# Guided Distillation, stage B on Cityscapes with labels of 30 %.
-# Leaves work_dirs/guided_distill_cityscapes_30pct/student.pth.
-_base_ = './guided_distill_cityscapes.py'
-model = dict(
-    teacher=dict(checkpoint='work_dirs/guided_teacher_cityscapes_30pct/teacher.pth')
-)
-train_dataloader = dict(
-    dataset=dict(labeled_dataset=dict(image_list='splits/30pct/labeled.txt'))
-)

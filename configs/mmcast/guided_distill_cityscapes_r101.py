@@ -1,7 +1,0 @@
-# Guided Distillation, stage B on Cityscapes with ResNet-101.
-# Leaves work_dirs/guided_distill_cityscapes_r101/student.pth.
-_base_ = ['./guided_distill_cityscapes.py', './_base_/backbones/r101.py']
-model = dict(
-    student=_base_.network,
-    teacher=dict(checkpoint='work_dirs/guided_teacher_cityscapes_r101/teacher.pth'),
-)

@@ -1,7 +1,0 @@
-# Guided Distillation, stage B on Cityscapes with Swin-B.
-# Leaves work_dirs/guided_distill_cityscapes_swin_b/student.pth.
-_base_ = ['./guided_distill_cityscapes.py', './_base_/backbones/swin_b.py']
-model = dict(
-    student=_base_.network,
-    teacher=dict(checkpoint='work_dirs/guided_teacher_cityscapes_swin_b/teacher.pth'),
-)

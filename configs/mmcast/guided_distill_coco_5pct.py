@@ -1,7 +1,0 @@
-# Guided Distillation, stage B on COCO with labels of 5 %.
-# Leaves work_dirs/guided_distill_coco_5pct/student.pth.
-_base_ = './guided_distill_coco.py'
-model = dict(teacher=dict(checkpoint='work_dirs/guided_teacher_coco_5pct/teacher.pth'))
-train_dataloader = dict(
-    dataset=dict(labeled_dataset=dict(image_list='splits/5pct/labeled.txt'))
-)

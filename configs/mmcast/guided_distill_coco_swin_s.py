@@ -1,7 +1,0 @@
-# Guided Distillation, stage B on COCO with Swin-S.
-# Leaves work_dirs/guided_distill_coco_swin_s/student.pth.
-_base_ = ['./guided_distill_coco.py', './_base_/backbones/swin_s.py']
-model = dict(
-    student=_base_.network,
-    teacher=dict(checkpoint='work_dirs/guided_teacher_coco_swin_s/teacher.pth'),
-)

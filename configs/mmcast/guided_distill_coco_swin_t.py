@@ -1,7 +1,0 @@
-# Guided Distillation, stage B on COCO with Swin-T.
-# Leaves work_dirs/guided_distill_coco_swin_t/student.pth.
-_base_ = ['./guided_distill_coco.py', './_base_/backbones/swin_t.py']
-model = dict(
-    student=_base_.network,
-    teacher=dict(checkpoint='work_dirs/guided_teacher_coco_swin_t/teacher.pth'),
-)

@@ -1,0 +1,16 @@
+# Guided Distillation, stage A on COCO: the teacher of the burn-in, on the labelled
+# split alone, for one device. Leaves
+# work_dirs/guided_distillation/teacher_coco/teacher.pth, of the last iteration;
+# the published code keeps the one that was best in validation.
+_base_ = [
+    '../_base_/models/student_{{$STUDENT:r50}}.py',
+    '../_base_/datasets/coco.py',
+    '../_base_/schedules/guided_coco_369k.py',
+    './_base_/method.py',
+]
+model = dict(
+    num_classes=_base_.num_classes,
+    pixel_contrast=None,
+    data_preprocessor=dict(batch_augments=_base_.coco_padding),
+)
+work_dir = f'{_base_.root}/teacher_coco'

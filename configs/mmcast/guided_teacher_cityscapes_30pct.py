@@ -1,6 +1,0 @@
-# Guided Distillation, stage A on Cityscapes with labels of 30 %.
-# Leaves work_dirs/guided_teacher_cityscapes_30pct/teacher.pth.
-_base_ = './guided_teacher_cityscapes.py'
-train_dataloader = dict(
-    dataset=dict(labeled_dataset=dict(image_list='splits/30pct/labeled.txt'))
-)

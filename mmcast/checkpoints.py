@@ -1,0 +1,281 @@
+"""Checkpoint files: read, compare, load whole, save whole, export a part.
+
+mmengine warns of weights that are missing or have another shape, and trains on. Here
+a file fits, or an error names what differs.
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import MMLogger
+from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mmcast.utils import open_atomic
+from mmcast.version import __version__
+
+State = dict[str, Tensor]
+
+
+def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str, Any]:
+    """Read a checkpoint file in mmengine's layout without running code from it.
+
+    Args:
+        path: File name.
+        shapes_only: Whether to leave the data out: tensors are on the meta device.
+
+    Returns:
+        A dict with ``state_dict`` (keys without ``module.``) and maybe ``meta``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no checkpoint.
+    """
+    try:
+        content = torch.load(
+            path,
+            map_location='meta' if shapes_only else 'cpu',
+            weights_only=True,
+            # Checkpoints older than torch 1.6 are no zip files.
+            mmap=zipfile.is_zipfile(path),
+        )
+        state = content.get('state_dict', content)
+        state = {key.removeprefix('module.'): value for key, value in state.items()}
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[:1]
+        raise ValueError(
+            f'{path} cannot be read as a checkpoint ({" ".join(reason)}): make or '
+            'download it again.'
+        ) from error
+    return (
+        {**content, 'state_dict': state}
+        if 'state_dict' in content
+        else {'state_dict': state}
+    )
+
+
+def compare(
+    found: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    *,
+    ignore: Sequence[str] = (),
+    exact: bool = False,
+) -> str | None:
+    """Say how weights differ from those a model has, by name and shape.
+
+    Args:
+        found: Names to tensors.
+        wanted: The same of the model.
+        ignore: Prefixes of names that do not count.
+        exact: Whether weights beyond the wanted ones count as a difference.
+
+    Returns:
+        The number of differences and the first three; None if there is none.
+    """
+    skip = tuple(ignore)
+    wrong = []
+    for name, tensor in wanted.items():
+        if name.startswith(skip):
+            continue
+        if name not in found:
+            wrong.append(f'{name} is missing')
+        elif found[name].shape != tensor.shape:
+            wrong.append(
+                f'{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}'
+            )
+    if exact:
+        wrong += [
+            f'{name} is unexpected'
+            for name in found
+            if name not in wanted and not name.startswith(skip)
+        ]
+    if not wrong:
+        return None
+    first = '; '.join(wrong[:3]) + ('; ...' if len(wrong) > 3 else '')
+    return f'{len(wrong)} of {len(wanted)} weights differ ({first})'
+
+
+def check_fits(
+    model: nn.Module, path: str | Path, *, ignore: Sequence[str] = ()
+) -> None:
+    """Check that a checkpoint file has every weight of a model, in its shape.
+
+    Args:
+        model: The model to load, not wrapped for distribution.
+        path: Checkpoint file.
+        ignore: Prefixes of model keys that may be missing or of another shape.
+
+    Raises:
+        ValueError: Weights are missing or of another shape.
+    """
+    found = read_checkpoint(path, shapes_only=True)['state_dict']
+    wrong = compare(found, model.state_dict(), ignore=ignore)
+    if wrong:
+        raise ValueError(
+            f'{path} does not fit the model: {wrong}. Give a checkpoint of the same '
+            'architecture and classes.'
+        )
+
+
+def load_strict(
+    module: nn.Module,
+    source: str,
+    rename: Callable[[State], State] | None = None,
+    *,
+    exact: bool = False,
+) -> None:
+    """Load a file that has every weight of a module, in its shape.
+
+    Args:
+        module: The module to load; unchanged if the file does not fit.
+        source: Path (also of a ``.safetensors`` file) or URL.
+        rename: Turns the file's state dict into the module's names.
+        exact: Whether a file with further weights is refused, too.
+
+    Raises:
+        FileNotFoundError: There is no such file, or the network does not answer.
+        ValueError: Weights are missing or of another shape.
+    """
+    state = _fetch(source)
+    if rename is not None:
+        state = rename(state)
+    own = module.state_dict()
+    wrong = compare(state, own, exact=exact)
+    name = type(module).__name__
+    if wrong:
+        raise ValueError(
+            f'{source} is not a checkpoint of this {name}: {wrong}. Choose the file '
+            'that belongs to the configured architecture.'
+        )
+    module.load_state_dict({key: state[key] for key in own})
+    MMLogger.get_current_instance().info(f'{name}: loaded the weights of {source}')
+
+
+def pretrained_source(module: Any) -> str | None:
+    """Return the file or URL in ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+
+    Args:
+        module: Any object; one without such an ``init_cfg`` gives None.
+    """
+    init = getattr(module, 'init_cfg', None)
+    if isinstance(init, dict) and init.get('type') == 'Pretrained':
+        return init['checkpoint']
+    return None
+
+
+def _fetch(source: str) -> State:
+    """Load a state dict from a path or URL, or say where the file belongs."""
+    is_url = '://' in source
+    try:
+        if source.endswith('.safetensors') and not is_url:
+            return load_file(source)
+        content = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+    except OSError as error:  # URLError is one, too
+        if is_url:
+            folder = Path(torch.hub.get_dir()) / 'checkpoints'
+            remedy = (
+                f'could not be downloaded ({error}): fetch it elsewhere and put '
+                f'it at {folder / source.rsplit("/", 1)[-1]}'
+            )
+        else:
+            remedy = 'does not exist: put the file there'
+        raise FileNotFoundError(
+            f'pretrained weights {source}: {remedy}, or point '
+            'init_cfg.checkpoint at your copy'
+        ) from error
+    return content.get('state_dict', content.get('model', content))
+
+
+def check_resumable(path: str, work_dir: str) -> None:
+    """Check that a file to resume training from is whole.
+
+    mmengine writes a checkpoint in place and then names it in ``last_checkpoint``. So
+    a crash usually leaves the last whole one named. Two settings are exceptions:
+    ``save_best`` writes the last one a second time, and ``max_keep_ckpts=1`` removes
+    the one before first.
+
+    Args:
+        path: What ``last_checkpoint`` or ``--resume`` names; '' if a crash left
+            ``last_checkpoint`` empty. URLs are not checked.
+        work_dir: Where to look for the one before.
+
+    Raises:
+        ValueError: The file is missing or incomplete.
+    """
+    if '://' in path or zipfile.is_zipfile(path):
+        return
+    whole = [
+        other
+        for other in Path(work_dir).glob('*.pth')
+        if re.fullmatch(r'(iter|epoch)_\d+', other.stem) and zipfile.is_zipfile(other)
+    ]
+    if whole:
+        last = max(whole, key=lambda other: other.stat().st_mtime)
+        remedy = f'resume from the last complete checkpoint with --resume {last}'
+    else:
+        remedy = f'{work_dir} has no complete checkpoint: start without --resume'
+    raise ValueError(
+        f'cannot resume: {path or Path(work_dir, "last_checkpoint")} is missing or '
+        f'incomplete, as after a crash while it was written; {remedy}'
+    )
+
+
+def save_plain(state: Mapping[str, Tensor], meta: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint of weights and meta information, whole or not at all.
+
+    Args:
+        state: Names to tensors.
+        meta: Further information; mmcast's version is added.
+        path: The file; missing parent folders are made.
+    """
+    content = {
+        'state_dict': {
+            # Cloned: a view into a larger storage would save all of it.
+            key: value.detach().cpu().clone()
+            for key, value in state.items()
+        },
+        'meta': {**meta, 'mmcast_version': __version__},
+    }
+    with open_atomic(path) as file:
+        torch.save(content, file)
+
+
+def export_part(
+    checkpoint: str | Path, out: str | Path, part: str = 'student', half: bool = False
+) -> None:
+    """Take one network out of a training checkpoint.
+
+    Args:
+        checkpoint: Checkpoint file of the wrapper.
+        out: File to write.
+        part: ``'student'``, ``'teacher'``, or '' for the whole of a plain detector's.
+        half: Store weights as float16, half the size; they load as float32.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: The checkpoint holds no such network.
+    """
+    content = read_checkpoint(checkpoint)
+    prefix = f'{part}.' if part else ''
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in content['state_dict'].items()
+        if key.startswith(prefix)
+    }
+    if not state:
+        raise ValueError(
+            f'{checkpoint} has no weights below {prefix!r}: give the checkpoint of a '
+            'SemiSupervisedSegmentor, or --part "" for a plain detector.'
+        )
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    meta = content.get('meta', {})
+    keep = ('dataset_meta', 'iter', 'experiment_name')
+    save_plain(state, {key: meta[key] for key in keep if key in meta}, Path(out))

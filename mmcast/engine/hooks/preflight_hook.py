@@ -1,0 +1,116 @@
+"""Check what a run starts from, before any work."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+
+from mmcast.checkpoints import check_fits, check_resumable, pretrained_source
+from mmcast.engine.loops import TeacherStudentTestLoop
+from mmcast.engine.stages import require
+from mmcast.utils import unwrapped
+
+
+@HOOKS.register_module()
+class PreflightHook(Hook):
+    """Refuse to start from files that are missing, incomplete or do not fit.
+
+    mmengine warns of weights that do not fit and goes on with random ones.
+
+    Before training it looks at ``load_from`` and at each ``Pretrained`` file in the
+    model's config. A missing file is named with the command that makes it. Local files
+    of the detector, of the wrapper's student and of its teacher are compared weight by
+    weight. Under ``--resume`` the checkpoint to resume from must be complete.
+
+    Before ``mim test`` it compares the checkpoint with the model, so that a student is
+    not evaluated with its wrapper's config.
+
+    Args:
+        ignore: Prefixes of weights that play no part in prediction. If the wrapper's
+            teacher predicts, its weights count all the same.
+        may_be_new: Prefixes of weights that training may start without, on top of
+            these; a teacher may not.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(
+        self,
+        ignore: Sequence[str] = (
+            'pixel_contrast.',
+            'student.pixel_contrast.',
+            'teacher.',
+        ),
+        may_be_new: Sequence[str] = ('panoptic_head.cls_embed.',),
+    ) -> None:
+        self.ignore = tuple(ignore)
+        self.may_be_new = tuple(may_be_new)
+
+    def before_run(self, runner: Runner) -> None:
+        """Check.
+
+        Raises:
+            FileNotFoundError: A file is missing, or ``--resume`` finds none.
+            ValueError: A file does not fit or is incomplete.
+        """
+        if isinstance(runner._train_loop, BaseLoop):
+            self._check_training(runner)
+        else:
+            self._check_testing(runner)
+
+    def _check_training(self, runner: Runner) -> None:
+        model, load_from = unwrapped(runner.model), runner._load_from
+        if runner._resume:
+            path = load_from or find_latest_checkpoint(runner.work_dir)
+            if path is None:
+                # mim drops load_from under --resume, and mmengine would train from
+                # random weights without a word.
+                raise FileNotFoundError(
+                    f'There is no checkpoint in {runner.work_dir} to resume from: '
+                    'start without --resume.'
+                )
+            check_resumable(path, runner.work_dir)
+            load_from = None
+        for path in [*_pretrained(runner.cfg.get('model')), load_from]:
+            if path and '://' not in path:
+                require(path, runner.cfg)
+        student: Any = getattr(model, 'student', model)
+        teacher: Any = getattr(model, 'teacher', None)
+        for part in dict.fromkeys((model, student, teacher)):
+            source = pretrained_source(part)
+            if source is not None and Path(source).is_file():
+                ignore = [*self.ignore]
+                if part is not teacher:
+                    ignore += self.may_be_new
+                check_fits(part, source, ignore=ignore)
+        if load_from and Path(load_from).is_file():
+            check_fits(model, load_from)
+
+    def _check_testing(self, runner: Runner) -> None:
+        model, load_from = unwrapped(runner.model), runner._load_from
+        if not load_from or not Path(load_from).is_file():
+            return
+        predicts = getattr(model, 'semi_test_cfg', {}).get('predict_on')
+        if isinstance(runner._test_loop, TeacherStudentTestLoop):
+            predicts = 'teacher'  # and the student
+        ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
+        check_fits(model, load_from, ignore=ignore)
+
+
+def _pretrained(node: Any) -> Iterator[str]:
+    """Yield the files of all ``Pretrained`` init configs in a model's config.
+
+    A teacher of the student's architecture, ``dict(checkpoint=FILE)``, is one of them.
+    """
+    if isinstance(node, dict):
+        is_file = node.get('type') == 'Pretrained' or set(node) == {'checkpoint'}
+        if is_file and node['checkpoint']:
+            yield node['checkpoint']
+        for part in node.values():
+            yield from _pretrained(part)
+    elif isinstance(node, list | tuple):
+        for part in node:
+            yield from _pretrained(part)

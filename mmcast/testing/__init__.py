@@ -1,0 +1,18 @@
+"""Tiny models and reduced configs, for tests and benchmarks."""
+
+from .reduced_configs import CONFIGS, THINGS, all_dicts, load_config, reduced, shrink
+from .tiny_teacher import SAM2, WORDS, save_bert, shrink_detector, teacher_config
+
+__all__ = [
+    'CONFIGS',
+    'SAM2',
+    'THINGS',
+    'WORDS',
+    'all_dicts',
+    'load_config',
+    'reduced',
+    'save_bert',
+    'shrink',
+    'shrink_detector',
+    'teacher_config',
+]

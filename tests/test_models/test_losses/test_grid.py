@@ -1,0 +1,153 @@
+"""Where cells lie, and that padding takes no part in the contrast."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from gloo_ranks import two_ranks
+
+from mmcast.models.losses import Grid, PixelContrastLoss
+from mmcast.models.losses.ranks import sum_over_ranks
+
+from . import oracle
+
+B, K, C1, D, h, w = 3, 4, 3, 5, 3, 4
+SIZES = [(30, 40), (20, 40), (11, 21)]  # of cells of 10 pixels
+PADDED = (30, 40)
+PARTS = ((3, 4), (2, 4), (1, 2))
+OPTIONS = dict(max_anchors=None, max_candidates=None, loss_weight=1.0)
+
+
+def make(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    shapes = (B, D, h, w), (B, D, h, w), (B, K, 2 * h, 2 * w), (B, K, C1)
+    return [torch.randn(shape, generator=g).double() * 2 for shape in shapes]
+
+
+def scrambled(inputs):
+    """Other embeddings and masks where the images are padded."""
+    inputs = [x.clone() for x in inputs]
+    for b, (rows, columns) in enumerate(PARTS):
+        for x, fine in zip(inputs[:3], (1, 1, 2), strict=True):
+            x[b, :, fine * rows :] = torch.randn_like(x[b, :, fine * rows :])
+            x[b, :, :, fine * columns :] = torch.randn_like(x[b, ..., fine * columns :])
+    return inputs
+
+
+def grid():
+    return Grid.of_map((h, w), SIZES, PADDED)
+
+
+@pytest.mark.parametrize(
+    ('tokens', 'pool', 'patch'),
+    [((37, 74), 2, 14), ((45, 45), 2, 14), ((37, 74), 3, 14), ((16, 32), 1, 32)],
+)
+def test_pooled_cells_lie_where_their_pixels_are(tokens, pool, patch):
+    """The coordinates of tokens, pooled like the features: 0 pixels apart."""
+    padded = tuple(n * patch for n in tokens)
+    y, x = (torch.arange(n).double() * patch + patch / 2 for n in tokens)
+    coordinates = torch.stack(torch.meshgrid(y, x, indexing='ij'))[None]
+    pooled = F.avg_pool2d(coordinates, pool, ceil_mode=True)[0]
+    found = Grid.of_map(tokens, [padded], padded, pool)
+    torch.testing.assert_close(found.y * padded[0], pooled[0, :, 0])
+    torch.testing.assert_close(found.x * padded[1], pooled[1, 0])
+    every = torch.arange(pooled[0].numel())
+    expected = pooled.flatten(1).flip(0).T / torch.tensor(padded[::-1])
+    torch.testing.assert_close(found.points(every), expected)
+
+
+def test_a_cell_belongs_to_the_image_if_its_centre_does():
+    assert grid().parts == PARTS
+    found = Grid.of_map((37, 74), [(512, 1024), (14, 15), (3, 3)], (518, 1036), 2)
+    assert found.parts == ((19, 37), (1, 1), (1, 1))  # at least one
+    assert Grid.without_padding(2, (3, 4)).parts == ((3, 4), (3, 4))
+
+
+@pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
+@pytest.mark.parametrize('most', [None, 9])
+def test_only_the_padding_changes_and_the_loss_does_not(kind, most):
+    options = {**OPTIONS, 'max_anchors': most, 'max_candidates': most}
+    loss = PixelContrastLoss(
+        negatives='expected' if kind == 'expected' else 'sampled',
+        replacement=kind != 'distinct',
+        num_negatives=7,
+        **options,
+    )
+    results = []
+    for inputs in (make(), scrambled(make())):
+        views = [x.requires_grad_() for x in inputs[:2]]
+        torch.manual_seed(0)
+        value = loss(*inputs, grid())
+        results.append([value.detach(), *torch.autograd.grad(value, views)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    assert results[0][0] > 0
+    for b, (rows, columns) in enumerate(PARTS):
+        gradient = results[0][1][b]
+        assert gradient[:, :rows, :columns].any()
+        assert not gradient[:, rows:].any()
+        assert not gradient[:, :, columns:].any()
+
+
+def test_anchors_and_candidates_are_the_images_cells():
+    """The oracle's loss over pairs of cells with their centre in an image."""
+    inputs = make()
+    weights = oracle.scores(*inputs[2:], (h, w), score='fused', candidates='all')
+    valid = np.zeros((B, h, w), bool)
+    for b, (rows, columns) in enumerate(PARTS):
+        valid[b, :rows, :columns] = True
+    weights[~valid.ravel()] = 0
+    weights[:, ~valid.ravel()] = 0
+    expected = oracle.expected_loss(*inputs[:2], weights, 0.2, 200)
+    found = PixelContrastLoss(**OPTIONS)(*inputs, grid())
+    torch.testing.assert_close(found, expected)
+
+
+def test_masks_are_read_at_uneven_centres():
+    """Five tokens pooled by two: the third cell lies on the fifth token."""
+    z = torch.randn(1, D, 3, 1).double()
+    masks = torch.randn(1, K, 5, 1).double() * 4
+    classes = torch.randn(1, K, C1).double()
+    uneven = Grid.of_map((5, 1), [(5, 1)], (5, 1), 2)
+    read = torch.stack(
+        [masks[0, :, :2].mean(1), masks[0, :, 2:4].mean(1), masks[0, :, 4]], dim=1
+    )
+    weights = oracle.scores(
+        masks,
+        classes,
+        (3, 1),
+        score='fused',
+        candidates='all',
+        logits=read[..., 0][None],
+    )
+    expected = oracle.expected_loss(z, z, weights, 0.2, 200)
+    loss = PixelContrastLoss(**OPTIONS)
+    torch.testing.assert_close(loss(z, z, masks, classes, uneven), expected)
+    assert not torch.allclose(loss(z, z, masks, classes), expected)
+
+
+def test_memory_keeps_the_images_cells():
+    loss = PixelContrastLoss(memory=50, **OPTIONS)
+    inputs = make()
+    loss(*inputs, grid())
+    kept, _ = loss._remembered
+    rows = torch.cat(
+        [inputs[0][b, :, :r, :c].flatten(1).T for b, (r, c) in enumerate(PARTS)]
+    )
+    torch.testing.assert_close(kept, F.normalize(rows, dim=1))
+
+
+def test_padding_takes_no_part_across_ranks(tmp_path):
+    """One image on the first rank, two on the second, against one process."""
+    inputs = make()
+    expected = PixelContrastLoss(**OPTIONS)(*inputs, grid())
+
+    def work(rank):
+        part = slice(0, 1) if rank == 0 else slice(1, 3)
+        own = grid()._replace(parts=PARTS[part])
+        loss = PixelContrastLoss(all_ranks=True, **OPTIONS)
+        value = loss(*(x[part] for x in scrambled(inputs)), own)
+        total, ranks = sum_over_ranks(value)
+        torch.testing.assert_close(total / ranks, expected)
+
+    assert two_ranks(work, tmp_path) == [0, 0]

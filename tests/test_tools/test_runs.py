@@ -1,0 +1,55 @@
+"""Runs that are done once, and what their names depend on."""
+
+import hashlib
+import json
+
+import pytest
+from runs import digest, mim, once
+
+
+def test_digest_changes_with_names_and_contents_of_configs_and_weights(tmp_path):
+    (tmp_path / 'sub').mkdir()
+    config, weights = tmp_path / 'sub/a.py', tmp_path / 'b.pth'
+    config.write_text('x = 1')
+    weights.write_bytes(b'12')
+    found = digest(tmp_path)
+    expected = hashlib.sha256(b'b.pth' + b'12' + b'sub/a.py' + b'x = 1')
+    assert found == expected.hexdigest()
+    (tmp_path / 'notes.md').write_text('no part of a run')
+    assert digest(tmp_path) == found
+    seen = {found, digest(weights), digest(tmp_path, weights), digest('text', tmp_path)}
+    weights.write_bytes(b'13')
+    seen |= {digest(tmp_path), digest(weights), digest(tmp_path, weights)}
+    weights.rename(tmp_path / 'c.pth')
+    seen.add(digest(tmp_path))
+    assert len(seen) == 8
+
+
+def test_a_run_is_done_once_for_its_key(tmp_path):
+    calls = []
+
+    def action():
+        calls.append(1)
+        return dict(ap=len(calls))
+
+    file = tmp_path / 'sub' / 'result.json'
+    assert [once(file, 'a', action) for _ in range(3)] == [dict(ap=1)] * 3
+    assert once(file, 'b', action) == dict(ap=2)
+    assert json.loads(file.read_text()) == dict(key='b', result=dict(ap=2))
+
+    def fails():
+        raise RuntimeError('no')
+
+    with pytest.raises(RuntimeError):
+        once(file, 'c', fails)
+    assert once(file, 'b', action) == dict(ap=2)
+
+
+def test_a_failed_command_shows_its_last_lines(tmp_path):
+    seen = []
+    log = tmp_path / 'sub' / 'x.log'
+    with pytest.raises(
+        RuntimeError, match=r'(?s)No such option.*"mim --nothing" failed'
+    ):
+        mim('--nothing', log=log, on_line=seen.append)
+    assert log.read_text() == ''.join(seen)
