@@ -1,13 +1,13 @@
-# Two commands, each with all of its own set-up (a bare Debian machine with Python 3.10
-# to 3.12, gcc and g++ will do):
+# Two commands; each does its own set-up. A bare Debian machine with Python 3.10 to
+# 3.12, gcc and g++ is enough.
 #
-#   make quickstart   a method's stages on a small data set that it generates
-#   make test         lint, types and tests
+#   make quickstart   run a method's stages on a small data set that it generates
+#   make test         check lint, types and tests
 #
-# METHOD=guided Guided Distillation in place of CAST
-# VENV=path     another environment than .venv; one that has the stack is used as it is
-# PYTHON=path   another Python to make the environment with
-# ARGS=...      passed on to tools/misc/quickstart.py or to pytest
+# METHOD=guided run Guided Distillation instead of CAST
+# VENV=path     use another environment than .venv; a complete one stays as it is
+# PYTHON=path   make the environment with another Python
+# ARGS=...      pass options to tools/misc/quickstart.py or to pytest
 
 VENV ?= .venv
 PYTHON ?=

@@ -1,7 +1,8 @@
 """Build script of mmcast.
 
-Only what needs code is here: requirements read from `requirements/`, and the `.mim`
-folder (configs, tools, indexes) by which `mim` finds things in an installed package.
+Only what needs code is here: it reads the requirements from `requirements/` and makes
+the `.mim` folder (configs, tools, indexes). `mim` needs this folder in an installed
+package.
 """
 
 import os
@@ -24,7 +25,7 @@ def read_requirements(name: str) -> list[str]:
 
 
 def read_version() -> str:
-    """Read the version without importing the package (it checks its needs)."""
+    """Read the version without importing the package (its import checks versions)."""
     text = (ROOT / 'mmcast' / 'version.py').read_text()
     match = re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)
     if match is None:
@@ -35,8 +36,8 @@ def read_version() -> str:
 class BuildPyWithMim(build_py):
     """Put configs, tools and indexes into `mmcast/.mim`, as OpenMMLab packages do.
 
-    A wheel gets copies; an editable install gets links in the source tree, so that an
-    edited config is the one that `mim` sees.
+    A wheel gets copies. An editable install gets links in the source tree, so that
+    `mim` sees edited configs.
     """
 
     def run(self) -> None:

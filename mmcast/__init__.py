@@ -10,7 +10,7 @@ from .version import __version__
 
 check_requirements()
 
-# Before anything imports `mmdet.models`, hence not sorted.
+# Must run before anything imports `mmdet.models`, so the imports are not sorted.
 from . import compat  # noqa: E402
 
 compat.apply()

@@ -1,8 +1,8 @@
-"""Which OpenMMLab packages mmcast runs with, checked when it is imported.
+"""Check that mmcast runs with the installed OpenMMLab packages.
 
-They are looked up by import name: upstream's distributions (`mmdet`) and the
-maintained forks (`onedl-mmdetection`) share those, and no pip requirement can say
-"either". Versions: mmdet 3.3 to 3.5, mmcv 2.1 to 2.3, mmengine from 0.10.4.
+Packages are looked up by import name. Upstream's distributions (`mmdet`) and the
+maintained forks (`onedl-mmdetection`) share these names, and no pip requirement can say
+"either". Supported: mmdet 3.3 to 3.5, mmcv 2.1 to 2.3, mmengine from 0.10.4.
 """
 
 import importlib
@@ -17,8 +17,8 @@ SUPPORTED = {
     'mmdet': ('3.3', '3.6'),
 }
 _REMEDY = (
-    "install the tried versions: pip install 'mmcast[mim]' with mmcv compiled, or "
-    '`make quickstart` in a clone, which does it all'
+    "install the tested versions: pip install 'mmcast[mim]' with mmcv compiled, or "
+    'run `make quickstart` in a clone'
 )
 
 
@@ -26,16 +26,16 @@ def check_requirements() -> None:
     """Check mmengine, mmcv (with its compiled ops) and mmdet.
 
     Raises:
-        ImportError: If one is missing or of another version than mmcast supports;
-            one line that names what was found, what is needed and the remedy.
+        ImportError: If one is missing or has an unsupported version. The message
+            names what was found, what is needed and the remedy, in one line.
     """
     for name, (first, beyond) in SUPPORTED.items():
         needed = f'mmcast needs {name} >= {first}, < {beyond}'
         if importlib.util.find_spec(name) is None:
-            raise ImportError(f'{needed}, which is not installed; {_REMEDY}')
+            raise ImportError(f'{needed}, but it is not installed; {_REMEDY}')
         try:
             found = importlib.import_module(name).__version__
-        except AssertionError as error:  # mmdet's own check of its neighbours
+        except AssertionError as error:  # mmdet's own version check
             raise ImportError(f'{name} refuses to load: {error} {_REMEDY}') from error
         if not Version(first) <= Version(found) < Version(beyond):
             raise ImportError(f'{needed}, but {found} is installed; {_REMEDY}')

@@ -1,6 +1,6 @@
 """Checkpoint files: read, compare, load whole, save whole, export a part.
 
-mmengine warns of weights that are missing or have another shape, and trains on. Here
+mmengine warns of weights that are missing or have another shape, and continues. Here
 a file fits, or an error names what differs.
 """
 
@@ -137,7 +137,7 @@ def load_strict(
         module: The module to load; unchanged if the file does not fit.
         source: Path (also of a ``.safetensors`` file) or URL.
         rename: Turns the file's state dict into the module's names.
-        exact: Whether a file with further weights is refused, too.
+        exact: Whether a file with additional weights is an error, too.
 
     Raises:
         FileNotFoundError: There is no such file, or the network does not answer.
@@ -255,7 +255,7 @@ def export_part(
     Args:
         checkpoint: Checkpoint file of the wrapper.
         out: File to write.
-        part: ``'student'``, ``'teacher'``, or '' for the whole of a plain detector's.
+        part: ``'student'``, ``'teacher'``, or '' for a plain detector as a whole.
         half: Store weights as float16, half the size; they load as float32.
 
     Raises:

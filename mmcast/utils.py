@@ -1,4 +1,4 @@
-"""Small things that several rooms need and no library offers."""
+"""Small helpers that several packages need and no library offers."""
 
 import os
 import tempfile

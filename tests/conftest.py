@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures that all tests share."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +17,10 @@ def _mmdet_scope():
 
 @pytest.fixture(scope='session', autouse=True)
 def _plain_config_text():
-    """Configs are logged and dumped as they are: a runner formats its own four times.
+    """Keep configs unformatted when a runner logs or dumps them.
 
-    That is two to three seconds each time for a full-size one.
+    A runner formats its config four times. A full-size config takes two to three
+    seconds each time.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, 0))
@@ -33,7 +34,7 @@ def _seed():
 
 @pytest.fixture(scope='session')
 def synthscapes(tmp_path_factory):
-    """SynthScapes' target domain: 12 + 4 images of 64x128, COCO files and lists."""
+    """Generate SynthScapes' target domain: 12 + 4 images, COCO files and lists."""
     from mmcast.datasets.cityscapes_to_coco import convert_split
     from mmcast.datasets.splits import format_list
     from mmcast.datasets.synthscapes import generate
@@ -59,7 +60,7 @@ def synthscapes(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def teacher_world(tmp_path_factory):
-    """A tiny Mask R-CNN of random weights, its files, and images to label."""
+    """Build a tiny Mask R-CNN with random weights, its files, and images to label."""
     import cv2
     import mmdet
     import numpy as np

@@ -1,4 +1,4 @@
-"""A function on two real ranks of one process group."""
+"""Run a function on two real ranks of one process group."""
 
 import multiprocessing
 
@@ -12,6 +12,7 @@ def _on_rank(function, rank, path):
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{path}', rank=rank, world_size=2
     )
+    torch.distributed.barrier()  # else a rank may leave while the other connects
     function(rank)
     torch.distributed.destroy_process_group()
 

@@ -1,7 +1,8 @@
 """Guided Distillation's published settings."""
 
-# Parameters in millions: Mask2Former's Table 1 (arXiv 2112.01527) for the first six,
-# the transformer's own and 20 of the decoders for the rest.
+# Parameters in millions. The first six are from Table 1 of Mask2Former (arXiv
+# 2112.01527). DINOv2 and DeiT have the transformer's own count plus about 20 for the
+# decoders. dpt256 is CAST's student, with the count of test_stages.py.
 SIZES = dict(
     r50=44,
     r101=63,
@@ -29,7 +30,7 @@ SETTINGS = [
 
 
 def switches(data, backbone='r50', share='10pct'):
-    """Environment variables of a setting."""
+    """Return the environment variables of a setting."""
     found = {}
     if share != DEFAULT[1]:
         found['SPLIT'] = share
@@ -40,7 +41,7 @@ def switches(data, backbone='r50', share='10pct'):
 
 
 def folder(stage, data, *setting):
-    """Where a stage of a setting leaves its files."""
+    """Return the work folder of a stage of a setting."""
     given = switches(data, *setting)
     parts = ['work_dirs', *(given[k] for k in ('SPLIT', 'STUDENT') if k in given)]
     return '/'.join([*parts, 'guided_distillation', f'{stage}_{data}'])

@@ -1,4 +1,4 @@
-"""The package as it is built, and the set-up as a newcomer meets it."""
+"""Test the built package, and the set-up of an environment."""
 
 import email
 import importlib
@@ -52,7 +52,7 @@ def setup_env() -> ModuleType:
 
 @pytest.fixture(scope='module')
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what is built, as a clone has it."""
+    """Copy the files that go into the package, as in a fresh clone."""
     target = tmp_path_factory.mktemp('clone')
     ignore = shutil.ignore_patterns('__pycache__', '.mim')
     for name in SHIPPED:
@@ -75,8 +75,8 @@ def test_wheel_holds_package_configs_tools_and_licence(
     wheel: zipfile.ZipFile, tree: Path
 ) -> None:
     names = set(wheel.namelist())
-    for folder, where in ('mmcast', ''), ('configs', 'mmcast/.mim/'), ('tools', ''):
-        where = 'mmcast/.mim/' if folder == 'tools' else where
+    places = {'mmcast': '', 'configs': 'mmcast/.mim/', 'tools': 'mmcast/.mim/'}
+    for folder, where in places.items():
         for path in (tree / folder).rglob('*.py'):
             assert where + path.relative_to(tree).as_posix() in names
     assert 'mmcast/.mim/model-index.yml' in names
@@ -100,7 +100,7 @@ def test_wheel_from_sdist_is_the_same(
     assert sorted(again.namelist()) == sorted(wheel.namelist())
 
 
-def test_metadata(wheel: zipfile.ZipFile) -> None:
+def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     name = next(name for name in wheel.namelist() if name.endswith('/METADATA'))
     metadata = email.message_from_string(wheel.read(name).decode())
     assert metadata['Version'] == mmcast.__version__
@@ -110,12 +110,12 @@ def test_metadata(wheel: zipfile.ZipFile) -> None:
     assert extras == {'mim', 'mminstall', 'vfm', 'tests'}
     required = [Requirement(text) for text in metadata.get_all('Requires-Dist')]
     always = {r.name for r in required if r.marker is None}
-    # Import names, not distributions, say what OpenMMLab packages are needed.
+    # OpenMMLab packages are checked by import name, so pip does not require them.
     assert not always & {'torch', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain'}
     assert 'pycocotools' in always
 
 
-def test_index_names_configs_that_exist() -> None:
+def test_configs_of_the_model_index_exist() -> None:
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     for metafile in index['Import']:
         content = yaml.safe_load((ROOT / metafile).read_text())
@@ -125,7 +125,7 @@ def test_index_names_configs_that_exist() -> None:
             assert (ROOT / model['Config']).is_file(), model['Config']
 
 
-def test_tried_versions_are_within_the_extras(setup_env: ModuleType) -> None:
+def test_pinned_versions_are_within_the_extras(setup_env: ModuleType) -> None:
     for name in 'build', 'runtime', 'mim', 'vfm', 'openmim':
         text = (ROOT / 'requirements' / f'{name}.txt').read_text()
         ranges = {
@@ -146,7 +146,7 @@ def test_tried_versions_are_within_the_extras(setup_env: ModuleType) -> None:
     ('name', 'version'),
     [('mmcv', '2.0.1'), ('mmcv', '2.4.0'), ('mmdet', '3.2.0'), ('mmengine', '0.10.3')],
 )
-def test_another_version_is_refused(
+def test_unsupported_version_raises(
     monkeypatch: pytest.MonkeyPatch, name: str, version: str
 ) -> None:
     monkeypatch.setattr(importlib.import_module(name), '__version__', version)
@@ -169,7 +169,7 @@ def test_versions_of_the_forks_are_accepted(
     ('missing', 'message'),
     [('mmdet', 'mmdet .* not installed'), ('mmcv._ext', 'compiled ops')],
 )
-def test_a_missing_package_is_named(
+def test_missing_package_raises(
     monkeypatch: pytest.MonkeyPatch, missing: str, message: str
 ) -> None:
     find_spec = importlib.util.find_spec
@@ -182,7 +182,7 @@ def test_a_missing_package_is_named(
         check_requirements()
 
 
-def test_mmdets_own_refusal_becomes_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mmdets_own_version_error_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     if not importlib.metadata.version('mmdet').startswith('3.3'):
         pytest.skip('mmdet 3.3 refuses mmcv 2.2')
     monkeypatch.setattr(importlib.import_module('mmcv'), '__version__', '2.2.0')
@@ -201,7 +201,7 @@ def make(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A PATH folder with a shell's bare needs and no Python, no compiler."""
+    """Make a PATH folder with a shell and make, but no Python and no compiler."""
     folder = tmp_path / 'bin'
     folder.mkdir()
     for name in 'sh', 'dirname', 'make', 'cat':
@@ -222,29 +222,29 @@ def one_error_line(result: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def test_help_tells_exactly_two_commands() -> None:
+def test_help_lists_exactly_two_commands() -> None:
     commands = re.findall(r'^ *make (\w+)', make('help').stdout, re.MULTILINE)
     assert commands == ['quickstart', 'test']
 
 
-def test_no_python_is_told_at_once(programs: Path, tmp_path: Path) -> None:
+def test_missing_python_is_one_error_line(programs: Path, tmp_path: Path) -> None:
     venv_path = tmp_path / 'venv'
     line = one_error_line(make('test', f'VENV={venv_path}', PATH=str(programs)))
     assert 'apt-get install python3 python3-dev python3-venv' in line
     assert not venv_path.exists()
 
 
-def test_an_unfit_python_is_told_at_once(programs: Path, tmp_path: Path) -> None:
+def test_unsupported_python_is_one_error_line(programs: Path, tmp_path: Path) -> None:
     program(programs, 'python3.9', f'exec {sys.executable} -c "raise SystemExit(1)"')
     chosen = f'PYTHON={programs}/python3.9'
     result = make('quickstart', f'VENV={tmp_path}/venv', chosen)
     assert 'not Python 3.10, 3.11 or 3.12' in one_error_line(result)
 
 
-def test_a_missing_compiler_is_told_before_anything_is_made(
+def test_missing_compiler_fails_before_files_are_made(
     programs: Path, tmp_path: Path
 ) -> None:
-    """And a name in PATH that does not run, like pyenv's shims, is passed over."""
+    """Check also that a Python that does not run, like a pyenv shim, is skipped."""
     program(
         programs, 'python3.12', 'echo "pyenv: python3.12: command not found"; exit 127'
     )
@@ -255,14 +255,14 @@ def test_a_missing_compiler_is_told_before_anything_is_made(
     assert not (tmp_path / 'venv').exists()
 
 
-def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+def test_folder_without_environment_does_not_change(tmp_path: Path) -> None:
     (tmp_path / 'thesis.txt').write_text('mine')
     result = make('test', f'VENV={tmp_path}', f'PYTHON={sys.executable}')
     assert 'is no virtual environment' in one_error_line(result)
     assert (tmp_path / 'thesis.txt').read_text() == 'mine'
 
 
-def test_a_complete_environment_is_used_as_it_is() -> None:
+def test_complete_environment_does_not_change() -> None:
     url = importlib.metadata.distribution('mmcast').read_text('direct_url.json')
     if json.loads(url or '{}').get('url') != ROOT.as_uri():
         pytest.skip('this environment has mmcast from elsewhere (not `make test`)')
@@ -307,7 +307,7 @@ def test_torch_and_torchvision_have_to_match(
         info.mkdir()
         text = f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
         (info / 'METADATA').write_text(text)
-    # Ahead of this environment's own.
+    # Found before this environment's own packages.
     code = f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n{setup_env.PROBE}'
     wanted = [setup_env.pin('torch'), setup_env.pin('torchvision')]
     result = sh(sys.executable, '-c', code, *wanted)
@@ -343,7 +343,7 @@ def test_cuda_ops_need_nvcc_and_a_gpu(
     assert setup_env.compile_with_cuda() is cuda
 
 
-def test_pre_commit_runs_what_make_test_runs() -> None:
+def test_pre_commit_and_make_test_run_the_same_checks() -> None:
     config = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())
     entries = [hook['entry'] for repo in config['repos'] for hook in repo['hooks']]
     checks = (ROOT / 'tools' / 'misc' / 'run_checks.sh').read_text().splitlines()

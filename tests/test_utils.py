@@ -1,4 +1,4 @@
-"""Small helpers."""
+"""Test the small helpers for files and tool commands."""
 
 import os
 import stat
@@ -39,7 +39,7 @@ def test_files_have_the_users_permissions(tmp_path):
     assert stat.S_IMODE((tmp_path / 'a.txt').stat().st_mode) == 0o640
 
 
-def test_tools_are_named_by_a_command_that_runs(tmp_path, monkeypatch):
+def test_tool_command_runs(tmp_path, monkeypatch):
     for folder in (tmp_path, Path(__file__).parents[1]):
         monkeypatch.chdir(folder)
         command = tool('misc/split_labels.py')

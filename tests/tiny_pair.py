@@ -1,4 +1,4 @@
-"""A student and a teacher of three layers each, and a Runner that trains them."""
+"""Build a student and a teacher with three layers each, and a Runner for them."""
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -15,7 +15,7 @@ def network(width=4):
 
 
 class Pair(BaseModel):
-    """A student that learns from numbers and from its teacher."""
+    """A student that learns the sum of its inputs plus its teacher's output."""
 
     def __init__(self, seed=0, teacher_width=4):
         super().__init__()
@@ -40,17 +40,17 @@ class Pair(BaseModel):
 
 
 def state(module):
-    """All parameters and buffers, those that no checkpoint has included."""
+    """Copy all parameters and buffers, also those that no checkpoint contains."""
     parts = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: value.detach().clone() for name, value in parts.items()}
 
 
-def same(a, b):
+def same_state(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 class Watch(Hook):
-    """The teacher's state in each iteration."""
+    """Record the teacher's state before each training iteration."""
 
     def __init__(self):
         self.seen = {}
@@ -59,12 +59,12 @@ class Watch(Hook):
         self.seen[runner.iter] = state(runner.model.teacher)
 
 
-def numbers(count, seed=0):
+def random_inputs(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [dict(inputs=torch.randn(3, generator=generator)) for _ in range(count)]
 
 
-def make(
+def make_runner(
     work_dir,
     model,
     hooks,
@@ -79,7 +79,7 @@ def make(
         model=model,
         work_dir=str(work_dir),
         train_dataloader=dict(
-            dataset=numbers(12),
+            dataset=random_inputs(12),
             batch_size=4,
             num_workers=0,
             sampler=dict(type='InfiniteSampler'),
@@ -109,14 +109,14 @@ def hook(**changes):
 
 
 def guided(seed=0):
-    """A pair whose teacher counts as loaded."""
+    """Build a pair whose teacher counts as loaded from a checkpoint."""
     model = Pair(seed)
     model.teacher.init_cfg = dict(type='Pretrained', checkpoint='of a stage before')
     return model
 
 
 class Mean(BaseMetric):
-    """Of what the model predicts."""
+    """The mean of the model's predictions."""
 
     default_prefix = 'test'
 
@@ -128,9 +128,9 @@ class Mean(BaseMetric):
 
 
 def evaluation(part, loop):
-    """Arguments of a Runner for its ``part``, ``'val'`` or ``'test'``."""
+    """Return a Runner's arguments for ``part``, which is ``'val'`` or ``'test'``."""
     loader = dict(
-        dataset=numbers(4),
+        dataset=random_inputs(4),
         batch_size=2,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='default_collate'),

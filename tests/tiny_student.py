@@ -1,4 +1,4 @@
-"""A tiny real student, the wrapper around it, and batches of rectangles."""
+"""Build a tiny real student, its wrapper, and batches of rectangles."""
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def wrapper(teacher=None, student=None, **kwargs):
 
 
 def sample(height, width, count=3, padded=None):
-    """A data sample with `count` upright rectangles."""
+    """Make a data sample with `count` upright rectangles."""
     meta = dict(
         img_shape=(height, width),
         ori_shape=(height, width),

@@ -1,4 +1,4 @@
-"""What the scripts that run many trainings share: runs done once, and their keys."""
+"""Helpers for scripts that run many trainings: do a run once, digest its inputs."""
 
 import hashlib
 import json
@@ -34,10 +34,10 @@ def once(path: Path, key: str, action: Callable[[], dict[str, Any]]) -> dict[str
 
 
 def digest(*parts: Path | str) -> str:
-    """Return the SHA-256 of files, folders and texts, hexadecimal.
+    """Return the SHA-256 of files, folders and texts as hexadecimal text.
 
     Args:
-        *parts: Texts, files, and folders; of a folder all ``.py`` and ``.pth`` files
+        *parts: Texts, files, and folders. In a folder, all ``.py`` and ``.pth`` files
             count, with their names.
     """
     total = hashlib.sha256()
@@ -63,7 +63,7 @@ def mim(
     Args:
         *words: Its arguments.
         log: The file.
-        threads: Threads of its arithmetic.
+        threads: Number of threads for its arithmetic.
         on_line: Called with each line of output.
 
     Raises:
@@ -97,7 +97,7 @@ def mim(
 
 
 def hardware(device: str) -> str:
-    """Name a GPU ``'cuda...'``, or the processor and its number of cores."""
+    """Return the name of a GPU (``'cuda...'``), or of the processor with its cores."""
     if device.startswith('cuda'):
         return torch.cuda.get_device_name(device)
     listing = Path('/proc/cpuinfo')

@@ -1,5 +1,5 @@
-# CAST stage 1, step 1 on ADE20K: the pre-trained detector of the foundation-model
-# teacher on the labelled split; SAM 2 stays as it is.
+# CAST stage 1, step 1 on ADE20K: train the pre-trained detector of the
+# foundation-model teacher on the labelled split. SAM 2 stays as it is.
 # Reads checkpoints/ (docs/teachers.md); leaves work_dirs/adapt_ade20k/teacher.pth.
 _base_ = [
     './_base_/models/teacher_grounded_sam2.py',

@@ -1,5 +1,5 @@
-# CAST stage 1, step 1 on ADE20K with another teacher: a Mask2Former with Swin-L,
-# pre-trained on COCO, on the labelled split.
+# CAST stage 1, step 1 on ADE20K with another teacher: train a Mask2Former with
+# Swin-L, pre-trained on COCO, on the labelled split.
 # Reads checkpoints/ (the COCO weights);
 # leaves work_dirs/adapt_ade20k_mask2former/teacher.pth.
 _base_ = [

@@ -1,5 +1,5 @@
-# CAST stage 1, step 1 on Cityscapes: the pre-trained detector of the foundation-model
-# teacher on the labelled split; SAM 2 stays as it is.
+# CAST stage 1, step 1 on Cityscapes: train the pre-trained detector of the
+# foundation-model teacher on the labelled split. SAM 2 stays as it is.
 # Reads checkpoints/ (docs/teachers.md); leaves work_dirs/adapt_cityscapes/teacher.pth.
 _base_ = [
     './_base_/models/teacher_grounded_sam2.py',

@@ -1,7 +1,7 @@
-# SAM 2.1 on ADE20K's annotated boxes, prompt encoder and mask decoder alone: an option
-# before stage 1. Reads checkpoints/ (docs/teachers.md); leaves
-# work_dirs/adapt_sam2_ade20k/segmenter.pth. The teacher starts with it by
-# --cfg-options model.segmenter.init_cfg.checkpoint=FILE in adapt_ade20k.py.
+# An option before CAST stage 1 on ADE20K: train SAM 2.1's prompt encoder and mask
+# decoder on annotated boxes. Reads checkpoints/ (docs/teachers.md);
+# leaves work_dirs/adapt_sam2_ade20k/segmenter.pth. adapt_ade20k.py starts with
+# it by --cfg-options model.segmenter.init_cfg.checkpoint=FILE.
 _base_ = [
     './_base_/models/sam2_large.py',
     './_base_/datasets/ade20k_boxes.py',

@@ -1,7 +1,7 @@
-# SAM 2.1 on Cityscapes' annotated boxes, prompt encoder and mask decoder alone: an
-# option before stage 1. Reads checkpoints/ (docs/teachers.md); leaves
-# work_dirs/adapt_sam2_cityscapes/segmenter.pth. The teacher starts with it by
-# --cfg-options model.segmenter.init_cfg.checkpoint=FILE in adapt_cityscapes.py.
+# An option before CAST stage 1 on Cityscapes: train SAM 2.1's prompt encoder and mask
+# decoder on annotated boxes. Reads checkpoints/ (docs/teachers.md);
+# leaves work_dirs/adapt_sam2_cityscapes/segmenter.pth. adapt_cityscapes.py starts with
+# it by --cfg-options model.segmenter.init_cfg.checkpoint=FILE.
 _base_ = [
     './_base_/models/sam2_large.py',
     './_base_/datasets/cityscapes_boxes.py',

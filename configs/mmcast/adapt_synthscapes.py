@@ -1,5 +1,5 @@
-# CAST stage 1, step 1 on SynthScapes: the pre-trained teacher on the labelled split.
-# Reads the stand-in foundation teacher of weights/;
+# CAST stage 1, step 1 on SynthScapes: train the pre-trained teacher on the labelled
+# split. Reads the stand-in foundation teacher in weights/;
 # leaves work_dirs/adapt_synthscapes/teacher.pth.
 _base_ = [
     './_base_/models/teacher_synthscapes.py',

@@ -1,6 +1,6 @@
 # CAST stage 2 on SynthScapes: the student learns from labels and the frozen teacher,
 # 4 + 4 images in a batch.
-# The teacher is that of stage 1, step 1: step 2 did not improve it in its one run of
+# The teacher comes from stage 1, step 1: step 2 does not improve it in a single run of
 # minutes. Reads work_dirs/adapt_synthscapes/teacher.pth;
 # leaves work_dirs/distill_synthscapes/student.pth.
 _base_ = [

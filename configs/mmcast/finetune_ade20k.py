@@ -1,8 +1,8 @@
-# CAST stage 3 on ADE20K: the distilled student refined on labels alone.
+# CAST stage 3 on ADE20K: refine the distilled student on labels alone.
 # Reads work_dirs/distill_ade20k/student.pth;
 # leaves work_dirs/finetune_ade20k/student.pth.
-# The paper gives neither learning rate nor length of this stage: a tenth of stage
-# 2's rate over 10k iterations is this project's choice.
+# The paper gives no learning rate and no length for this stage. This project chooses
+# a tenth of stage 2's rate and 10k iterations.
 _base_ = './supervised_ade20k.py'
 model = dict(backbone=dict(init_cfg=None))
 load_from = f'{_base_.student_root}/distill_ade20k/student.pth'

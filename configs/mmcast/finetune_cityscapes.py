@@ -1,8 +1,8 @@
-# CAST stage 3 on Cityscapes: the distilled student refined on labels alone.
+# CAST stage 3 on Cityscapes: refine the distilled student on labels alone.
 # Reads work_dirs/distill_cityscapes/student.pth;
 # leaves work_dirs/finetune_cityscapes/student.pth.
-# The paper gives neither learning rate nor length of this stage: a tenth of stage
-# 2's rate over 10k iterations is this project's choice.
+# The paper gives no learning rate and no length for this stage. This project chooses
+# a tenth of stage 2's rate and 10k iterations.
 _base_ = './supervised_cityscapes.py'
 model = dict(backbone=dict(init_cfg=None))
 load_from = f'{_base_.student_root}/distill_cityscapes/student.pth'

@@ -1,8 +1,8 @@
-# CAST stage 3 on SynthScapes: the distilled student refined on labels alone.
+# CAST stage 3 on SynthScapes: refine the distilled student on labels alone.
 # Reads work_dirs/distill_synthscapes/student.pth;
 # leaves work_dirs/finetune_synthscapes/student.pth.
 _base_ = './supervised_synthscapes.py'
-# Statistics of normalisation stay as both sources made them.
+# Batch norm keeps its statistics from labelled and unlabelled images.
 model = dict(backbone=dict(norm_eval=True))
 load_from = 'work_dirs/distill_synthscapes/student.pth'
 optim_wrapper = dict(optimizer=dict(lr=2e-5))

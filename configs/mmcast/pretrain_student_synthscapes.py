@@ -1,6 +1,6 @@
-# Makes the student's start, the stand-in for DINOv2's weights: SynthScapes' source
-# domain only. weights/README.md has the command; leaves
-# work_dirs/pretrain_student_synthscapes/student.pth.
+# Trains the student's starting weights, the stand-in for DINOv2's, on SynthScapes'
+# source domain only. weights/README.md has the command.
+# Leaves work_dirs/pretrain_student_synthscapes/student.pth.
 _base_ = [
     './_base_/models/student_synthscapes.py',
     './_base_/datasets/synthscapes_source.py',

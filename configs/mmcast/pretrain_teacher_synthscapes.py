@@ -1,6 +1,6 @@
-# Makes the stand-in foundation teacher: SynthScapes' source domain only.
-# weights/README.md has the command; leaves
-# work_dirs/pretrain_teacher_synthscapes/teacher.pth.
+# Trains the stand-in foundation teacher on SynthScapes' source domain only.
+# weights/README.md has the command.
+# Leaves work_dirs/pretrain_teacher_synthscapes/teacher.pth.
 _base_ = [
     './_base_/models/teacher_synthscapes.py',
     './_base_/datasets/synthscapes_source.py',

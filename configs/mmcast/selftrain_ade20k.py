@@ -1,5 +1,5 @@
-# CAST stage 1, step 2 on ADE20K: the pre-trained detector again, with the pseudo-labels
-# of step 1. Reads checkpoints/ and work_dirs/adapt_ade20k/teacher.pth;
+# CAST stage 1, step 2 on ADE20K: train the pre-trained detector again, with the
+# pseudo-labels of step 1. Reads checkpoints/ and work_dirs/adapt_ade20k/teacher.pth;
 # leaves work_dirs/selftrain_ade20k/teacher.pth.
 _base_ = [
     './_base_/models/teacher_grounded_sam2.py',

@@ -1,5 +1,5 @@
 # CAST stage 1, step 2 on ADE20K with another teacher, a Mask2Former with Swin-L:
-# the pre-trained teacher again, with pseudo-labels.
+# train the pre-trained teacher again, with pseudo-labels.
 # Reads checkpoints/ and work_dirs/adapt_ade20k_mask2former/teacher.pth;
 # leaves work_dirs/selftrain_ade20k_mask2former/teacher.pth.
 _base_ = [

@@ -1,4 +1,4 @@
-# CAST stage 1, step 2 on Cityscapes: the pre-trained detector again, with the
+# CAST stage 1, step 2 on Cityscapes: train the pre-trained detector again, with the
 # pseudo-labels of step 1. Reads checkpoints/ and
 # work_dirs/adapt_cityscapes/teacher.pth; leaves
 # work_dirs/selftrain_cityscapes/teacher.pth.

@@ -1,5 +1,5 @@
 # CAST stage 1, step 2 on Cityscapes with another teacher, a Mask2Former with Swin-L:
-# the pre-trained teacher again, with pseudo-labels.
+# train the pre-trained teacher again, with pseudo-labels.
 # Reads checkpoints/ and work_dirs/adapt_cityscapes_mask2former/teacher.pth;
 # leaves work_dirs/selftrain_cityscapes_mask2former/teacher.pth.
 _base_ = [

@@ -1,4 +1,4 @@
-# CAST stage 1, step 2 on SynthScapes: the pre-trained teacher again, with
+# CAST stage 1, step 2 on SynthScapes: train the pre-trained teacher again, with
 # pseudo-labels.
 # Reads work_dirs/adapt_synthscapes/teacher.pth;
 # leaves work_dirs/selftrain_synthscapes/teacher.pth.

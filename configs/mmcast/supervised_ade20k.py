@@ -1,4 +1,4 @@
-# The baseline on ADE20K: the student on the labelled split alone.
+# The baseline on ADE20K: train the student on the labelled split alone.
 # Leaves work_dirs/supervised_ade20k/student.pth.
 _base_ = [
     './_base_/models/student_{{$STUDENT:dpt256}}.py',

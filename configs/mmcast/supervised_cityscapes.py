@@ -1,4 +1,4 @@
-# The baseline on Cityscapes: the student on the labelled split alone.
+# The baseline on Cityscapes: train the student on the labelled split alone.
 # Leaves work_dirs/supervised_cityscapes/student.pth.
 _base_ = [
     './_base_/models/student_{{$STUDENT:dpt256}}.py',

@@ -1,4 +1,4 @@
-# The baseline on SynthScapes: the student on the labelled split alone.
+# The baseline on SynthScapes: train the student on the labelled split alone.
 # Leaves work_dirs/supervised_synthscapes/student.pth.
 _base_ = [
     './_base_/models/student_synthscapes.py',

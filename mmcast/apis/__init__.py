@@ -1,4 +1,4 @@
-"""What a user calls from Python."""
+"""Functions that users call from Python."""
 
 from .label_images import LabelSummary, label_images
 

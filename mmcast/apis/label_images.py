@@ -1,4 +1,4 @@
-"""Label images with a detector: resumable, split over ranks, memory flat."""
+"""Label images with a detector: resumable, split over ranks, in constant memory."""
 
 import logging
 from collections import Counter
@@ -34,7 +34,7 @@ _BINS = 1000
 
 @dataclass(frozen=True)
 class LabelSummary:
-    """What the store holds for a list of images, old and new labels together.
+    """A summary of a store's labels for a list of images, old and new together.
 
     Attributes:
         images: Number of images.
@@ -44,7 +44,7 @@ class LabelSummary:
             is no instance.
         score_thr: Only instances with a higher score are used in training.
         used: Number of these.
-        without_used: Number of images without any.
+        without_used: Number of images without any of these.
     """
 
     images: int
@@ -91,12 +91,12 @@ def label_images(
             ``mmdet.apis.init_detector`` returns it, that predicts masks.
         names: Image paths relative to ``img_root``.
         img_root: Folder of the images.
-        store: Where the labels go.
-        batch_size: Images a forward pass.
-        device: Where the model runs; None for where it is.
+        store: The store to write to.
+        batch_size: Images per forward pass.
+        device: Device to run the model on; None to leave the model where it is.
         num_workers: Processes that read images; 0 for none.
         progress: Whether rank 0 shows a progress bar.
-        score_thr: What the summary counts as used.
+        score_thr: The summary counts instances with a higher score as used.
 
     Raises:
         ValueError: The model's classes are not the store's, it predicts no masks, the
@@ -140,12 +140,12 @@ def label_images(
 
 
 def check_classes(model: nn.Module, store: PseudoLabelStore) -> None:
-    """Raise a ValueError naming both sides unless model and store agree."""
+    """Raise a ValueError unless the model and the store have the same classes."""
     classes = tuple(model.dataset_meta['classes'])  # type: ignore[index]
     if classes != store.classes:
         raise ValueError(
-            f'The teacher knows the classes {classes}, but the pseudo-labels in '
-            f'{store.root} are of {store.classes}: use a teacher of the same classes '
+            f'The teacher has the classes {classes}, but the pseudo-labels in '
+            f'{store.root} have {store.classes}: use a teacher with the same classes '
             'in the same order, or point `store` elsewhere.'
         )
 
@@ -157,7 +157,7 @@ def summarise(
     *,
     score_thr: float = 0.0,
 ) -> LabelSummary:
-    """Read and check every entry once, one in memory at a time."""
+    """Summarise the labels; read and check each entry once, one at a time."""
     counts: Counter[int] = Counter()
     histogram = np.zeros(_BINS + 1, np.int64)
     used = without_used = 0
@@ -171,7 +171,7 @@ def summarise(
     total = histogram.sum()
     quantiles: tuple[float, ...] = ()
     if total:
-        # The smallest score that so many instances do not exceed.
+        # The smallest score that at least this many instances do not exceed.
         ranks = np.ceil(np.array([0, 0.25, 0.5, 0.75, 1]) * total).clip(1)
         places = np.searchsorted(np.cumsum(histogram), ranks)
         quantiles = tuple(float(place) / _BINS for place in places)
@@ -189,7 +189,7 @@ def summarise(
 
 
 class _Images(Dataset):
-    """Images through the test pipeline; a text in place of one that is unreadable."""
+    """Images after the test pipeline; for an unreadable image, an error text."""
 
     def __init__(
         self, names: list[str], img_root: str | Path, pipeline: Compose
@@ -207,7 +207,7 @@ class _Images(Dataset):
         try:
             return name, self.pipeline({'img_path': path, 'img_id': index})
         except Exception:
-            # Either the image is at fault, or the pipeline, which is a bug.
+            # An unreadable image is reported; an error of the pipeline is a bug.
             reason = _unreadable(path)
             if reason is None:
                 raise
@@ -222,7 +222,7 @@ def _unreadable(path: str) -> str | None:
 
 
 def _test_pipeline(model: nn.Module) -> Compose:
-    """The test pipeline of the model's config without annotation loading."""
+    """Build the test pipeline of the model's config, without annotation loading."""
     cfg: Any = model.cfg
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     transforms = [
@@ -254,10 +254,10 @@ def _label(
         num_workers=num_workers,
         collate_fn=list,
         worker_init_fn=_one_thread,
-        # Own generator: the loader must not draw from the training's random state.
+        # A separate generator: the loader must not change training's random state.
         generator=torch.Generator(),
     )
-    batches = iter(loader)  # workers must be forked before the bar has its thread
+    batches = iter(loader)  # workers must be forked before the bar starts its thread
     unreadable: list[str] = []
     rank, world = get_dist_info()
     share = '' if world == 1 else f" (rank 0's share, 1 of {world})"
@@ -286,7 +286,7 @@ def _label(
 
 
 def _write(store: PseudoLabelStore, name: str, sample: Any) -> None:
-    """Write one image's predictions, a mask at a time."""
+    """Write one image's predictions, one mask at a time."""
     predicted = sample.pred_instances
     if 'masks' not in predicted:
         raise ValueError(
@@ -297,7 +297,7 @@ def _write(store: PseudoLabelStore, name: str, sample: Any) -> None:
     order = torch.argsort(scores, descending=True, stable=True)[: store.max_instances]
     order = order[scores[order] >= store.min_score]
     masks = [
-        # pycocotools wants columns in one piece: transposed on the device, cheaply.
+        # pycocotools needs column-major masks; transposing on the device is cheap.
         mask_utils.encode(
             predicted.masks[index].to(torch.uint8).t().contiguous().cpu().numpy().T
         )

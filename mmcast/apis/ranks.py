@@ -1,4 +1,4 @@
-"""Work of several ranks that fails on all of them, so that none waits for ever."""
+"""Run work on several ranks; if one fails, all raise, and none waits for ever."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ def raise_on_all_ranks(function: Callable[[], T]) -> T:
 
     Raises:
         Exception: What this rank's own call raised.
-        RuntimeError: Another rank failed; names it and its error.
+        RuntimeError: Another rank failed; the message names it and its error.
     """
     result: T | None = None
     failure: Exception | None = None

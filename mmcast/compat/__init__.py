@@ -1,8 +1,8 @@
-"""Gaps between third-party packages, bridged until their own releases do.
+"""Bridge gaps between third-party packages until their own releases do.
 
-One small module per gap says what breaks, in which versions, and when it can go.
-Each has one function, `apply`, that changes nothing where the gap is absent and
-may be called twice. Only `mmcast/__init__.py` knows this package.
+Each module covers one gap. It says what breaks, in which versions, and when the module
+can be removed. Its function `apply` changes nothing if the gap is absent, and may be
+called twice. Only `mmcast/__init__.py` imports this package.
 """
 
 from . import (
@@ -17,7 +17,7 @@ __all__ = ['apply']
 
 
 def apply() -> None:
-    """Bridge every gap; has to run before `mmdet.models` is imported."""
+    """Bridge every gap; must run before `mmdet.models` is imported."""
     checkpoints.apply()
     transformers_names.apply()
     backbone_train.apply()

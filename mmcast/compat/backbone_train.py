@@ -1,12 +1,12 @@
-"""Backbones of mmpretrain return None from `.train()` and `.eval()`.
+"""Let `.train()` and `.eval()` of mmpretrain's backbones return the module.
 
 What breaks: mmpretrain's backbones (1.2, onedl's 1.3 too) override `train` to freeze
-stages and forget torch's contract that it returns the module, so that
+stages, and do not return the module as torch's `train` does. So
 `model = build(...).eval()` is None.
 
 The cure: every such `train` also returns its module (`eval` is `train(False)`).
 
-Can go: when mmpretrain returns `self`.
+Remove it when mmpretrain returns `self`.
 """
 
 import functools

@@ -2,16 +2,16 @@
 
 What breaks: from torch 2.6 on `torch.load` unpickles with `weights_only=True`, and
 mmengine (up to 0.10.7 at least) saves its `MessageHub` along with the weights: numpy
-arrays and scalars inside `HistoryBuffer` objects. So `--resume` and `mim test` refuse
-the checkpoints that `mim train` has just written.
+arrays and scalars inside `HistoryBuffer` objects. So `--resume` and `mim test` cannot
+read the checkpoints that `mim train` has just written.
 
-The cure: exactly the globals that those checkpoints hold go on torch's allow-list.
-`weights_only` stays True, and a file that names anything else is still refused.
+The cure: torch's allow-list gets exactly the globals that those checkpoints hold.
+`weights_only` stays True, and a file that names anything else is still an error.
 `HistoryBuffer` also pickles its statistics methods, as calls of `builtins.getattr`.
-Allowing `getattr` would open the door to every attribute of every allowed object, so
-its place is taken by a stand-in that knows those four methods and nothing else.
+Allowing `getattr` would allow every attribute of every allowed object. So a stand-in
+replaces it that knows those four methods and nothing else.
 
-Can go: when mmengine puts its own types on the allow-list.
+Remove it when mmengine puts its own types on the allow-list.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-# Not `HistoryBuffer._statistics_methods`: that dictionary is open to registration.
+# Not `HistoryBuffer._statistics_methods`: anyone can register a method there.
 _STATISTICS = ('min', 'max', 'current', 'mean')
 
 
 def _history_buffer_getattr(owner: Any, name: Any) -> Callable[..., Any]:
-    """Answer `getattr` in a checkpoint, for HistoryBuffer's statistics only.
+    """Replace `getattr` in a checkpoint, for HistoryBuffer's statistics only.
 
     Args:
         owner: The object whose attribute the file asks for.
@@ -42,13 +42,13 @@ def _history_buffer_getattr(owner: Any, name: Any) -> Callable[..., Any]:
     if owner is HistoryBuffer and isinstance(name, str) and name in _STATISTICS:
         return getattr(HistoryBuffer, name)
     raise UnpicklingError(
-        f'the checkpoint asks for attribute {name!r} of {owner!r}, which no '
-        'checkpoint of mmengine does; do not load this file'
+        f'the checkpoint asks for attribute {name!r} of {owner!r}, but checkpoints '
+        'of mmengine never do; do not load this file'
     )
 
 
 def _safe_globals() -> list[Any]:
-    # The two functions that numpy names in a pickle, as this numpy holds them.
+    # The two functions that numpy's pickles name, from the installed numpy.
     functions = {
         '_reconstruct': np.zeros(1).__reduce__()[0],
         'scalar': np.float64(0).__reduce__()[0],
@@ -68,5 +68,5 @@ def _safe_globals() -> list[Any]:
 
 
 def apply() -> None:
-    """Put what mmengine's checkpoints hold on torch's allow-list."""
+    """Put the types in mmengine's checkpoints on torch's allow-list."""
     torch.serialization.add_safe_globals(_safe_globals())

@@ -1,4 +1,4 @@
-"""`num_cp` of mmdet's transformer encoders without fairscale.
+"""Let `num_cp` of mmdet's transformer encoders work without fairscale.
 
 What breaks: mmdet (3.3, the maintained forks too) recomputes the activations of the
 first `num_cp` encoder layers with fairscale's `checkpoint_wrapper`, and MM-Grounding-
@@ -6,10 +6,10 @@ DINO's configs ask for all six. fairscale has had no release since 2022. Without
 detector cannot be built; with it a second pass through the encoder fails under
 `DistributedDataParallel`.
 
-The cure: torch's own wrapper takes its place. It does not change the names in the state
+The cure: use torch's own wrapper instead. It does not change the names in the state
 dict, and allows several passes.
 
-Can go: when mmdet no longer uses fairscale for `num_cp`.
+Remove it when mmdet no longer uses fairscale for `num_cp`.
 """
 
 import importlib

@@ -1,12 +1,12 @@
-"""`numpy.in1d`, which cityscapesscripts' evaluation calls.
+"""Restore `numpy.in1d` for cityscapesscripts' evaluation.
 
-What breaks: cityscapesscripts 2.3.0 calls `numpy.in1d`, which numpy 2.4 has removed.
-Its instance-level evaluation, and with it mmdet's `CityScapesMetric`, dies with an
-AttributeError on the first prediction.
+What breaks: cityscapesscripts 2.3.0 calls `numpy.in1d`, but numpy 2.4 has removed it.
+Its instance-level evaluation, and so mmdet's `CityScapesMetric`, fails with an
+AttributeError at the first prediction.
 
-The cure: the name is set to what numpy's own release notes give as its successor.
+The cure: set the name to the successor that numpy's release notes give.
 
-Can go: when cityscapesscripts' newest release calls `numpy.isin`.
+Remove it when cityscapesscripts' newest release calls `numpy.isin`.
 """
 
 import numpy as np
@@ -23,6 +23,6 @@ def _in1d(
 
 
 def apply() -> None:
-    """Set `numpy.in1d` where numpy no longer has it."""
+    """Set `numpy.in1d` if numpy no longer has it."""
     if not hasattr(np, 'in1d'):
         setattr(np, 'in1d', _in1d)  # noqa: B010, a name that numpy's stubs lack

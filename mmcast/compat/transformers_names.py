@@ -1,15 +1,15 @@
-"""Names that mmpretrain and mmdet import from where transformers had them once.
+"""Restore names that mmpretrain and mmdet import from an old place in transformers.
 
 What breaks: mmpretrain 1.2 (BLIP, BLIP-2, OFA, RAM) and mmdet 3.3 (GLIP) import
 helpers from `transformers.modeling_utils` that transformers 4.52 and later keep
-elsewhere. A bare `except` in mmpretrain then makes a class inherit from None, so that
-`import mmdet.models`, which imports mmpretrain, dies with a TypeError.
+elsewhere. A bare `except` in mmpretrain then makes a class inherit from None. So
+`import mmdet.models`, which imports mmpretrain, fails with a TypeError.
 
-The cure: the missing names are set in `transformers.modeling_utils`, before the first
+The cure: set the missing names in `transformers.modeling_utils`, before the first
 import of `mmpretrain` or `mmdet.models`.
 
-Can go: when mmdet's newest release no longer imports mmpretrain 1.2's multimodal
-models, or these import the names from where they are.
+Remove it when mmdet's newest release no longer imports mmpretrain 1.2's multimodal
+models, or when these import the names from their new places.
 """
 
 import importlib

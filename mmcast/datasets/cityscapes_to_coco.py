@@ -1,9 +1,9 @@
-"""Cityscapes layout to COCO JSON.
+"""Convert a Cityscapes layout to COCO JSON.
 
-Writes what mmdet's own converter writes (`.mim/tools/dataset_converters/cityscapes.py`,
-same file names and fields; a test compares them), which does not serve here because it
+The files have the same names and fields as those of mmdet's own converter
+(`.mim/tools/dataset_converters/cityscapes.py`; a test compares them). That converter
 insists on the splits train, val and test, numbers the images in the file system's
-order and leaves half a file behind when it is interrupted.
+order, and leaves half a file when it is interrupted.
 """
 
 import json
@@ -27,7 +27,7 @@ THINGS = [label for label in labels if label.hasInstances and not label.ignoreIn
 
 
 def annotation_file(root: str | os.PathLike[str], split: str) -> Path:
-    """Where the COCO file of a split stands: mmdet's name, in ``annotations/``."""
+    """Return the path of a split's COCO file: mmdet's name, in ``annotations/``."""
     return Path(root, 'annotations', f'instancesonly_filtered_gtFine_{split}.json')
 
 
@@ -79,8 +79,8 @@ def find_images(root: str | os.PathLike[str], split: str) -> list[str]:
 def read_image(root: str | os.PathLike[str], split: str, name: str) -> dict[str, Any]:
     """Read one annotated image.
 
-    An id of 1000 or more is one instance of class ``id // 1000``; a thing class's own
-    id marks a crowd.
+    An id of 1000 or more is one instance of class ``id // 1000``; the plain id of a
+    thing class marks a crowd.
 
     Returns:
         A COCO image with its annotations under ``annotations``, all without ids.
@@ -89,14 +89,15 @@ def read_image(root: str | os.PathLike[str], split: str, name: str) -> dict[str,
     ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if ids is None or ids.ndim != 2:
         raise ValueError(f"'{path}' is not a one-channel PNG: unpack gtFine again")
-    # Column-major once, as the RLE encoder wants it, instead of once an instance.
+    # Column-major, as the RLE encoder needs it: once here, not once per instance.
     ids = np.asfortranarray(ids)
     annotations = []
     for value in np.unique(ids[ids >= THINGS[0].id]).tolist():
         label = id2label.get(value // 1000 if value >= 1000 else value)
         if label is None:
             raise ValueError(
-                f"'{path}' holds the id {value}, which is no Cityscapes id"
+                f"'{path}' holds the id {value}, not one of Cityscapes: unpack gtFine "
+                'again'
             )
         if label not in THINGS:
             continue
@@ -122,7 +123,7 @@ def read_image(root: str | os.PathLike[str], split: str, name: str) -> dict[str,
 def read_images(
     root: str | os.PathLike[str], split: str, num_workers: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Yield `read_image` of each image of a split, sorted, behind a progress bar."""
+    """Yield `read_image` of each image of a split, sorted, with a progress bar."""
     names = find_images(root, split)
     with ProcessPoolExecutor(num_workers) as pool:
         found = pool.map(
@@ -143,7 +144,7 @@ def convert_split(
 
     Returns:
         The file written, ``annotation_file(root, split)``. It appears whole or not
-        at all, and is the same whatever the number of processes.
+        at all, and does not depend on ``num_workers``.
 
     Raises:
         FileNotFoundError: If there is no image, or one has no annotation.

@@ -1,8 +1,8 @@
 """Data sets over a list of images: labelled (COCO file and list) and unlabelled.
 
-Path rule of both, which is MMEngine's: ``ann_file``, ``image_list`` and ``data_prefix``
-are relative to ``data_root`` if there is one, else to the current folder; an absolute
-path stays as it is. The format of a list is told in `mmcast.datasets.splits`.
+Both follow MMEngine's path rule: ``ann_file``, ``image_list`` and ``data_prefix`` are
+relative to ``data_root`` if there is one, else to the current folder; an absolute path
+stays as it is. `mmcast.datasets.splits` describes the format of a list.
 """
 
 import logging
@@ -53,11 +53,11 @@ def _check_folders(dataset: BaseDetDataset) -> None:
 class ImageListDataset(BaseDetDataset):
     """Unlabelled images: a list of names, or all images of a folder.
 
-    Opens no image and needs no annotation. Keeps only the names, as UTF-8 bytes that
-    data loader workers share: about 50 MB for a million of them.
+    It opens no image and needs no annotation. It keeps only the names, as UTF-8 bytes
+    that data loader workers share: about 50 MB for a million names.
 
     Items have ``img_path``, ``img_name`` (str, relative to the image folder, with
-    ``/``), ``img_id`` (int, place in the data set) and ``instances=[]``.
+    ``/``), ``img_id`` (int, index in the data set) and ``instances=[]``.
 
     Args:
         ann_file (str): List of images; empty for all images below
@@ -66,9 +66,10 @@ class ImageListDataset(BaseDetDataset):
         **kwargs: As for `mmdet.datasets.BaseDetDataset`.
 
     Raises:
-        FileNotFoundError: If the data root, the image folder or the list is missing.
-        ValueError: If the list or the folder is empty, or a line of the list is no
-            image of the folder.
+        FileNotFoundError: If the data root, the image folder, the list or an image of
+            the list is missing.
+        ValueError: If the list or the folder is empty, or a line of the list is
+            invalid.
     """
 
     METAINFO: dict = {}
@@ -126,7 +127,7 @@ def _walk(folder: str) -> list[str]:
 
 
 def _check_present(names: list[str], folder: str, path: str) -> None:
-    """Check a list against the folder: each subfolder is listed once."""
+    """Check that a list's images exist; list each subfolder only once."""
     files_of: dict[str, set[str]] = {}
     for number, name in enumerate(names, 1):
         parent, file = osp.split(name)
@@ -144,18 +145,19 @@ def _check_present(names: list[str], folder: str, path: str) -> None:
 
 @DATASETS.register_module()
 class ListedCocoDataset(CocoDataset):
-    """Labelled images: a COCO file, of which only the images on a list are used.
+    """Labelled images of a COCO file: those on a list, or all.
 
-    Differs from `mmdet.datasets.CocoDataset` further in that every item has
-    ``img_name`` (the COCO ``file_name``), classes are given by the config and must
-    agree with the file (mmdet drops unknown ones silently, and takes the file's order
-    for the config's), and images whose only instances are crowds count as empty
-    (nothing can be learnt from them; `mmdet.datasets.CityscapesDataset` drops them
-    too).
+    Further differences from `mmdet.datasets.CocoDataset`:
+
+    * Every item has ``img_name`` (the COCO ``file_name``).
+    * The config gives the classes, and they must agree with the file. mmdet drops
+      unknown ones silently, and takes the file's order for the config's.
+    * Images that show only crowds count as empty, since nothing can be learnt from
+      them. `mmdet.datasets.CityscapesDataset` drops them, too.
 
     Args:
-        image_list (str, optional): List of the images to use, in this order; all
-            images of ``ann_file`` without.
+        image_list (str, optional): List of the images to use, in this order; None for
+            all images of ``ann_file``.
         **kwargs: As for `mmdet.datasets.CocoDataset`; ``ann_file``,
             ``metainfo=dict(classes=...)`` and ``data_prefix=dict(img=...)`` are needed.
 
@@ -198,7 +200,7 @@ class ListedCocoDataset(CocoDataset):
             assert self.image_list is not None
             check_known(names, images, self.image_list)
         annotations: dict[Any, list[dict]] = {images[n]['id']: [] for n in names}
-        # As CocoDataset keeps it, for `filter_data` there and ClassAwareSampler.
+        # CocoDataset has it, too, for its `filter_data` and for ClassAwareSampler.
         self.cat_img_map: dict[Any, list] = {cat_id: [] for cat_id in self.cat_ids}
         for annotation in content.get('annotations', []):
             if annotation['image_id'] in annotations:
@@ -223,15 +225,15 @@ class ListedCocoDataset(CocoDataset):
         return data_list
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Add ``img_name`` to what CocoDataset makes of an image."""
+        """Add ``img_name`` to CocoDataset's item."""
         data_info = super().parse_data_info(raw_data_info)
         data_info['img_name'] = raw_data_info['raw_img_info']['file_name']
         return data_info
 
     def filter_data(self) -> list[dict]:
-        """Apply ``filter_cfg``; refuse to leave nothing.
+        """Apply ``filter_cfg``; raise if no image is left.
 
-        Warns of classes not shown and of images smaller than the crop.
+        Warns of classes that no image shows, and of images smaller than the crop.
         """
         if self.test_mode:
             return self.data_list
@@ -263,8 +265,9 @@ class ListedCocoDataset(CocoDataset):
         ]
         if missing:
             print_log(
-                f"no image of '{source}' shows: {', '.join(missing)}. These cannot be "
-                f'learnt; draw a list with {tool(SPLIT_TOOL)} --per-class N',
+                f"no image of '{source}' shows: {', '.join(missing)}. These classes "
+                'cannot be learnt: draw a list with '
+                f'{tool(SPLIT_TOOL)} --per-class N',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -272,7 +275,7 @@ class ListedCocoDataset(CocoDataset):
         return kept
 
     def _warn_of_small_images(self, infos: list[dict]) -> None:
-        """Tell once of images that a crop cannot fill, unless a resize comes first."""
+        """Warn once of images that a crop cannot fill, unless a resize comes first."""
         for transform in self.pipeline.transforms:
             kind = type(transform).__name__
             if 'Resize' in kind:
@@ -285,9 +288,9 @@ class ListedCocoDataset(CocoDataset):
                 least = min(small, key=lambda i: i['width'] * i['height'])
                 print_log(
                     f"{len(small)} of {len(infos)} images of '{self.ann_file}' are "
-                    f'smaller than the crop of {width}x{height}, '
-                    f"'{least['img_name']}' with {least['width']}x{least['height']} "
-                    'most of all, and will be padded: lower crop_size or put a '
+                    f'smaller than the crop of {width}x{height} and will be padded '
+                    f"(the smallest is '{least['img_name']}' with "
+                    f'{least["width"]}x{least["height"]}): lower crop_size or put a '
                     'RandomResize before it in weak_view',
                     logger='current',
                     level=logging.WARNING,
@@ -300,9 +303,9 @@ class ListedCocoDataset(CocoDataset):
         in_file = [category['name'] for category in categories]
         if not isinstance(classes, tuple | list) or not classes:
             raise ValueError(
-                f'classes={classes!r} is not a tuple of names: set '
-                f'metainfo=dict(classes=({", ".join(map(repr, in_file))},)) in the '
-                f"config, the categories of '{self.ann_file}'"
+                f'classes={classes!r} is not a tuple of names: set the categories of '
+                f"'{self.ann_file}' in the config, "
+                f'metainfo=dict(classes=({", ".join(map(repr, in_file))},))'
             )
         absent = [name for name in classes if name not in in_file]
         if absent:
@@ -314,9 +317,9 @@ class ListedCocoDataset(CocoDataset):
         in_order = [name for name in in_file if name in classes]
         if list(classes) != in_order:
             raise ValueError(
-                f"the config's classes ({', '.join(classes)}) stand in another order "
-                f"in '{self.ann_file}' ({', '.join(in_order)}), by which CocoMetric "
-                "numbers them: write metainfo=dict(classes=...) in the file's order"
+                f"the config's classes ({', '.join(classes)}) have another order in "
+                f"'{self.ann_file}' ({', '.join(in_order)}), and CocoMetric uses the "
+                "file's order: write metainfo=dict(classes=...) in that order"
             )
         # In the file's order, as `pycocotools.COCO.getCatIds` returns them.
         self.cat_ids = [c['id'] for c in categories if c['name'] in classes]

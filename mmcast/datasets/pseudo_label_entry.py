@@ -1,4 +1,4 @@
-"""The pseudo-labels of one image, and the JSON they are stored as."""
+"""The pseudo-labels of one image, and their JSON form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ def format_entry(
         masks_rle: n compressed COCO RLE dicts (``counts`` bytes or str).
 
     Raises:
-        ValueError: Unequal lengths.
+        ValueError: The lengths differ.
     """
     instances: list[dict[str, Any]] = [
         {
             'label': int(label),
-            # Six digits keep a float32 below 1 apart from its neighbours.
+            # Rounded to keep the files small.
             'score': round(float(score), 6),
             'bbox': [round(float(value), 2) for value in bbox],
             'segmentation': {
@@ -79,14 +79,14 @@ def parse_entry(entry: Any, name: str, num_classes: int) -> PseudoLabels:
 
     Args:
         entry: What :func:`format_entry` made, as read from a file.
-        name: The image that it must be of.
-        num_classes: Labels are below this.
+        name: The image that the entry must belong to.
+        num_classes: Number of classes; labels must be below it.
 
     Raises:
-        KeyError, TypeError, ValueError: It is no entry, or not of this image.
+        KeyError, TypeError, ValueError: It is no entry, or belongs to another image.
     """
     if entry['image'] != name:
-        raise ValueError(f'it is of image {entry["image"]}')
+        raise ValueError(f'it belongs to image {entry["image"]}')
     height, width = entry['size']
     labels = np.array([i['label'] for i in entry['instances']], np.int64)
     scores = np.array([i['score'] for i in entry['instances']], np.float32)

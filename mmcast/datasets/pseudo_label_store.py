@@ -1,9 +1,9 @@
-"""A folder of pseudo-labels that mirrors the image tree, one file an image.
+"""A folder of pseudo-labels that mirrors the image tree, one file per image.
 
-``manifest.json`` says what the store holds and which teacher made it; the labels of
-``aachen/x.png`` lie in ``aachen/x.json``. Files appear whole or not at all, so a
-labelling run can be killed at any moment and continued. Entries are stored
-generously; thresholds are applied on reading (see ``LoadPseudoAnnotations``).
+``manifest.json`` says what the store holds and which teacher made it. The labels of
+``aachen/x.png`` are in ``aachen/x.json``. Files appear whole or not at all, so a
+labelling run can be killed at any time and continued. Entries include low scores;
+``LoadPseudoAnnotations`` applies the thresholds on reading.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ _FORMAT = 'mmcast-pseudo-labels'
 _VERSION = 1
 _MANIFEST = 'manifest.json'
 LABEL_TOOL = 'misc/label_images.py'
-# A write takes milliseconds: a temporary file older than this has lost its writer.
+# A write takes milliseconds: the writer of an older temporary file was killed.
 _STALE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who made the labels: names for people, the digest for comparison.
+    """The model that made the labels: names for people, a digest to compare.
 
     Attributes:
         config: Config file name.
@@ -53,14 +53,14 @@ class Teacher:
 
 
 class PseudoLabelStore:
-    """Pseudo-labels of one teacher. Made by :meth:`create` or :meth:`open`.
+    """Pseudo-labels of one teacher. Use :meth:`create` or :meth:`open` to get one.
 
     Attributes:
         root: The store's folder.
         classes: Class names; a label is an index into them.
-        teacher: Who made the labels.
+        teacher: The model that made the labels.
         min_score: Instances below this score were not kept.
-        max_instances: At most so many instances of an image were kept.
+        max_instances: Most instances that were kept per image.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class PseudoLabelStore:
         min_score: float = 0.05,
         max_instances: int = 100,
     ) -> 'PseudoLabelStore':
-        """Make a store, or open the one that is there if it is of the same kind.
+        """Make a store, or open an existing one with the same settings.
 
         Args:
             root: The store's folder.
             classes: Class names in label order.
-            teacher: Who makes the labels; stores agree if the digests do.
+            teacher: The model that makes the labels; only its digest is compared.
             min_score: Lowest score that is kept.
             max_instances: Most instances that are kept per image.
 
@@ -171,14 +171,14 @@ class PseudoLabelStore:
             ) from None
 
     def check(self, **wanted: Any) -> None:
-        """Compare the manifest with what is wanted.
+        """Check that the manifest has the wanted settings.
 
         Args:
             **wanted: Any of ``classes``, ``digest``, ``min_score``,
                 ``max_instances``.
 
         Raises:
-            ValueError: Something differs; both sides are named.
+            ValueError: Something differs; the message names both sides.
         """
         ours = vars(self) | {'digest': self.teacher.digest}
         for key, value in wanted.items():
@@ -193,21 +193,21 @@ class PseudoLabelStore:
                 )
 
     def path(self, name: str) -> Path:
-        """Where the labels of an image lie.
+        """Return the path of an image's labels.
 
         Args:
             name: The image's path relative to the image root.
 
         Raises:
-            ValueError: The name is absolute, climbs with ``..``, or is reserved.
+            ValueError: The name is absolute, contains ``..``, or is reserved.
         """
         return self.root / _entry(name)
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Which of these images have no labels yet, in the order given.
+        """Return the images that have no labels yet, in the order given.
 
         Raises:
-            ValueError: A bad name, or two names with the same entry.
+            ValueError: A name is invalid, or two names have the same entry.
         """
         entries: dict[str, str] = {}
         for name in names:
@@ -236,7 +236,7 @@ class PseudoLabelStore:
         bboxes: Sequence[Sequence[float]] | np.ndarray,
         masks_rle: Sequence[dict[str, Any]],
     ) -> None:
-        """Write the labels of one image; n instances, sorted by score here.
+        """Write the labels of one image, n instances in any order.
 
         Args:
             name: The image's path relative to the image root.
@@ -247,7 +247,7 @@ class PseudoLabelStore:
             masks_rle: n compressed COCO RLE dicts (``counts`` bytes or str).
 
         Raises:
-            ValueError: A label outside the classes, or unequal lengths.
+            ValueError: A label is outside the classes, or the lengths differ.
         """
         entry = format_entry(name, size, labels, scores, bboxes, masks_rle)
         parse_entry(entry, name, len(self.classes))
@@ -258,7 +258,7 @@ class PseudoLabelStore:
 
         Raises:
             FileNotFoundError: The image has no labels.
-            ValueError: The file is torn or not ours.
+            ValueError: The file is damaged or no pseudo-label file.
         """
         path = self.path(name)
         try:
@@ -272,14 +272,14 @@ class PseudoLabelStore:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f'{path} is not a whole pseudo-label file of {name} ({error}): delete '
-                'this file and start again; only this image is labelled anew.'
+                'this file and start again. Only this image is labelled again.'
             ) from None
 
     def entries(self) -> Iterator[tuple[str, PseudoLabels]]:
         """Yield the name and the labels of every labelled image, sorted by entry.
 
         Raises:
-            ValueError: A file is torn or not ours.
+            ValueError: A file is damaged or no pseudo-label file.
         """
         for path in sorted(path for path, hidden in self._walk() if not hidden):
             try:
@@ -293,7 +293,7 @@ class PseudoLabelStore:
                 ) from None
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
-        """Relative path of every entry, and of every temporary file (True).
+        """Yield the relative path of each entry, and of each temporary file (True).
 
         One directory walk, since a ``stat`` for each of 100,000 names is slow.
         """

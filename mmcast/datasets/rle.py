@@ -1,4 +1,4 @@
-"""COCO run-length encoded masks: the check that pycocotools lacks."""
+"""Check COCO's run-length encoded masks; pycocotools does not check them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ def is_whole(rle: dict[str, Any]) -> bool:
     """Check that the run lengths are valid and add up to the mask's size.
 
     pycocotools decodes a damaged string to uninitialised memory without an error. The
-    format (its ``rleToString``): six bits a character, counted from '0'. Five of them
+    format (its ``rleToString``): six bits per character, counted from '0'. Five of them
     are payload, lowest first; 0x20 means that more follow, 0x10 of the last is the
     sign. From the fourth run on, a run is stored as the difference to the run two
     before it.

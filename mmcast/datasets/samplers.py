@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 class LabeledUnlabeledSampler(MultiSourceSampler):
     """Draw from labelled and unlabelled images in turn, in a fixed ratio, for ever.
 
-    Of a data set without unlabelled images it draws the labelled ones.
+    If a data set has no unlabelled images, it draws labelled ones only.
 
     Args:
         dataset: A ``SemiSupervisedDataset``.
@@ -23,7 +23,7 @@ class LabeledUnlabeledSampler(MultiSourceSampler):
             other. The loader's ``batch_size`` should be a multiple of their sum.
         repeat_thr: How much more often labelled images of rare classes come, see
             :func:`repeat_factors`; None for all equally often. An image with a factor
-            of 2.3 comes two or three times an epoch, at random.
+            of 2.3 comes two or three times per epoch, at random.
         shuffle: Whether the order is random.
         seed: Seed of the order; all ranks share it.
 
@@ -79,17 +79,17 @@ class LabeledUnlabeledSampler(MultiSourceSampler):
 
 
 def repeat_factors(classes: Sequence[set[int]], threshold: float) -> list[float]:
-    """Compute how often each image comes an epoch, so that rare classes come more.
+    """Compute how often each image comes per epoch; rare classes come more often.
 
     Source: LVIS (arXiv 1908.03195), repeat factor sampling. Guided Distillation uses a
     threshold of 10, which is above any share, so that every class counts.
 
     Args:
-        classes: Of each image, the classes that it shows.
+        classes: For each image, the classes that it shows.
         threshold: t.
 
     Returns:
-        Of each image, the greatest max(1, sqrt(t / f)) of its classes, where f is the
+        For each image, the greatest max(1, sqrt(t / f)) of its classes, where f is the
         share of images that show the class; 1 for an image that shows none.
     """
     shown = Counter(label for image in classes for label in image)

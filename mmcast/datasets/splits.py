@@ -1,11 +1,11 @@
 """Lists of images: draw a labelled/unlabelled split, read it, write it.
 
-A list is a text file with one image a line: its path relative to the image folder
-(for a COCO file: its ``file_name``), with ``/`` between folders. The lists of Guided
-Distillation (``data_splits/cityscapes/perc_10.txt``), which name a Cityscapes image
-by its annotation ``{city}_..._gtFine_instanceIds.png`` without the city's folder, are
-read and written too. Line *n* of a list is entry *n - 1* of what `read_list` returns,
-so every error can name the line.
+A list is a text file with one image per line: its path relative to the image folder
+(for a COCO file: its ``file_name``), with ``/`` between folders. A second format is
+that of Guided Distillation's lists (``data_splits/cityscapes/perc_10.txt``). These name
+a Cityscapes image by its annotation, ``{city}_..._gtFine_instanceIds.png`` without the
+city's folder. Both formats can be read and written. Line *n* of a list is entry *n - 1*
+of `read_list`'s result, so every error can name the line.
 """
 
 import json
@@ -22,7 +22,7 @@ INSTANCE_IDS = '_gtFine_instanceIds.png'
 LEFT_IMAGE = '_leftImg8bit.png'
 SPLIT_TOOL = 'misc/split_labels.py'
 
-# What mmdet's CocoDataset and pycocotools' evaluation index without asking.
+# Fields that mmdet's CocoDataset and pycocotools' evaluation read without a check.
 ITEM_FIELDS = {
     'images': {'id', 'file_name', 'height', 'width'},
     'categories': {'id', 'name'},
@@ -74,12 +74,12 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         path: The text file.
 
     Returns:
-        Image names in the file's order; entry ``i`` stood on line ``i + 1``.
+        Image names in the file's order; entry ``i`` is line ``i + 1``.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the list is empty or not text, or a line is blank, a duplicate,
-            absolute or leaves the image folder; the line is named.
+            absolute or outside the image folder; the message names the line.
     """
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
@@ -90,13 +90,14 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         ) from None
     except UnicodeDecodeError:
         raise ValueError(
-            f"image list '{path}' is not a text file: give a list with one image a line"
+            f"image list '{path}' is not a text file: give a list with one image per "
+            'line'
         ) from None
     lines = text.rstrip().split('\n') if text.strip() else []
     if not lines:
         raise ValueError(
-            f"image list '{path}' is empty: write one image a line into it, or draw it "
-            f'with {tool(SPLIT_TOOL)}'
+            f"image list '{path}' is empty: write one image per line into it, or draw "
+            f'it with {tool(SPLIT_TOOL)}'
         )
     first_line: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -110,8 +111,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
             )
         if name in first_line:
             raise ValueError(
-                f"{path}:{number}: '{name}' stands on line {first_line[name]} "
-                'already: remove one of the two'
+                f"{path}:{number}: '{name}' is on line {first_line[name]} already: "
+                'remove one of the two'
             )
         first_line[name] = number
     return list(first_line)
@@ -122,7 +123,7 @@ def format_list(names: Sequence[str], list_format: str = 'names') -> str:
 
     Args:
         names: Image names.
-        list_format: ``'names'`` (one image name a line) or ``'instance-ids'`` (the
+        list_format: ``'names'`` (one image name per line) or ``'instance-ids'`` (the
             lists of Guided Distillation).
 
     Raises:
@@ -141,8 +142,8 @@ def check_known(
         if name not in known:
             example = next(iter(known), None)
             raise ValueError(
-                f"{path}:{number}: '{name}' is not an image of this data set, whose "
-                f"images are named like '{example}': correct or remove the line"
+                f"{path}:{number}: '{name}' is not an image of this data set (its "
+                f"images are named like '{example}'): correct or remove the line"
             )
 
 
@@ -162,7 +163,7 @@ def check_lists(
 
     Raises:
         ValueError: If a list is empty or names an unknown image, or an image is on both
-            lists. File and line are named.
+            lists. The message names file and line.
     """
     for names, path in zip((labeled, unlabeled), paths, strict=True):
         if not names:
@@ -184,12 +185,12 @@ def draw_order(
     per_class: int = 0,
     classes_of: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[list[str], int]:
-    """Put images into a random order of which the first ones are the labelled ones.
+    """Put images into a random order; its first images make a labelled set.
 
     Any prefix of at least the returned length is a labelled set, and prefixes of one
     order are nested. With `per_class`, the order starts with images that give every
-    class at least that many images (all there are, for a class that has fewer), found
-    greedily from the rarest class to the commonest; the rest follows uniformly.
+    class at least that many images, or all that it has. They are found greedily, from
+    the rarest class to the commonest; the rest follows uniformly.
 
     Args:
         names: Images; their order does not matter.
@@ -219,13 +220,13 @@ def draw_order(
 
 
 def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Load a COCO file and check what everything that reads it relies on.
+    """Load a COCO file and check what its readers rely on.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no COCO file, lacks a field, has two images or categories
-            of one name or two annotations of one id, or an annotation of an image or
-            category that is not there.
+        ValueError: If it is no COCO file, a field is missing, two images or categories
+            have one name, two annotations have one id, or an annotation belongs to an
+            unknown image or category.
     """
     try:
         with open(path, encoding='utf-8') as file:
@@ -276,18 +277,18 @@ def _check_annotations(path: str | os.PathLike[str], content: dict[str, Any]) ->
             if annotation[field] not in ids:
                 raise ValueError(
                     f"annotation {annotation['id']} in '{path}' has the {field} "
-                    f'{annotation[field]!r}, which is not in the file: correct the file'
+                    f'{annotation[field]!r}, but the file lacks it: correct the file'
                 )
         if annotation['id'] in seen:
             raise ValueError(
-                f"two annotations in '{path}' have the id {annotation['id']}: number "
-                'them'
+                f"two annotations in '{path}' have the id {annotation['id']}: make the "
+                'ids unique'
             )
         seen.add(annotation['id'])
 
 
 def missing_annotations(path: str | os.PathLike[str]) -> str:
-    """Say which command makes an annotation file that is not there."""
+    """Return the error message for a missing annotation file, with the remedy."""
     path = Path(path)
     if path.name.startswith('instancesonly_filtered_gtFine_'):
         root = path.parent.parent

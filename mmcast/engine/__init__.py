@@ -1,4 +1,4 @@
-"""What happens around training."""
+"""Hooks, loops and optimiser constructors."""
 
 from . import hooks, loops, optimizers
 

@@ -10,21 +10,21 @@ from mmcast.utils import unwrapped
 class TeacherStudentTestLoop(TestLoop):
     """Test both networks of a checkpoint, each under its own name.
 
-    The counterpart of mmdet's ``TeacherStudentValLoop`` for ``mim test``:
+    It is the counterpart of mmdet's ``TeacherStudentValLoop`` for ``mim test``:
     ``--cfg-options test_cfg.type=TeacherStudentTestLoop``. Hooks see both rounds as one
     epoch. The student comes second, so a file that both rounds write (``--out``) holds
     the student's results.
     """
 
     def run(self) -> dict[str, float]:
-        """Test.
+        """Test the teacher, then the student.
 
         Returns:
             The metrics of both, named ``teacher/...`` and ``student/...``.
 
         Raises:
-            ValueError: The model is not one of two networks, as
-                ``SemiSupervisedSegmentor`` and mmdet's semi-supervised detectors are.
+            ValueError: The model has no teacher and student, as
+                ``SemiSupervisedSegmentor`` and mmdet's semi-supervised detectors have.
         """
         model = unwrapped(self.runner.model)
         for name in ('teacher', 'student', 'semi_test_cfg'):

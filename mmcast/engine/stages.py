@@ -1,8 +1,8 @@
-"""How stages find each other's files: the one place for paths and commands.
+"""Paths of the stages' files, and the commands that make them.
 
 A stage's name is the file name of its config. It leaves its files in a folder of that
 name: ``configs/mmcast/adapt_x.py`` leaves ``work_dirs/adapt_x/teacher.pth``, and
-whoever labels with that teacher puts the labels next to it.
+labels made with that teacher go next to it.
 """
 
 import os
@@ -16,7 +16,7 @@ def config_of(path: str, running: Config) -> Path:
 
     Args:
         path: The file, ``.../STAGE/FILE``.
-        running: The running stage's config; the other one lies in the same folder.
+        running: The running stage's config; the other one is in the same folder.
     """
     return Path(running.filename or '').parent / f'{Path(path).parent.name}.py'
 

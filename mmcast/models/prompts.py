@@ -11,10 +11,10 @@ _BERT_FILES = ('config.json', 'vocab.txt', 'model.safetensors')
 
 
 class Prompts:
-    """What to call each class, and which classes to name together.
+    """The prompt of each class, and the classes that share a prompt.
 
-    mmdet joins the words to ``person. rider. `` and cuts what exceeds the encoder's
-    limit without a word, so that the classes behind it are never found.
+    mmdet joins the words to ``person. rider. ``. It silently cuts what exceeds the
+    encoder's limit, so the classes after it are never found.
 
     Args:
         classes: Class names in label order.
@@ -24,10 +24,10 @@ class Prompts:
 
     Attributes:
         words: The prompt of each class, in label order.
-        chunks: Labels to be named in one prompt, as few chunks as they fit in order.
+        chunks: Labels that share one prompt: in order, in as few chunks as possible.
 
     Raises:
-        ValueError: A prompt for no class, an ambiguous one, or one that does not fit.
+        ValueError: A prompt belongs to no class, is ambiguous, or does not fit.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Prompts:
         unknown = sorted(set(table) - set(classes))
         if unknown:
             raise ValueError(
-                f'prompts name {unknown}, which are no classes; the classes are '
-                f'{tuple(classes)}.'
+                f'prompts name {unknown}, but the classes are {tuple(classes)}: '
+                'correct the names in prompts.'
             )
-        # mmdet cleans them likewise: no underscores, nothing in parentheses.
+        # mmdet cleans them in the same way: no underscores, nothing in parentheses.
         self.words = tuple(
             clean_label_name(table.get(name, name)).strip() for name in classes
         )
@@ -53,8 +53,8 @@ class Prompts:
             if not word or any(mark in word for mark in '.?'):
                 raise ValueError(
                     f'{word!r} cannot be the prompt of {name!r}: give words without '
-                    '"." and "?", which end a prompt, as prompts['
-                    f'{name!r}].'
+                    '"." and "?" in prompts['
+                    f'{name!r}], since these end a prompt.'
                 )
             other = seen.setdefault(word.lower(), name)
             if other != name:
@@ -87,21 +87,22 @@ class Prompts:
         return chunks
 
     def of(self, labels: Iterable[int]) -> tuple[str, ...]:
-        """The words of some classes."""
+        """Return the words of some classes."""
         return tuple(self.words[label] for label in labels)
 
     def draw(self, present: Iterable[int]) -> list[int]:
-        """Labels for the prompt of a training image, in random order.
+        """Draw labels for the prompt of a training image.
 
-        All of them if they fit into one prompt (then in order); else those present in
-        the image and as many others as fit, drawn by torch's global generator. So
-        Grounding-DINO is pre-trained (mmdet's ``RandomSamplingNegPos``).
+        If all labels fit into one prompt, returns all, in order. Otherwise returns
+        those present in the image and as many others as fit, drawn by torch's global
+        generator, in random order. Grounding-DINO is pre-trained in this way (mmdet's
+        ``RandomSamplingNegPos``).
 
         Args:
             present: Labels in the image.
 
         Raises:
-            ValueError: Those present alone do not fit.
+            ValueError: The labels in the image alone do not fit.
         """
         if len(self.chunks) == 1:
             return self.chunks[0]
@@ -120,13 +121,13 @@ class Prompts:
 
 
 def check_text_encoder(name: str) -> None:
-    """Tell a missing file by name; transformers would ask the network for it.
+    """Raise if a text encoder's file is missing; transformers would try the network.
 
     Args:
-        name: Folder of a BERT, as ``language_model.name``.
+        name: Folder of a BERT, as in ``language_model.name``.
 
     Raises:
-        FileNotFoundError: It lacks a file.
+        FileNotFoundError: A file is missing; the message names it.
     """
     for file in _BERT_FILES:
         if not (Path(name) / file).is_file():

@@ -25,14 +25,14 @@ def query_pseudo_labels(
 
     Args:
         classes: Class logits ``(K, C + 1)``, the last one "no object".
-        masks: Mask logits ``(K, h, w)``; -inf where no mask may be.
+        masks: Mask logits ``(K, h, w)``; -inf where no mask is allowed.
         score_thr: Probability over all C + 1 classes.
         min_area: In pixels of the logits' map, which has a quarter of the image's
             height and width in Mask2Former.
 
     Returns:
-        Of the n queries kept, in their order: labels int64 ``(n,)``, masks bool
-        ``(n, h, w)``, where the probability is above 0.5, and the labels'
+        For the n queries kept, in their order: labels int64 ``(n,)``, masks bool
+        ``(n, h, w)``, True where the probability is above 0.5, and the labels'
         probabilities ``(n,)``.
     """
     scores, labels = classes.softmax(-1).max(-1)
@@ -49,7 +49,7 @@ def blank_margin(
 
     Args:
         masks: Logits ``(K, h, w)`` over the padded image.
-        image: Height and width of the image, which lies at the top left.
+        image: Height and width of the image, which is at the top left.
         padded: Height and width with the margin.
 
     Returns:

@@ -1,10 +1,10 @@
 """A teacher's boxes as the soft instances of a pixel contrast.
 
 No public code of CAST attaches the contrast to its teacher; this is a design of this
-project. The boxes that the detector finds in the weak view take the place of a
-student's queries: P_m is the softmax over them of the segmenter's mask logits, P_c has
-a box's score at its label and the rest at "no object". One more slot is the background.
-Its mask logit is 0 everywhere, which is the segmenter's own threshold.
+project. The boxes that the detector finds in the weak view replace a student's queries.
+P_m is the softmax over them of the segmenter's mask logits. P_c has a box's score at
+its label and the rest at "no object". One more slot is the background. Its mask logit
+is 0 everywhere, which is the segmenter's threshold.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mmcast.models.losses import Grid
 from mmcast.models.segmenters import BoxSegmenter
 
 STRIDE = 8  # of the masks; the backbone's last map is four times coarser
-ABSENT = -30.0  # mask logit where an image has no such slot
+ABSENT = -30.0  # mask logit of a slot that an image does not use
 
 
 @torch.no_grad()
@@ -30,12 +30,12 @@ def soft_instances(
     num_classes: int,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """Mask and class logits of a batch, in the form of a student's queries.
+    """Return mask and class logits of a batch, in the form of a student's queries.
 
     Args:
         segmenter: Prompted with the boxes.
         images: B images without padding, each RGB, float (3, h, w) in [0, 255].
-        found: Of each image at most K - 1 ``bboxes`` in its pixels, ``labels`` and
+        found: For each image at most K - 1 ``bboxes`` in its pixels, ``labels`` and
             ``scores``.
         size: Height and width of the padded batch, (H, W).
         num_classes: C.

@@ -16,12 +16,12 @@ from torchvision.transforms import v2
 
 @MODELS.register_module()
 class StrongView(nn.Module):
-    """Colour jitter, grayscale and blur, drawn anew for each image of a batch.
+    """Colour jitter, grayscale and blur, drawn separately for each image of a batch.
 
-    torchvision's transforms draw once a call, so images are transformed one by one. At
-    training sizes this costs nothing on a CPU, and a few hundred short kernels a batch
-    on a GPU. Random numbers come from torch's global CPU generator, so that nothing
-    waits for the device.
+    torchvision's transforms draw once per call, so images are transformed one by one.
+    At training sizes this costs nothing on a CPU, and a few hundred short kernels per
+    batch on a GPU. Random numbers come from torch's global CPU generator, so that
+    nothing waits for the device.
 
     Args:
         mean: Mean of the three channels, RGB, in [0, 255], that the data preprocessor
@@ -83,13 +83,13 @@ class StrongView(nn.Module):
     def forward(
         self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
     ) -> Tensor:
-        """Strong view of a batch.
+        """Return the strong view of a batch.
 
         Args:
             images: ``(B, 3, H, W)`` float16, bfloat16 or float32, RGB, normalised
                 by ``mean`` and ``std``.
             sizes: Height and width of each image, greater than ``blur_kernel // 2``;
-                what lies below and right of it is padding and stays as it is. None for
+                what is below and right of it is padding and stays as it is. None for
                 images without padding.
 
         Returns:

@@ -49,8 +49,8 @@ def reduced(
     Args:
         name: Path below ``configs/mmcast``, without ``.py``.
         data: A small data set in Cityscapes' layout, with COCO files and lists.
-        weights: Files to start from, by the first eight letters of the names of those
-            that the config starts from; ``'bert'`` is a text encoder's folder.
+        weights: Files to start from. A key is the first eight letters of the file's
+            name in the config; ``'bert'`` is a text encoder's folder.
         size: Height and width that crops and tests are reduced to.
         switches: See :func:`load_config`.
     """

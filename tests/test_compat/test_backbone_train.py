@@ -1,4 +1,4 @@
-"""`.train()` and `.eval()` of mmpretrain's backbones return the module."""
+"""Test that `train()` and `eval()` of mmpretrain's backbones return the module."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mmcast
 
-# compat's files alone: `import mmcast` would apply all of them.
+# Load single files of compat: `import mmcast` would apply all of them.
 BUILD = """
 import importlib.util, sys
 def gap(name):
@@ -36,15 +36,15 @@ def build(mode: str) -> list[str]:
     return subprocess.check_output(command, text=True).splitlines()
 
 
-def test_without_it_they_return_none() -> None:
+def test_without_the_fix_backbones_return_none() -> None:
     assert build('without') == ['False False', 'False False', 'False True']
 
 
-def test_with_it_they_return_themselves_and_still_freeze() -> None:
+def test_with_the_fix_backbones_return_self_and_freeze() -> None:
     assert build('with') == ['True True', 'True True', 'False True']
 
 
-def test_mmcast_applies_it() -> None:
+def test_mmcast_applies_the_fix() -> None:
     from mmpretrain.models.backbones import ResNet_CIFAR, SwinTransformerV2
 
     for backbone in ResNet_CIFAR, SwinTransformerV2:

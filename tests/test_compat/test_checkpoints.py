@@ -1,4 +1,4 @@
-"""What mmengine saves can be read; what runs code when read cannot."""
+"""Test that mmengine's checkpoints load, and that files that run code do not."""
 
 import builtins
 import os
@@ -20,7 +20,7 @@ LOAD = 'import sys, torch; torch.load(sys.argv[1])'
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A checkpoint with all that mmengine's runner puts into one."""
+    """Save a checkpoint with all that mmengine's runner puts into one."""
     hub = MessageHub.get_instance('test_checkpoints')
     for step in range(3):
         hub.update_scalar('train/loss', np.float32(1.5 * step).item())
@@ -41,13 +41,13 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_without_it_torch_refuses(checkpoint: Path) -> None:
+def test_without_the_fix_torch_refuses_the_checkpoint(checkpoint: Path) -> None:
     result = run(LOAD, checkpoint)
     assert result.returncode
     assert 'Weights only load failed' in result.stderr
 
 
-def test_with_it_everything_comes_back(checkpoint: Path) -> None:
+def test_with_the_fix_everything_is_loaded(checkpoint: Path) -> None:
     content = torch.load(checkpoint)
     buffer = content['message_hub']['log_scalars']['train/loss']
     assert isinstance(buffer, HistoryBuffer)
@@ -59,7 +59,7 @@ def test_with_it_everything_comes_back(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize('dtype', list('?bhilqBHILQefd'))
-def test_arrays_and_scalars(tmp_path: Path, dtype: str) -> None:
+def test_arrays_and_scalars_are_loaded(tmp_path: Path, dtype: str) -> None:
     array = np.array([0, 1], dtype)
     torch.save({'array': array, 'scalar': array[1]}, tmp_path / 'x.pth')
     content = torch.load(tmp_path / 'x.pth')
@@ -69,7 +69,7 @@ def test_arrays_and_scalars(tmp_path: Path, dtype: str) -> None:
 
 
 class Call:
-    """Pickles as a call of `function` with `arguments`."""
+    """An object that is pickled as a call of `function` with `arguments`."""
 
     def __init__(self, function: object, *arguments: object) -> None:
         self.call = function, arguments
@@ -79,7 +79,7 @@ class Call:
 
 
 class ByName:
-    """Pickles as `getattr(owner, name)`, as a HistoryBuffer's methods do."""
+    """An object that is pickled as `getattr`, like a HistoryBuffer's methods."""
 
     def __init__(self, owner: object, name: str) -> None:
         self.call = getattr, (owner, name)
@@ -123,7 +123,7 @@ def hostile(kind: str, witness: Path) -> object:
     ],
 )
 def test_hostile_file_is_refused(tmp_path: Path, kind: str) -> None:
-    """Through mmengine's own entry, beside weights that a model would accept."""
+    """Load it with mmengine's own function, with weights that fit the model."""
     witness = tmp_path / 'executed'
     path = tmp_path / 'hostile.pth'
     model = torch.nn.Linear(1, 2)
@@ -134,8 +134,8 @@ def test_hostile_file_is_refused(tmp_path: Path, kind: str) -> None:
     assert not witness.exists()
 
 
-def test_the_witness_would_be_written(tmp_path: Path) -> None:
-    """The hostile files above do what they say when they are trusted."""
+def test_hostile_files_run_code_when_trusted(tmp_path: Path) -> None:
+    """Check that the files above run their code when pickle loads them."""
     for kind in ('os.system', 'eval', 'exec', 'subprocess', 'tofile'):
         witness = tmp_path / kind
         pickle.loads(pickle.dumps(hostile(kind, witness), protocol=2))

@@ -1,3 +1,5 @@
+"""Test the checkpoint wrapper that replaces fairscale's in mmdet."""
+
 import importlib
 
 import pytest
@@ -14,7 +16,7 @@ def layers(name):
 
 
 @pytest.mark.parametrize('name', USERS)
-def test_a_wrapper_is_there_and_keeps_names_and_results(name):
+def test_wrapper_keeps_names_and_gradients(name):
     linear = nn.Linear(3, 2)
     wrapped = layers(name).checkpoint_wrapper(linear)
     assert list(wrapped.state_dict()) == ['weight', 'bias']
@@ -24,8 +26,8 @@ def test_a_wrapper_is_there_and_keeps_names_and_results(name):
     torch.testing.assert_close(x.grad, linear.weight.sum(0).expand(4, 3))
 
 
-def test_fairscales_own_is_replaced(monkeypatch):
-    """It would forbid a second pass under DistributedDataParallel."""
+def test_fairscales_own_wrapper_is_replaced(monkeypatch):
+    """Replace it because a second pass fails under DistributedDataParallel."""
     own = object()
     monkeypatch.setattr(layers(USERS[0]), 'checkpoint_wrapper', own)
     fairscale_checkpoint.apply()

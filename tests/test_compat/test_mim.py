@@ -1,4 +1,4 @@
-"""Stock `mim train`, `--resume` and `mim test` on a checkpoint of their own."""
+"""Run the stock `mim train`, `--resume` and `mim test` one after the other."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ log_processor = dict(by_epoch=False)
 
 @pytest.fixture(scope='module')
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with six images, their annotations and a config."""
+    """Make a folder with six images, their annotations and a config."""
     root = tmp_path_factory.mktemp('mim')
     rng = np.random.default_rng(0)
     images, annotations = [], []
@@ -91,8 +91,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mim(command: str, work: Path, *options: str) -> str:
     line = [MIM, command, 'mmdet', work / 'config.py', *options]
     line += ['--work-dir', work / 'out', '--launcher', 'none']
-    # No tree in sight: what mim runs has to find mmcast as an installed package would.
-    # Away from the tree: mim's scripts have to find mmcast where it is installed.
+    # Run outside the repository, so that mim must find mmcast where it is installed.
     result = subprocess.run(line, capture_output=True, text=True, cwd=work)
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
@@ -101,13 +100,13 @@ def mim(command: str, work: Path, *options: str) -> str:
 
 @pytest.fixture(scope='module')
 def resumed(work: Path) -> str:
-    """What is printed by training for four iterations and resuming up to eight."""
+    """Train four iterations, resume up to eight, and return the second output."""
     mim('train', work)
     options = ['--resume', '--cfg-options', 'train_cfg.max_iters=8']
     return mim('train', work, *options)
 
 
-def test_resume_goes_on_where_it_was(work: Path, resumed: str) -> None:
+def test_resume_continues_from_the_checkpoint(work: Path, resumed: str) -> None:
     assert 'resumed epoch: 0, iter: 4' in resumed
     assert 'Iter(train) [5/8]' in resumed
     assert 'Iter(train) [4/8]' not in resumed

@@ -1,4 +1,4 @@
-"""cityscapesscripts' evaluation needs `numpy.in1d`."""
+"""Test `numpy.in1d`, which cityscapesscripts' evaluation needs."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from mmcast.compat import numpy_in1d
 
 
-def test_in1d_is_back_and_does_what_it_did(monkeypatch):
+def test_in1d_is_restored(monkeypatch):
     monkeypatch.delattr(np, 'in1d', raising=False)
     with pytest.raises(AttributeError):
         _ = np.in1d
@@ -16,7 +16,7 @@ def test_in1d_is_back_and_does_what_it_did(monkeypatch):
     assert np.in1d(grid, [1, 3], invert=True).tolist() == [False, True, False, False]
 
 
-def test_an_own_in1d_of_numpy_stays(monkeypatch):
+def test_numpys_own_in1d_is_not_replaced(monkeypatch):
     own = object()
     monkeypatch.setattr(np, 'in1d', own, raising=False)
     numpy_in1d.apply()

@@ -1,4 +1,4 @@
-"""mmdet.models can be imported beside the transformers of today."""
+"""Test that mmdet.models can be imported with the installed transformers."""
 
 import importlib.metadata
 import subprocess
@@ -9,7 +9,7 @@ from packaging.version import Version
 
 transformers = pytest.importorskip('transformers')
 
-# The file alone: `import mmcast` would apply every compat module.
+# Load this file alone: `import mmcast` would apply every compat module.
 APPLY = """
 import importlib.util
 from mmengine.config import Config  # as in a run: mmengine comes first
@@ -31,20 +31,20 @@ def import_mmdet_models(before: str) -> subprocess.CompletedProcess[str]:
     or not importlib.metadata.version('mmdet').startswith('3.3'),
     reason='the gap is between mmdet 3.3 and transformers >= 4.52',
 )
-def test_without_it_the_import_dies() -> None:
+def test_without_the_fix_the_import_fails() -> None:
     result = import_mmdet_models('')
     assert result.returncode
     assert 'NoneType takes no arguments' in result.stderr
 
 
-def test_with_it_the_import_works() -> None:
+def test_with_the_fix_the_import_works() -> None:
     from mmcast.compat import transformers_names
 
     result = import_mmdet_models(APPLY.format(path=transformers_names.__file__))
     assert result.stdout.endswith('imported\n'), result.stderr
 
 
-def test_names_are_those_of_transformers() -> None:
+def test_restored_names_are_those_of_transformers() -> None:
     import transformers.generation
     import transformers.modeling_utils
     import transformers.pytorch_utils

@@ -1,4 +1,4 @@
-"""Training crops have the published height and width; mmdet's are width first."""
+"""Test the height and width of training crops; mmdet writes the width first."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
         ('synthscapes', (128, 256), (128, 256)),
     ],
 )
-def test_crops_have_height_and_width(name, image, crop):
+def test_crops_have_the_published_height_and_width(name, image, crop):
     weak_view = Config.fromfile(CONFIGS / f'_base_/datasets/{name}.py').weak_view
     seen = set()
     np.random.seed(0)

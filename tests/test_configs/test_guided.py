@@ -1,4 +1,4 @@
-"""Guided Distillation's entry points: what each sets, what it builds, that it runs."""
+"""Test Guided Distillation's configs: their settings, models, and that they run."""
 
 from functools import cache
 
@@ -29,7 +29,7 @@ def entry(stage, *setting):
 
 
 @pytest.mark.parametrize('setting', SETTINGS, ids='-'.join)
-def test_both_stages_are_of_one_setting(setting):
+def test_both_stages_have_the_same_setting(setting):
     data, _, share = setting
     a, b = entry('teacher', *setting), entry('distill', *setting)
     assert b.model.student == a.model
@@ -43,7 +43,7 @@ def test_both_stages_are_of_one_setting(setting):
     assert b.default_hooks.teacher_update.burn_in_iters == 50000
     for config in (a, b):
         assert config.train_cfg.max_iters == ITERATIONS[data]
-        assert 'end' not in config.param_scheduler  # the last iteration
+        assert 'end' not in config.param_scheduler  # default: the last iteration
         labelled = config.train_dataloader.dataset.labeled_dataset
         assert labelled.image_list == f'splits/{share}/labeled.txt'
         assert (labelled.data_root, labelled.data_prefix.img) == IMAGES[data]
@@ -57,14 +57,14 @@ def test_both_stages_are_of_one_setting(setting):
     assert b.train_dataloader.sampler.source_ratio == [1, 1]
 
 
-def test_cocos_rate_falls_as_published():
+def test_coco_has_the_published_learning_rate_schedule():
     for stage in ('teacher', 'distill'):
         schedule = entry(stage, 'coco', 'r50', '10pct').param_scheduler
         assert (schedule.type, schedule.gamma) == ('MultiStepLR', 0.1)
         assert schedule.milestones == [327778, 355092]
 
 
-def test_casts_student_is_the_one_of_the_other_stages():
+def test_dpt256_is_casts_student():
     student = Config.fromfile(CONFIGS / '_base_/models/student_dpt256.py').model
     student.pixel_contrast = None
     found = entry('teacher', 'cityscapes', 'dpt256', '10pct').model
@@ -73,8 +73,8 @@ def test_casts_student_is_the_one_of_the_other_stages():
 
 @pytest.mark.parametrize('data', CLASSES)
 @pytest.mark.parametrize('backbone', SIZES)
-def test_networks_are_of_the_published_size(data, backbone, monkeypatch):
-    linspace = torch.linspace  # of which Swin reads numbers while it is built
+def test_networks_have_the_published_size(data, backbone, monkeypatch):
+    linspace = torch.linspace  # Swin needs its values when it is built
     monkeypatch.setattr(torch, 'linspace', lambda *a: linspace(*a, device='cpu'))
     config = entry('distill', data, backbone, '10pct')
     with torch.device('meta'):
@@ -85,7 +85,7 @@ def test_networks_are_of_the_published_size(data, backbone, monkeypatch):
     assert student.panoptic_head.cls_embed.out_features == CLASSES[data] + 1
     assert head.num_queries == (200 if backbone == 'swin_l' else 100)
     assert head.pixel_decoder.get('encoder', {}).get('num_layers', 6) == 6
-    # The maps are what the decoder expects, of an image that all strides divide.
+    # The maps fit the decoder, for an image size that all strides divide.
     student.backbone.eval()
     maps = student.backbone(torch.empty(1, 3, 224, 448, device='meta'))
     assert [level.shape[1] for level in maps] == head.in_channels
@@ -101,7 +101,7 @@ def test_networks_are_of_the_published_size(data, backbone, monkeypatch):
 
 
 @pytest.mark.parametrize(('backbone', 'side'), [('r50', 1024), ('dpt256', 1036)])
-def test_cocos_images_are_padded_to_one_size(backbone, side):
+def test_coco_images_are_padded_to_one_size(backbone, side):
     config = entry('distill', 'coco', backbone, '10pct')
     preprocessor = MODELS.build(
         dict(
@@ -122,7 +122,7 @@ def test_cocos_images_are_padded_to_one_size(backbone, side):
     for branch, size in sizes.items():
         assert batch['inputs'][branch].shape == (1, 3, side, side)
         (found,) = batch['data_samples'][branch]
-        assert found.img_shape == size  # beyond it nothing is labelled
+        assert found.img_shape == size  # without the padding
         assert found.gt_instances.masks.masks.shape[1:] == (side, side)
 
 
@@ -136,8 +136,8 @@ def test_cocos_images_are_padded_to_one_size(backbone, side):
         ('coco', 'dpt256'),
     ],
 )
-def test_both_stages_run_with(data, backbone, synthscapes, tmp_path, monkeypatch):
-    """In small, with the switch of teachers between the two iterations."""
+def test_both_stages_run(data, backbone, synthscapes, tmp_path, monkeypatch):
+    """Train small models; the teacher's switch is between the two iterations."""
     monkeypatch.chdir(tmp_path)
     configs = [
         reduced(
@@ -166,7 +166,7 @@ def test_both_stages_run_with(data, backbone, synthscapes, tmp_path, monkeypatch
     check_fits(plain, f'{configs[1].work_dir}/student.pth')
 
 
-def test_stage_b_before_stage_a_names_file_and_command(
+def test_missing_teacher_error_names_file_and_command(
     synthscapes, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -185,7 +185,7 @@ def test_stage_b_before_stage_a_names_file_and_command(
             Runner.from_cfg(config).train()
 
 
-def test_another_teacher_is_one_option(synthscapes, tmp_path, monkeypatch):
+def test_teacher_checkpoint_is_one_option(synthscapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = reduced('guided_distillation/distill_synthscapes', synthscapes, {})
     left = 'work_dirs/guided_distillation/teacher_synthscapes/teacher.pth'

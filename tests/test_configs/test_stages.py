@@ -1,8 +1,7 @@
-"""Every entry point builds and trains two iterations, stage after stage.
+"""Build every config and train it for two iterations, stage after stage.
 
-As a user would run them, on SynthScapes in place of the real data: paths, classes,
-sizes and batch are overridden. Models are of full size, but for those of the
-foundation-model teacher.
+The configs run as a user runs them, but on SynthScapes: paths, classes, sizes and batch
+are overridden. Models have full size, unless a test shrinks them.
 """
 
 import shutil
@@ -35,8 +34,9 @@ from mmcast.testing import (
 )
 
 STAGES = ('adapt', 'selftrain', 'distill', 'finetune', 'supervised')
-# CAST's Table 5, and the research code's: millions of parameters of the whole network,
-# as built here. The published code counts 81 for dpt384; the table has encoders alone.
+# The students of CAST's Table 5 and of its research code: millions of parameters of the
+# whole network as built here. The research code counts 81 for dpt384, and the table
+# counts encoders alone.
 STUDENTS = dict(dpt256=55, dpt384=78, r50_dpt=56, dinov2_fpn=45, hiera_s_dpt=61)
 GUIDED = ('teacher', 'distill')
 REAL = ('cityscapes', 'ade20k')
@@ -45,7 +45,7 @@ TIED = 'prompt_encoder.shared_embedding.positional_embedding'
 
 @pytest.fixture(scope='module')
 def foundation(tmp_path_factory):
-    """Random weights of tiny models in the files of the foundation-model teacher."""
+    """Save tiny models' random weights as the foundation-model teacher's files."""
     folder = tmp_path_factory.mktemp('foundation')
     files = dict(groundin=folder / 'groundin.pth', model=folder / 'model.safetensors')
     grounded = Config.fromfile(CONFIGS / '_base_/models/teacher_grounded_sam2.py').model
@@ -54,7 +54,7 @@ def foundation(tmp_path_factory):
     torch.save(dict(state_dict=detector.state_dict()), files['groundin'])
     segmenter = MODELS.build(dict(type='Sam2Segmenter', arch=SAM2))
     save_file(
-        # One of two tied tensors, as in the published files.
+        # Only one of two tied tensors, as in the published files.
         {k: v.clone() for k, v in segmenter.sam2.state_dict().items() if k != TIED},
         files['model'],
     )
@@ -63,7 +63,7 @@ def foundation(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory, foundation):
-    """Random weights in the files that a user downloads, by the names' beginnings."""
+    """Save random weights as the files that a user downloads, by prefix of the name."""
     folder = tmp_path_factory.mktemp('weights')
     names = ('dinov2_v', 'resnet50', 'mask2for')
     files = {name: folder / f'{name}.pth' for name in names} | foundation
@@ -85,7 +85,7 @@ def weights(tmp_path_factory, foundation):
 
 
 def train(config):
-    """Two iterations; the losses are finite or mmengine's check raises."""
+    """Train two iterations; mmengine's check raises if a loss is not finite."""
     config.custom_hooks = [dict(type='CheckInvalidLossHook', interval=1)]
     runner = Runner.from_cfg(config)
     runner.train()
@@ -109,10 +109,10 @@ def test_all_stages_run(dataset, synthscapes, weights, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('student', STUDENTS)
-def test_every_student_is_a_switch_of_every_stage(
+def test_every_student_runs_in_every_stage(
     student, synthscapes, weights, tmp_path, monkeypatch
 ):
-    """Built at full size on the meta device; trained in small, stage after stage."""
+    """Build the full size on the meta device; train a small one, stage after stage."""
     monkeypatch.chdir(tmp_path)
     full = load_config('supervised_cityscapes', STUDENT=student)
     with torch.device('meta'):
@@ -120,7 +120,7 @@ def test_every_student_is_a_switch_of_every_stage(
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     assert millions == pytest.approx(STUDENTS[student], abs=1)
 
-    # Labels are there, as another student's run would have left them.
+    # The labels exist already, as after another student's run.
     store = Path('work_dirs/5pct/selftrain_cityscapes/pseudo_labels')
     switches = dict(SPLIT='5pct', STUDENT=student)
     for stage in ('distill', 'finetune', 'supervised'):
@@ -134,7 +134,7 @@ def test_every_student_is_a_switch_of_every_stage(
         if stage == 'distill':
             labels = config.train_dataloader.dataset.unlabeled_dataset
             names = read_list(synthscapes / labels.ann_file)
-            fill(store, names)
+            write_labels(store, names)
         if stage == 'finetune':
             before = f'work_dirs/5pct/{student}/distill_cityscapes/'
             assert config.load_from == before + 'student.pth'
@@ -142,8 +142,8 @@ def test_every_student_is_a_switch_of_every_stage(
         assert (work_dir / 'student.pth').is_file()
 
 
-def fill(root, names):
-    """A store with one label an image."""
+def write_labels(root, names):
+    """Write a store with one label per image."""
     store = PseudoLabelStore.create(
         root, classes=THINGS.classes, teacher=Teacher('t.py', 't.pth', '0')
     )
@@ -154,7 +154,7 @@ def fill(root, names):
         store.write(name, (64, 128), [2], [0.9], [[20, 10, 90, 50]], [rle])
 
 
-def test_a_stage_before_its_input_names_file_and_command(
+def test_missing_input_error_names_file_and_command(
     synthscapes, weights, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -177,9 +177,7 @@ def test_a_stage_before_its_input_names_file_and_command(
         train(config)
 
 
-def test_a_missing_data_root_is_one_clear_line(
-    synthscapes, weights, tmp_path, monkeypatch
-):
+def test_missing_data_root_raises(synthscapes, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = reduced('supervised_synthscapes', tmp_path / 'nowhere', weights)
     with pytest.raises(
@@ -188,7 +186,7 @@ def test_a_missing_data_root_is_one_clear_line(
         Runner.from_cfg(config).train()
 
 
-def test_other_classes_than_the_models_are_told(synthscapes, tmp_path, monkeypatch):
+def test_wrong_number_of_classes_raises(synthscapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, where in {
         'supervised_synthscapes': r'model\.num_classes',
@@ -202,7 +200,7 @@ def test_other_classes_than_the_models_are_told(synthscapes, tmp_path, monkeypat
             Runner.from_cfg(config).train()
 
 
-def test_all_entry_points_are_tested():
+def test_all_configs_are_tested():
     names = {path.stem for path in CONFIGS.glob('*.py')} - {
         'pretrain_teacher_synthscapes',
         'pretrain_student_synthscapes',
@@ -217,7 +215,7 @@ def test_all_entry_points_are_tested():
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.rglob('*.py')), ids=lambda p: p.stem)
-def test_entry_points_are_short_and_bases_copy_no_list(path):
+def test_configs_are_short_and_override_little(path):
     lines = [line for line in path.read_text().splitlines() if line and line[0] != '#']
     if '_base_' not in path.parts:
         assert len(lines) <= 12
@@ -232,7 +230,7 @@ def test_entry_points_are_short_and_bases_copy_no_list(path):
         ('adapt_sam2_cityscapes', 'segmenter.pth'),
     ],
 )
-def test_a_teacher_is_evaluated_by_the_students_evaluators(
+def test_teachers_use_the_students_evaluators(
     name, left, synthscapes, foundation, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -246,14 +244,14 @@ def test_a_teacher_is_evaluated_by_the_students_evaluators(
     runner.train()
     found = runner.val_loop.run()
     assert {'coco/segm_mAP', 'cityscapes/mAP'} <= found.keys()
-    # `mim test` on what training left.
+    # `mim test` on the exported file gives the same.
     config.load_from = f'{config.work_dir}/{left}'
     config.experiment_name = 'test'
     np.testing.assert_equal(Runner.from_cfg(config).test(), found)
 
 
 def test_another_teacher_is_one_option(tmp_path):
-    """The labels and the config follow from the checkpoint's folder."""
+    """Check that labels and config follow from the checkpoint's folder."""
     for dataset in REAL:
         config = load_config(f'distill_{dataset}')
         teacher = f'work_dirs/selftrain_{dataset}_mask2former/teacher.pth'
@@ -270,19 +268,17 @@ def test_another_teacher_is_one_option(tmp_path):
 @pytest.mark.parametrize(
     ('name', 'least', 'most'),
     [
-        # CAST, Table 1: 568 M, of which SAM 2.1-L is 224 M with its video parts.
+        # CAST, Table 1: 568 M, including 224 M for SAM 2.1-L with its video parts.
         ('teacher_grounded_sam2', 555e6, 568e6),
-        # No published count of these two together: about what they build.
+        # No published count exists for these two: about the size as built here.
         ('teacher_grounded_sam2_swin_b', 295e6, 314e6),
         ('teacher_grounded_sam2_swin_t', 195e6, 212e6),
     ],
 )
-def test_published_teachers_have_their_published_sizes(
-    name, least, most, foundation, monkeypatch
-):
+def test_teachers_have_the_expected_sizes(name, least, most, foundation, monkeypatch):
     from transformers import BertConfig, BertModel
 
-    # The text encoder of the published size without its file.
+    # Build the text encoder in its published size without its file.
     monkeypatch.setattr(
         BertConfig, 'from_pretrained', classmethod(lambda cls, name: cls())
     )
@@ -291,7 +287,7 @@ def test_published_teachers_have_their_published_sizes(
         'from_pretrained',
         classmethod(lambda cls, name, config, **options: cls(config, **options)),
     )
-    linspace = torch.linspace  # of which Swin reads numbers while it is built
+    linspace = torch.linspace  # Swin needs its values when it is built
     monkeypatch.setattr(torch, 'linspace', lambda *a: linspace(*a, device='cpu'))
     config = Config.fromfile(CONFIGS / f'_base_/models/{name}.py')
     config.model.detector.language_model.name = str(foundation['bert'])
@@ -305,7 +301,7 @@ def test_published_teachers_have_their_published_sizes(
 
 @pytest.fixture(scope='module')
 def resnet50(tmp_path_factory):
-    """Random weights in the one file that Guided Distillation fetches."""
+    """Save random weights as the one file that Guided Distillation downloads."""
     file = tmp_path_factory.mktemp('resnet50') / 'resnet50.pth'
     backbone = Config.fromfile(CONFIGS / '_base_/models/student_r50.py').model.backbone
     backbone.update(init_cfg=None, norm_cfg=dict(type='BN'))
@@ -317,7 +313,7 @@ def resnet50(tmp_path_factory):
 def test_guided_distillation_runs(
     dataset, synthscapes, resnet50, tmp_path, monkeypatch
 ):
-    """Stage after stage, with the switch of teachers between the two iterations."""
+    """Run both stages; the teacher's switch is between the two iterations."""
     monkeypatch.chdir(tmp_path)
     train(reduced(f'guided_distillation/teacher_{dataset}', synthscapes, resnet50))
     name = f'guided_distillation/distill_{dataset}'
@@ -344,11 +340,11 @@ def test_guided_distillation_runs(
     runner.register_hook(Look(), priority='LOWEST')
     runner.train()
     sources = runner.train_dataloader.dataset.datasets
-    assert [len(source) for source in sources] == [4, 12]  # all are unlabelled, too
+    assert [len(source) for source in sources] == [4, 12]  # all images, unlabelled
     assert copied == [False, True]
     assert {'teacher_labels_per_image', 'teacher_share_kept'} <= set(logged[0])
     assert {'student/coco/segm_mAP', 'teacher/coco/segm_mAP'} <= evaluated.keys()
-    # What is left is a plain detector of stage A's config.
+    # The exported student fits stage A's config.
     plain = load_config(f'guided_distillation/teacher_{dataset}').model
     plain = revert_sync_batchnorm(MODELS.build(plain))
     check_fits(plain, f'{config.work_dir}/student.pth')

@@ -1,4 +1,4 @@
-"""The converter, against mmdet's own on the same files."""
+"""Test the converter, and compare it with mmdet's own on the same files."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ MMDET_CONVERTER = Path(mmdet.__file__).parent / '.mim/tools/dataset_converters'
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:
-    """Two cities with instances, crowds, stuff, ignored classes and an empty image."""
+    """Write images with instances, crowds, stuff, ignored classes, and an empty one."""
     rng = np.random.default_rng(0)
     for split, city, count in [
         ('train', 'ulm', 3),
@@ -54,7 +54,7 @@ def layout(tmp_path: Path) -> Path:
 
 
 def by_name(coco: dict) -> dict:
-    """Images with their annotations, without the ids, which depend on the order."""
+    """Return images with annotations by name, without ids: they depend on the order."""
     images = {
         image['file_name']: (
             {**image, 'id': None},
@@ -67,7 +67,7 @@ def by_name(coco: dict) -> dict:
         for image in coco['images']
     }
     assert sorted(i['id'] for i in coco['images']) == list(range(len(images)))
-    # mmdet's converter begins at 0, which pycocotools takes for "unmatched".
+    # mmdet's ids begin at 0, which pycocotools reads as "unmatched".
     first = coco['annotations'][0]['id']
     assert [a['id'] for a in coco['annotations']] == list(
         range(first, first + len(coco['annotations']))
@@ -75,7 +75,7 @@ def by_name(coco: dict) -> dict:
     return images
 
 
-def test_writes_what_mmdet_writes(layout: Path) -> None:
+def test_output_equals_that_of_mmdets_converter(layout: Path) -> None:
     spec = importlib.util.spec_from_file_location(
         'mmdet_cityscapes', MMDET_CONVERTER / 'cityscapes.py'
     )
@@ -108,13 +108,15 @@ def test_writes_what_mmdet_writes(layout: Path) -> None:
     assert len(found['images']) == 5
 
 
-def test_same_file_whatever_the_number_of_processes(layout: Path) -> None:
+def test_file_does_not_depend_on_the_process_count(layout: Path) -> None:
     one = convert_split(layout, 'train', 1).read_bytes()
     assert convert_split(layout, 'train', 3).read_bytes() == one
 
 
-def test_command(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # In this process: a new one spends many seconds on imports.
+def test_command_converts_all_splits(
+    layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Run in this process: a new one needs many seconds for its imports.
     tool = str(ROOT / 'tools/dataset_converters/cityscapes.py')
     monkeypatch.setattr(sys, 'argv', [tool, str(layout)])
     runpy.run_path(tool, run_name='__main__')
@@ -126,7 +128,7 @@ def test_command(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert '\n' not in str(error.value)
 
 
-def test_errors_leave_nothing(layout: Path) -> None:
+def test_errors_leave_no_file(layout: Path) -> None:
     broken = next((layout / 'gtFine/train/ulm').iterdir())
     broken.write_bytes(b'not a png')
     with pytest.raises(ValueError, match=f'{broken.name}.*one-channel PNG'):
@@ -142,8 +144,8 @@ def test_errors_leave_nothing(layout: Path) -> None:
     assert not (layout / 'annotations').exists()
 
 
-def test_killed_conversion_leaves_no_file(layout: Path) -> None:
-    """A process that dies while it writes leaves the old file as it was."""
+def test_killed_conversion_keeps_the_old_file(layout: Path) -> None:
+    """End the process before it renames the new file."""
     path = convert_split(layout, 'train')
     before = path.read_bytes()
     first = next((layout / 'gtFine/train/ulm').iterdir())

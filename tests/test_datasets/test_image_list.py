@@ -1,4 +1,4 @@
-"""The two data sets: what they hold, what they refuse, what they cost."""
+"""Test the two data sets: their items, errors and memory."""
 
 import json
 import tracemalloc
@@ -20,7 +20,7 @@ NAMES = ['a/0.png', 'a/1.png', 'b/2.png', 'b/3.png']
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Four images: car and bus, car, only a crowd of cars, nothing."""
+    """Write four images: car and bus, car, only a crowd of cars, nothing."""
     for i, name in enumerate(NAMES):
         path = tmp_path / 'images' / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,12 +125,12 @@ class TestImageListDataset:
         assert [int(item['inputs'].max()) for item in subset] == [1, 0]
         assert subset.get_data_info(0)['img_name'] == 'a/1.png'
 
-    def test_opens_no_image(self, root: Path) -> None:
+    def test_no_image_is_opened(self, root: Path) -> None:
         (root / 'images/a/0.png').write_bytes(b'')
         assert len(unlabeled(root)) == 3
 
     def test_memory_of_a_long_list(self, root: Path, monkeypatch) -> None:
-        """What stays is little more than the names themselves."""
+        """Check that the data set keeps little more than the names."""
         names = [f'city/city_{i:06}_000019_leftImg8bit.png' for i in range(20_000)]
         (root / 'list.txt').write_text('\n'.join(names))
         monkeypatch.setattr(
@@ -229,7 +229,7 @@ class TestListedCocoDataset:
         (root / 'list.txt').write_text('ulm_0_1_gtFine_instanceIds.png\n')
         assert labeled(root).get_data_info(0)['img_name'] == name
 
-    def test_warns_of_classes_not_shown(self, root: Path, caplog) -> None:
+    def test_warns_of_classes_without_images(self, root: Path, caplog) -> None:
         logger = MMLogger.get_current_instance()
         logger.addHandler(caplog.handler)
         try:
@@ -241,14 +241,14 @@ class TestListedCocoDataset:
         finally:
             logger.removeHandler(caplog.handler)
         (warning,) = _warnings(caplog)
-        assert "list.txt' shows: bus. These cannot" in warning
+        assert "list.txt' shows: bus. These classes cannot" in warning
         assert '\n' not in warning
 
     @pytest.mark.parametrize('resized', [False, True])
     def test_warns_of_images_smaller_than_the_crop(
         self, root: Path, caplog, resized: bool
     ) -> None:
-        """Unless they are resized first: then their own size does not matter."""
+        """Expect no warning if the images are resized before the crop."""
         crop = dict(type='RandomCrop', crop_size=(4096, 2), allow_negative_crop=True)
         resize = dict(type='RandomResize', scale=(9000, 9000), keep_ratio=True)
         logger = MMLogger.get_current_instance()
@@ -299,11 +299,11 @@ class TestListedCocoDataset:
 def test_metainfo_agrees_for_concat_dataset(root: Path) -> None:
     parts = [labeled(root), unlabeled(root)]
     joined = DATASETS.build(dict(type='ConcatDataset', datasets=parts))
-    # A dict if all parts agree; a list of dicts, which no model reads, if not.
+    # A dict if all parts agree; otherwise a list of dicts, which no model reads.
     assert joined.metainfo['classes'] == CLASSES
 
 
-def test_path_rule_without_a_root(root: Path, monkeypatch) -> None:
+def test_paths_without_a_data_root(root: Path, monkeypatch) -> None:
     monkeypatch.chdir(root)
     assert len(labeled(root, data_root='')) == 2
     absolute = dict(image_list=str(root / 'list.txt'), ann_file=str(root / 'ann.json'))

@@ -1,4 +1,4 @@
-"""PseudoLabelStore and LoadPseudoAnnotations."""
+"""Test PseudoLabelStore and LoadPseudoAnnotations."""
 
 import hashlib
 import itertools
@@ -47,7 +47,7 @@ def write(store, name, masks, scores, labels=None):
     )
 
 
-def test_an_entry_comes_back_sorted_by_score(store):
+def test_an_entry_is_read_sorted_by_score(store):
     masks = [rectangle(0, 0, 5, 5), rectangle(3, 3, 20, 30)]
     write(store, 'town/a.png', masks, [0.3, 0.75], [1, 0])
     assert (store.root / 'town/a.json').is_file()
@@ -67,7 +67,7 @@ def test_an_entry_without_instances(store):
     assert entry.masks == []
 
 
-def test_missing_keeps_the_order_and_sees_subfolders(store):
+def test_missing_keeps_the_order_and_checks_subfolders(store):
     write(store, 'town/b.png', [], [])
     write(store, 'c.png', [], [])
     assert store.missing(['z.png', 'town/b.png', 'a.png', 'c.png']) == [
@@ -96,7 +96,7 @@ def test_names_that_would_share_a_file_are_refused(store):
     with pytest.raises(ValueError, match=r'would overwrite manifest.json'):
         store.missing(['manifest.png'])
     write(store, 'a.png', [], [])
-    with pytest.raises(ValueError, match=r'it is of image a.png'):
+    with pytest.raises(ValueError, match=r'it belongs to image a.png'):
         store.read('a.jpg')
 
 
@@ -125,7 +125,7 @@ def test_create_opens_a_store_of_the_same_kind(store):
         (dict(max_instances=7), ['100', '7']),
     ],
 )
-def test_another_store_is_refused_with_both_sides(store, change, sides):
+def test_store_of_another_kind_raises_with_both_values(store, change, sides):
     arguments = dict(classes=CLASSES, teacher=TEACHER) | change
     before = (store.root / 'manifest.json').read_bytes()
     for side in sides:
@@ -149,7 +149,7 @@ def test_foreign_folders_are_refused(tmp_path):
             PseudoLabelStore.open(tmp_path / 'foreign')
 
 
-def test_torn_and_foreign_entries_name_the_file_and_the_remedy(store):
+def test_broken_entries_raise_with_file_and_remedy(store):
     write(store, 'a.png', [rectangle(0, 0, 5, 5), rectangle(1, 1, 9, 9)], [0.9, 0.8])
     path = store.path('a.png')
     whole = path.read_text()
@@ -184,7 +184,7 @@ def test_torn_and_foreign_entries_name_the_file_and_the_remedy(store):
         assert '\n' not in str(error.value)
 
 
-def test_run_lengths_are_recognised_as_whole():
+def test_is_whole_detects_incomplete_run_lengths():
     random = np.random.default_rng(0)
     for density in [0, 0.01, 0.5, 0.99, 1]:
         for size in [(1, 1), (7, 5), (64, 33), (700, 900)]:
@@ -197,7 +197,7 @@ def test_run_lengths_are_recognised_as_whole():
             assert not is_whole({**whole, 'counts': text + '5'})
 
 
-def test_write_refuses_what_read_would_refuse(store):
+def test_write_refuses_invalid_instances(store):
     with pytest.raises(ValueError, match='outside the 2 classes'):
         write(store, 'a.png', [rectangle(0, 0, 5, 5)], [0.5], [2])
     with pytest.raises(ValueError, match='does not cover'):
@@ -205,7 +205,7 @@ def test_write_refuses_what_read_would_refuse(store):
     assert list(store.root.iterdir()) == [store.root / 'manifest.json']
 
 
-def test_only_stale_leftovers_are_removed(store):
+def test_only_old_temporary_files_are_removed(store):
     write(store, 'town/a.png', [], [])
     fresh = store.root / 'town/.b.json.abc'
     stale = store.root / 'town/.c.json.abc'
@@ -218,7 +218,7 @@ def test_only_stale_leftovers_are_removed(store):
     assert store.missing(['town/a.png', 'town/b.png']) == ['town/b.png']
 
 
-def write_for_ever(store, start):
+def write_forever(store, start):
     one = rle(np.eye(300))
     for i in itertools.count(start):
         boxes = [[0, 0, 9, 9]] * 50
@@ -226,11 +226,11 @@ def write_for_ever(store, start):
         store.write(name, (300, 300), [0] * 50, [0.5] * 50, boxes, [one] * 50)
 
 
-def test_a_killed_writer_leaves_no_torn_entry(store):
-    """SIGKILL at random moments while one process writes as fast as it can."""
+def test_a_killed_writer_leaves_no_incomplete_entry(store):
+    """Send SIGKILL at random moments to a process that writes as fast as it can."""
     for start in range(0, 5_000_000, 1_000_000):
         process = multiprocessing.get_context('fork').Process(
-            target=write_for_ever, args=(store, start), daemon=True
+            target=write_forever, args=(store, start), daemon=True
         )
         process.start()
         deadline = time.monotonic() + 60
@@ -247,7 +247,7 @@ def test_a_killed_writer_leaves_no_torn_entry(store):
         assert len(entry.labels) == len(store.read(name).labels) == 50
 
 
-def test_entries_come_sorted_and_checked(store):
+def test_entries_are_sorted_and_checked(store):
     write(store, 'town/b.png', [rectangle(0, 0, 5, 5)], [0.5])
     write(store, 'a.png', [], [])
     assert [name for name, _ in store.entries()] == ['a.png', 'town/b.png']
@@ -262,14 +262,14 @@ def load(store, name='a.png', img_shape=(20, 30), **arguments):
     return transform(dict(img_name=name, img_shape=img_shape))
 
 
-def test_loading_takes_overlaps_from_the_lower_score(store):
+def test_loading_removes_overlap_from_lower_scores(store):
     best = rectangle(0, 0, 10, 10)
     partly = rectangle(5, 0, 15, 10)
     covered = rectangle(2, 2, 6, 6)
     faint = rectangle(15, 15, 20, 20)
     write(store, 'a.png', [covered, partly, best, faint], [0.5, 0.6, 0.9, 0.3])
     results = load(store)
-    # The faint one has exactly the threshold; the paper keeps scores above it.
+    # The faint mask's score equals the threshold; only higher scores are kept.
     assert (results['gt_masks'].masks == [best, partly & ~best & 1]).all()
     assert results['gt_bboxes'].numpy().tolist() == [[0, 0, 10, 10], [0, 10, 10, 15]]
     assert results['gt_masks'].masks.sum(0).max() == 1
@@ -277,7 +277,7 @@ def test_loading_takes_overlaps_from_the_lower_score(store):
     assert (overlapping['gt_masks'].masks == [best, partly, covered, faint]).all()
 
 
-def test_loading_drops_small_masks_without_taking_their_pixels(store):
+def test_dropped_small_masks_take_no_pixels_from_others(store):
     small, large = rectangle(0, 0, 2, 2), rectangle(0, 0, 9, 9)
     write(store, 'a.png', [small, large], [0.9, 0.8], [0, 1])
     assert load(store)['gt_masks'].masks.sum((1, 2)).tolist() == [4, 77]
@@ -287,7 +287,7 @@ def test_loading_drops_small_masks_without_taking_their_pixels(store):
 
 
 def test_loading_gives_the_types_of_load_annotations(store):
-    """Against mmdet's own transform, fed the same instances."""
+    """Compare with mmdet's own transform on the same instances."""
     masks = [rectangle(0, 0, 10, 10), rectangle(12, 3, 20, 30)]
     write(store, 'a.png', masks, [0.9, 0.8], [1, 0])
     write(store, 'empty.png', [], [])
@@ -321,7 +321,7 @@ def test_loading_gives_the_types_of_load_annotations(store):
 
 
 def test_images_without_labels_are_skipped(store):
-    """Those without any, with faint ones only, and with hidden ones only."""
+    """Use images with no label, with only low scores, and with only small masks."""
     mask = rectangle(0, 0, 5, 5)
     write(store, 'none.png', [], [])
     write(store, 'faint.png', [mask], [0.3])
@@ -337,8 +337,8 @@ def test_images_without_labels_are_skipped(store):
     assert len(load(store, 'small.png', skip_empty=True)['gt_masks']) == 1
 
 
-def test_boxes_are_those_of_masks_or_the_teachers_own(store):
-    """The second mask loses pixels to the first; the stored boxes lose nothing."""
+def test_boxes_come_from_masks_or_from_the_store(store):
+    """Let the first mask cover part of the second; stored boxes must not change."""
     masks = [rectangle(0, 0, 10, 10), rectangle(5, 0, 15, 10)]
     boxes = [[1.0, 2.0, 12.0, 11.0], [3.0, 4.0, 14.0, 18.5]]
     store.write('a.png', (20, 30), [0, 1], [0.9, 0.8], boxes, [rle(m) for m in masks])

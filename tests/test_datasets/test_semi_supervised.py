@@ -1,4 +1,4 @@
-"""Labelled and unlabelled images in every batch."""
+"""Test batches of labelled and unlabelled images."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ CONFIG = 'configs/mmcast/distill_synthscapes.py'
 
 @pytest.fixture
 def online(synthscapes):
-    """The loader's config for a teacher that labels online: no pseudo-labels."""
+    """Return a loader's config for a teacher that labels online: no pseudo-labels."""
     loader = Config.fromfile(CONFIG).train_dataloader
     loader.update(num_workers=0, persistent_workers=False)
     del loader.dataset['pseudo_labels']
@@ -29,7 +29,7 @@ def online(synthscapes):
     return loader
 
 
-def test_without_pseudo_labels_unlabelled_images_come_bare(online):
+def test_unlabelled_images_have_no_instances(online):
     dataset = DATASETS.build(online.dataset)
     labeled, unlabeled = dataset[0], dataset[len(dataset) - 1]
     assert len(labeled['data_samples']['sup'].gt_instances) > 0
@@ -37,7 +37,7 @@ def test_without_pseudo_labels_unlabelled_images_come_bare(online):
     assert unlabeled['inputs']['unsup'].dtype == torch.uint8
 
 
-def test_each_batch_has_both(online):
+def test_each_batch_has_both_sources(online):
     batch = next(iter(Runner.build_dataloader(online, seed=0)))
     present = {
         branch: sum(image is not None for image in images)
@@ -47,25 +47,25 @@ def test_each_batch_has_both(online):
 
 
 @pytest.mark.parametrize('ratio', [[1, 0], [1], [0.5, 0.5], [1, 1, 1]])
-def test_a_ratio_without_room_for_both_is_refused(online, ratio):
+def test_invalid_source_ratio_raises(online, ratio):
     dataset = DATASETS.build(online.dataset)
     with pytest.raises(ValueError, match='must be two positive integers'):
         LabeledUnlabeledSampler(dataset, source_ratio=ratio, seed=0)
 
 
-def test_without_unlabelled_images_the_labelled_ones_come_alone(online):
+def test_batches_without_an_unlabelled_data_set(online):
     del online.dataset['unlabeled_dataset']
     loader = Runner.build_dataloader(online, seed=0)
     assert len(loader.dataset) == 4
     batch = next(iter(loader))
     assert len(batch['inputs']) == 8
     paths = Counter(sample.img_path for sample in batch['data_samples'])
-    assert set(paths.values()) == {2}  # each once in an epoch of four
+    assert set(paths.values()) == {2}  # two epochs of four images
     assert all(len(sample.gt_instances) for sample in batch['data_samples'])
 
 
 class Labelled(list):
-    """Images, each by the classes that it shows; a negative one is of a crowd."""
+    """A list of the classes of each image; a negative class marks a crowd."""
 
     def get_data_info(self, index):
         return dict(
@@ -76,7 +76,7 @@ class Labelled(list):
         )
 
 
-# Of ten images: class 0 on eight of them, 1 on two, 2 on one.
+# Ten images: eight show class 0, two show class 1, one shows class 2.
 IMAGES = Labelled([[0]] * 5 + [[0, 0, 1], [0, 1], [0, 2, -1]] + [[], [-2]])
 
 
@@ -86,18 +86,18 @@ def sampler(**kwargs):
     return LabeledUnlabeledSampler(images, **options | kwargs)
 
 
-def test_repeat_factors_are_those_of_an_images_rarest_class():
+def test_repeat_factor_is_that_of_the_rarest_class():
     classes = [{0}] * 5 + [{0, 1}, {0, 1}, {0, 2}] + [set(), set()]
     common, rare, rarest = (10 / 0.8) ** 0.5, (10 / 0.2) ** 0.5, (10 / 0.1) ** 0.5
     assert repeat_factors(classes, 10.0) == pytest.approx(
         [common] * 5 + [rare, rare, rarest, 1, 1]
     )
-    # A threshold below the classes' shares repeats only what is rarer than it.
+    # Only classes with a share below the threshold are repeated.
     assert repeat_factors(classes, 0.2) == pytest.approx([1] * 7 + [2**0.5, 1, 1])
 
 
-def test_images_of_rare_classes_come_by_their_factors():
-    """In each epoch the whole part of the factor, and one more by chance."""
+def test_images_are_repeated_by_their_factors():
+    """Expect the integer part of the factor per epoch, and one more at random."""
     factors = [(10 / 0.8) ** 0.5] * 5 + [50**0.5] * 2 + [10.0, 1.0, 1.0]
     in_order = sampler(shuffle=False)._repeated_indices(factors)
     epochs, previous = [Counter()], 0
@@ -115,7 +115,7 @@ def test_images_of_rare_classes_come_by_their_factors():
     assert shuffled != sorted(shuffled)
 
 
-def test_batches_hold_repeated_labelled_and_uniform_unlabelled_images():
+def test_only_labelled_images_are_repeated():
     drawn = list(itertools.islice(iter(sampler()), 8 * 70))
     batches = [drawn[i : i + 8] for i in range(0, len(drawn), 8)]
     assert all(max(batch[:5]) < 10 and 10 <= min(batch[5:]) < 17 for batch in batches)
@@ -123,7 +123,7 @@ def test_batches_hold_repeated_labelled_and_uniform_unlabelled_images():
     assert set(unlabelled.values()) == {30}
     labelled = Counter(index for batch in batches for index in batch[:5])
     assert labelled[7] > labelled[6] > labelled[0] > labelled[8] > 0
-    assert abs(labelled[9] - labelled[8]) <= 1  # a crowd repeats nothing
+    assert abs(labelled[9] - labelled[8]) <= 1  # crowds do not count
     assert drawn == list(itertools.islice(iter(sampler()), 8 * 70))
     assert drawn != list(itertools.islice(iter(sampler(seed=6)), 8 * 70))
 
@@ -141,6 +141,6 @@ def test_two_ranks_share_the_stream_of_one_process(tmp_path):
     assert two_ranks(work, tmp_path) == [0, 0]
 
 
-def test_a_threshold_that_is_not_positive_is_told():
+def test_non_positive_threshold_raises():
     with pytest.raises(ValueError, match=r'repeat_thr=0\.0 must be positive'):
         sampler(repeat_thr=0.0)

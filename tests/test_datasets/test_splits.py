@@ -1,4 +1,4 @@
-"""The lists, the draw and the command line tool over them."""
+"""Test the lists, the random draw and the command-line tool."""
 
 import json
 import re
@@ -25,7 +25,7 @@ BOX = {'bbox': [0, 0, 2, 2], 'area': 4, 'iscrowd': 0, 'segmentation': []}
 
 
 def coco_of(classes_of: dict[str, list[str]], classes: list[str]) -> dict:
-    """A COCO file in which each image shows the classes named."""
+    """Make a COCO file in which each image shows the given classes."""
     ids = {name: i for i, name in enumerate(classes, 7)}
     annotations = [
         {**BOX, 'image_id': i, 'category_id': ids[c]}
@@ -44,7 +44,7 @@ def coco_of(classes_of: dict[str, list[str]], classes: list[str]) -> dict:
 
 @pytest.fixture
 def coco_file(tmp_path: Path) -> Path:
-    """100 images; all show a car, every 4th a bus, the images 30, 60, 90 a train."""
+    """List 100 images: all show a car, every 4th a bus, numbers 30, 60, 90 a train."""
     classes_of = {
         f'{i:03}.png': ['car']
         + ['bus'] * (i % 4 == 0)
@@ -82,7 +82,7 @@ class TestLists:
     @pytest.mark.parametrize(
         'text', ['a.png\r\nb/c.png\r\n', '\ufeffa.png\n./b//c.png']
     )
-    def test_foreign_line_endings_and_spellings(
+    def test_other_line_endings_and_path_spellings(
         self, tmp_path: Path, text: str
     ) -> None:
         path = tmp_path / 'list.txt'
@@ -95,7 +95,7 @@ class TestLists:
             ('', 'list.txt. is empty'),
             ('\n \n', 'list.txt. is empty'),
             ('a.png\n\nb.png\n', 'list.txt:2: the line is blank'),
-            ('a.png\nb.png\n./a.png\n', "list.txt:3: 'a.png' stands on line 1"),
+            ('a.png\nb.png\n./a.png\n', "list.txt:3: 'a.png' is on line 1"),
             ('a.png\n/data/b.png\n', 'list.txt:2: .*not below the image folder'),
             ('a/../../b.png\n', 'list.txt:1: .*not below the image folder'),
             (b'\x89PNG\r\n\x1a\n\xff', 'not a text file'),
@@ -108,7 +108,7 @@ class TestLists:
             read_list(path)
         assert '\n' not in str(error.value)
 
-    def test_missing_list(self, tmp_path: Path) -> None:
+    def test_missing_list_raises(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r'split_labels\.py'):
             read_list(tmp_path / 'none.txt')
 
@@ -127,17 +127,17 @@ class TestLists:
 class TestDraw:
     names = [f'{i}.png' for i in range(200)]
 
-    def test_seed_alone_decides(self) -> None:
+    def test_order_depends_only_on_the_seed(self) -> None:
         order, at_least = draw_order(self.names, 3)
         assert at_least == 1
         assert sorted(order) == sorted(self.names)
         assert order == draw_order(self.names[::-1], 3)[0]
         assert order != draw_order(self.names, 4)[0]
-        # Fixed for ever: a user's split must not change with a release.
+        # A user's split must not change with a release.
         assert draw_order(list('abcdefgh'), 0)[0] == list('ebfcadhg')
 
-    def test_uniform(self) -> None:
-        """Each of 20 images is among the first 5 in 500 of 2000 draws, +- 5 sigma."""
+    def test_draw_is_uniform(self) -> None:
+        """Expect each of 20 images in 500 of 2000 draws of 5 images, +- 5 sigma."""
         hits = dict.fromkeys(self.names[:20], 0)
         for seed in range(2000):
             for name in draw_order(list(hits), seed)[0][:5]:
@@ -146,7 +146,7 @@ class TestDraw:
             abs(n - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5 for n in hits.values()
         )
 
-    def test_class_balanced(self) -> None:
+    def test_draw_is_class_balanced(self) -> None:
         classes_of = {
             name: {'car'}
             | ({'bus'} if i % 20 == 0 else set())
@@ -159,7 +159,7 @@ class TestDraw:
             c: sum(c in classes_of[name] for name in order[:at_least])
             for c in ('car', 'bus', 'train')
         }
-        assert counts['train'] == 2  # all there are
+        assert counts['train'] == 2  # all that exist
         assert counts['bus'] == 5
         assert at_least <= 6  # the 5 buses include or nearly include the 2 trains
         assert counts['car'] == at_least >= 5
@@ -188,7 +188,7 @@ class TestCoco:
             (lambda c: c['annotations'][0].update(id=1), 'the id 1'),
         ],
     )
-    def test_broken_files(self, tmp_path: Path, change, message: str) -> None:
+    def test_broken_files_raise(self, tmp_path: Path, change, message: str) -> None:
         coco = coco_of({'a.png': ['car', 'bus']}, ['car', 'bus'])
         change(coco)
         path = tmp_path / 'ann.json'
@@ -206,7 +206,7 @@ class TestCoco:
 
 
 def split_labels(monkeypatch: pytest.MonkeyPatch, *args: object) -> str:
-    """Run the tool in this process; return its error, '' if there was none."""
+    """Run the tool in this process; return its error, or ''."""
     monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
     try:
         runpy.run_path(str(TOOL), run_name='__main__')
@@ -216,7 +216,9 @@ def split_labels(monkeypatch: pytest.MonkeyPatch, *args: object) -> str:
 
 
 class TestTool:
-    def test_as_a_process(self, coco_file: Path, tmp_path: Path, monkeypatch) -> None:
+    def test_tool_as_a_process(
+        self, coco_file: Path, tmp_path: Path, monkeypatch
+    ) -> None:
         out = tmp_path / 'splits'
         command = [sys.executable, TOOL, '--coco', coco_file, '--fraction', '0.1']
         command += ['--out', out, '--per-class', '1']
@@ -236,7 +238,7 @@ class TestTool:
         assert '\n' not in error
         assert read_list(out / 'labeled.txt') == labeled
 
-    def test_nested(self, coco_file: Path, tmp_path: Path, monkeypatch) -> None:
+    def test_nested_lists(self, coco_file: Path, tmp_path: Path, monkeypatch) -> None:
         args = ['--coco', coco_file, '--fraction', 0.05, 0.1, 0.3, '--out', tmp_path]
         args += ['--per-class', 1]
         assert not split_labels(monkeypatch, *args, '--nested')

@@ -1,7 +1,9 @@
-"""Scenes: what is in them, and how the two domains differ."""
+"""Test the content of scenes, and how the two domains differ."""
 
+import itertools
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import id2label, labels, name2label
@@ -26,7 +28,7 @@ def scenes() -> dict[str, list[Scene]]:
 
 
 def _instances(scene: Scene) -> dict[int, int]:
-    """Area in pixels of each instance id."""
+    """Return the area in pixels of each instance id."""
     ids, areas = np.unique(scene.instance_ids, return_counts=True)
     return {
         int(each): int(area)
@@ -36,7 +38,7 @@ def _instances(scene: Scene) -> dict[int, int]:
 
 
 @pytest.mark.parametrize('domain', ['source', 'target'])
-def test_every_class_and_enough_instances(scenes, domain):
+def test_every_class_has_enough_instances(scenes, domain):
     areas = [list(_instances(scene).items()) for scene in scenes[domain]]
     names = Counter(id2label[each // 1000].name for image in areas for each, _ in image)
     assert set(names) == THINGS
@@ -44,10 +46,10 @@ def test_every_class_and_enough_instances(scenes, domain):
     assert 5 <= sum(names.values()) / COUNT <= 10
     flat = np.array([area for image in areas for _, area in image])
     assert (flat >= 60).mean() > 0.9
-    assert (flat < 250).any()  # small far objects too
+    assert (flat < 250).any()  # small and far objects, too
 
 
-def test_background_classes(scenes):
+def test_background_classes_exist(scenes):
     found = {
         id2label[int(each)].name
         for scene in scenes['target']
@@ -57,7 +59,7 @@ def test_background_classes(scenes):
 
 
 def test_nothing_is_left_unlabelled(scenes):
-    # Sky is painted first and spans the image, so id 0 could only be a defect.
+    # Sky is painted first and covers the image, so an id of 0 is a defect.
     for scene in scenes['source']:
         assert scene.instance_ids.min() > 0
 
@@ -93,7 +95,7 @@ def test_domains_differ(scenes):
 
 
 def test_depth_agrees_with_the_ground(scenes):
-    """A person stands where the ground has the person's own depth."""
+    """Check that the ground under a person's feet has the person's depth."""
     person, checked = name2label['person'].id * 1000, 0
     for scene in scenes['source']:
         camera = scene.camera
@@ -108,7 +110,7 @@ def test_depth_agrees_with_the_ground(scenes):
     assert checked > 50
 
 
-def test_near_things_hide_far_ones(scenes):
+def test_depth_of_ground_and_sky(scenes):
     for scene in scenes['target']:
         ground = np.isin(scene.label_ids, [7, 8])
         rows = np.arange(SIZE[0])[:, None]
@@ -123,7 +125,28 @@ def test_near_things_hide_far_ones(scenes):
         assert np.isfinite(scene.depth[scene.label_ids != 23]).all()
 
 
-def test_a_scene_depends_on_its_arguments_alone():
+def test_near_persons_hide_far_ones(scenes):
+    first, checked = name2label['person'].id * 1000, 0
+    for scene in (*scenes['source'], *scenes['target']):
+        outlines = [points for name, points in scene.objects if name == 'person']
+        shapes, distances = [], []
+        for number, outline in enumerate(outlines):
+            shape = np.zeros(SIZE, np.uint8)
+            cv2.fillPoly(shape, [np.round(outline).astype(np.int32)], 1)
+            seen = scene.depth[scene.instance_ids == first + number]
+            shapes.append(cv2.erode(shape, np.ones((3, 3))) > 0)
+            distances.append(seen[0] if len(seen) else np.inf)
+        for a, b in itertools.combinations(range(len(outlines)), 2):
+            shared = scene.instance_ids[shapes[a] & shapes[b]]
+            if distances[a] < distances[b]:
+                assert not (shared == first + b).any()
+            else:
+                assert not (shared == first + a).any()
+            checked += np.isin(shared, [first + a, first + b]).any()
+    assert checked > 5
+
+
+def test_a_scene_depends_only_on_its_arguments():
     first = _render('target', 3)
     np.random.seed(1)
     again = _render('target', 3)
@@ -140,7 +163,7 @@ def test_a_scene_depends_on_its_arguments_alone():
 
 
 @pytest.mark.parametrize('size', [(32, 32), (97, 131), (300, 100), (64, 400)])
-def test_any_size(size):
+def test_scenes_of_any_size(size):
     for index in range(4):
         scene = render_scene('target', 0, 'val', index, size)
         assert scene.image.shape == (*size, 3)
@@ -150,6 +173,6 @@ def test_any_size(size):
         assert scene.depth.dtype == np.float32
 
 
-def test_unknown_domain():
+def test_unknown_domain_raises():
     with pytest.raises(ValueError, match=r"no domain 'moon': choose one of \["):
         _render('moon', 0)

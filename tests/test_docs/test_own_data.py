@@ -1,4 +1,4 @@
-"""Follows docs/own_data.md: its layout, its command, its config, its stages."""
+"""Follow docs/own_data.md: its layout, command, config and stages."""
 
 import json
 import re
@@ -25,7 +25,7 @@ PAGE = (REPOSITORY / 'docs/own_data.md').read_text()
 (CONFIG,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 SPLIT, STAGES = re.findall(r'```bash\n(.*?)```', PAGE, re.DOTALL)
 
-# What makes two iterations affordable on a CPU: small crops, no weights from the net.
+# Makes two iterations fast enough on a CPU: small crops and batches, no checkpoints.
 SMALL = {
     'train_dataloader.batch_size': 2,
     'train_dataloader.num_workers': 0,
@@ -54,7 +54,7 @@ READ_BY_RUNNER = {
 
 
 def write_images(root: Path, split: str, count: int, first: int) -> None:
-    """Write photos with a cat (dark square) and a dog (bright square) each."""
+    """Write images with a cat (dark square) and a dog (bright square) each."""
     rng = np.random.default_rng(first)
     images, annotations = [], []
     for i in range(first, first + count):
@@ -87,7 +87,7 @@ def write_images(root: Path, split: str, count: int, first: int) -> None:
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's checkout in which sections 1 to 3 of the page have been followed."""
+    """Make a user's checkout and follow sections 1 to 3 of the page in it."""
     folder = tmp_path_factory.mktemp('checkout')
     (folder / 'configs').mkdir()
     for part in ('configs/mmcast', 'tools'):
@@ -97,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python, *command = shlex.split(SPLIT)
     assert python == 'python'
     with pytest.MonkeyPatch.context() as patch:
-        # In this process: a new one spends many seconds on imports.
+        # Run in this process: a new one needs many seconds for its imports.
         patch.chdir(folder)
         patch.setattr(sys, 'argv', command)
         runpy.run_path(command[0], run_name='__main__')
@@ -116,15 +116,15 @@ def load(folder: Path, monkeypatch: pytest.MonkeyPatch):
     return load_stage
 
 
-def test_two_lists(folder: Path) -> None:
+def test_command_writes_two_lists(folder: Path) -> None:
     labeled = read_list(folder / 'data/pets/splits/labeled.txt')
     unlabeled = read_list(folder / 'data/pets/splits/unlabeled.txt')
     assert len(labeled) == 3
     assert sorted(labeled + unlabeled) == [f'train/{i:03}.jpg' for i in range(12)]
 
 
-def test_stages_hand_over(load) -> None:
-    """Every stage reads what the one before it leaves; nothing of ADE20K remains."""
+def test_each_stage_reads_the_previous_stages_files(load) -> None:
+    """Check also that no path of ADE20K remains."""
     stages = re.findall(r'STAGE=(\w+) mim train mmdet configs/pets.py', STAGES)
     assert stages == ['supervised', 'adapt', 'selftrain', 'distill', 'finetune']
     left: set[str] = set()
@@ -156,9 +156,9 @@ def test_stages_hand_over(load) -> None:
 
 @pytest.mark.parametrize('stage', ['supervised', 'distill'])
 def test_two_iterations(load, folder: Path, stage: str) -> None:
-    """A supervised and a semi-supervised stage train, and validate, on the lists.
+    """Train and validate a supervised and a semi-supervised stage on the lists.
 
-    The pseudo-labels are written here, so that no teacher of full size is needed.
+    The test writes the pseudo-labels, so it needs no teacher of full size.
     """
     cfg = load(stage)
     student = 'model.student' if stage == 'distill' else 'model'

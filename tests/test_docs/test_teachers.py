@@ -1,4 +1,4 @@
-"""Follows docs/teachers.md: its files, its commands, its configs, its class."""
+"""Follow docs/teachers.md: its files, commands, configs and class."""
 
 import re
 import runpy
@@ -22,14 +22,14 @@ ASSEMBLE = REPOSITORY / 'tools/misc/assemble_teacher.py'
 
 
 def config(text, folder):
-    """A config of the page, as if it lay beside those that ship."""
+    """Load a config of the page as if it were in the folder of mmcast's configs."""
     text = re.sub(r"'\./(\w+\.py)'", rf"'{REPOSITORY / 'configs/mmcast'}/\1'", text)
     path = folder / 'config.py'
     path.write_text(text)
     return Config.fromfile(path)
 
 
-def test_every_file_of_the_page_is_what_the_config_reads():
+def test_page_lists_the_files_that_the_config_reads():
     page = Config.fromfile(REPOSITORY / 'configs/mmcast/adapt_cityscapes.py')
     files = [*page.made_by, page.bert_folder]
     assert len(files) == 3
@@ -39,7 +39,7 @@ def test_every_file_of_the_page_is_what_the_config_reads():
         assert f'`{command}`' in PAGE
 
 
-def test_the_contrast_of_the_page_fits_the_published_detector(tmp_path):
+def test_contrast_of_the_page_fits_the_published_detector(tmp_path):
     model = config(CONTRAST, tmp_path).model
     assert model.type == 'GroundedSam2'
     assert model.pixel_contrast.in_channels == model.detector.neck.in_channels[-1]

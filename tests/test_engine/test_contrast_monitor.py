@@ -1,4 +1,4 @@
-"""The monitor's figures on hand-made batches, and in a real run with its curves."""
+"""Test the contrast monitor on hand-made batches, and in a real run with curves."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def sample(*masks):
 
 
 def halves(b=1):
-    """Left and right half: two queries, two opposite embeddings, two instances."""
+    """Make a left and a right half, each with a query, an embedding and an instance."""
     z = torch.zeros(b, 2, 4, 4)
     z[:, 0, :, :2], z[:, 1, :, 2:] = 1.0, 1.0
     masks = torch.full((b, 2, 4, 4), -20.0)
@@ -36,7 +36,7 @@ def halves(b=1):
     return dict(weak=z, strong=z, masks=masks, classes=classes, grid=grid, size=(8, 8))
 
 
-def test_figures_of_a_perfect_model():
+def test_metrics_of_a_perfect_model():
     left = np.zeros((8, 8), int)
     left[:, :4] = 1
     loss = PixelContrastLoss(candidates='same_image', num_negatives=50)
@@ -49,8 +49,8 @@ def test_figures_of_a_perfect_model():
     assert sum(bins) == pytest.approx(1)
 
 
-def test_the_rates_by_hand():
-    """Uniform negatives, one instance over 8 of 16 pixels: 7 of 15 are its own."""
+def test_false_negative_rates_by_hand():
+    """Use uniform negatives and an instance of 8 of 16 pixels: 7 of 15 are its own."""
     seen = halves(2)
     left = np.zeros((8, 8), int)
     left[:, :4] = 1
@@ -62,7 +62,7 @@ def test_the_rates_by_hand():
     assert found['fnr_gt'] == pytest.approx(7 / 15, abs=0.01)
     assert found['fnr_query'] == pytest.approx(7 / 15, abs=0.01)
     assert found['margin'] == pytest.approx(8 / 15, abs=0.01)
-    # Query 0 everywhere, as before training: each negative is the anchor's own.
+    # Query 0 has all pixels, as before training: each negative is a false one.
     seen['masks'] = torch.full((2, 2, 4, 4), -20.0)
     seen['masks'][:, 0] = 20.0
     found = measure(loss, seen, [None, None], 100)
@@ -70,14 +70,14 @@ def test_the_rates_by_hand():
     assert 'fnr_gt' not in found
 
 
-def test_without_negatives_there_are_no_figures():
+def test_without_negatives_there_are_no_metrics():
     seen = halves()
     seen['masks'] = torch.zeros(1, 2, 4, 4)
     assert measure(PixelContrastLoss(), seen, [None], 100) == {}
 
 
 def test_instances_on_a_padded_grid():
-    """8 x 6 pixels, padded to 8 x 8, on 4 x 4 cells."""
+    """Read 8 x 6 pixels, padded to 8 x 8, on a grid of 4 x 4 cells."""
     one, two = np.zeros((8, 6), int), np.zeros((8, 6), int)
     one[:4, :2] = 1
     two[4:, 2:6] = 1
@@ -108,7 +108,6 @@ def run(synthscapes, work_dir, hooks):
             'train_cfg.max_iters': 4,
             'default_hooks.logger.interval': 1,
             'default_hooks.checkpoint.save_last': False,
-            'model.init_cfg': None,
             'randomness': dict(seed=0),
         }
     )
@@ -123,7 +122,9 @@ def run(synthscapes, work_dir, hooks):
     return [p.detach().clone() for p in runner.model.parameters()]
 
 
-def test_a_run_logs_curves_and_trains_as_unwatched(synthscapes, tmp_path, monkeypatch):
+def test_monitor_logs_curves_and_does_not_change_training(
+    synthscapes, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     watched = run(
         synthscapes,
@@ -149,8 +150,7 @@ def test_a_run_logs_curves_and_trains_as_unwatched(synthscapes, tmp_path, monkey
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_model_without_contrast_is_told(synthscapes, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_model_without_contrast_raises():
     hook = dict(type='ContrastMonitorHook')
     config = Config.fromfile(ROOT / 'configs/mmcast/supervised_synthscapes.py')
     from mmdet.registry import HOOKS, MODELS

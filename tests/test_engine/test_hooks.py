@@ -1,4 +1,4 @@
-"""The hooks that join the stages, through a real Runner."""
+"""Test the hooks that connect the stages, in a real Runner."""
 
 import copy
 from pathlib import Path
@@ -32,19 +32,19 @@ STUDENT = CONFIGS / 'weights/synthscapes_student.pth'
 
 
 class Sum(BaseModel):
-    """A student that only counts how many instances it was shown."""
+    """A model whose loss depends on a random number alone, not on the images."""
 
     def __init__(self):
         super().__init__()
         self.student = nn.Linear(1, 1)
 
     def forward(self, inputs, data_samples, mode='loss'):
-        # One draw a step: training must not depend on what the hook drew.
+        # One draw per step: the hook must not change the random state of training.
         return {'loss': self.student(torch.rand(1)).sum()}
 
 
 class Record(Hook):
-    """What was trained on, in order."""
+    """Record the training images in order, their instances, and random numbers."""
 
     def __init__(self):
         self.seen = []
@@ -120,7 +120,7 @@ def make_runner(
 
 
 def running(path, content=None, **arguments):
-    """A config as it is loaded from a file."""
+    """Make a config as if it were loaded from the file ``path``."""
     path.touch()
     return Config(content, filename=str(path), **arguments)
 
@@ -128,10 +128,8 @@ def running(path, content=None, **arguments):
 @pytest.mark.parametrize(
     'workers', [{'num_workers': 0}, {'num_workers': 2, 'persistent_workers': True}]
 )
-def test_training_from_an_empty_store_is_training_from_a_full_one(
-    teacher_world, tmp_path, workers
-):
-    """The same images in the same order, and the same random numbers."""
+def test_empty_and_full_store_give_the_same_training(teacher_world, tmp_path, workers):
+    """Compare the images, their order and the random numbers."""
     store = tmp_path / 'store'
     second = dict(type='ConcatDataset', datasets=[unlabelled(teacher_world, store)] * 2)
     loader = dict(
@@ -161,7 +159,7 @@ def test_training_from_an_empty_store_is_training_from_a_full_one(
     assert records[0].instances == records[1].instances
     assert records[0].random == records[1].random
 
-    # And the order is that of a loader from which nothing was drawn before.
+    # The order is also that of a new loader.
     fresh = Runner.build_dataloader(
         dict(
             dataset=copy.deepcopy(second),
@@ -194,7 +192,7 @@ def test_epoch_based_training(teacher_world, tmp_path):
     ]
 
 
-def test_a_missing_teacher_is_told_before_work(teacher_world, tmp_path):
+def test_missing_teacher_raises_before_training(teacher_world, tmp_path):
     (tmp_path / 'adapt_x.py').write_text('')
     absent = hook(teacher_world, teacher=str(tmp_path / 'adapt_x' / 'none.pth'))
     runner, record = make_runner(
@@ -223,7 +221,7 @@ def test_a_complete_store_needs_no_teacher(teacher_world, tmp_path):
     )
     runner.train()
     assert len(record.seen) == 8
-    # With the checkpoint there, its digest counts.
+    # If the checkpoint exists, its digest must match.
     runner, record = make_runner(
         tmp_path / 'run', unlabelled(teacher_world, store.root), [hook(teacher_world)]
     )
@@ -232,7 +230,7 @@ def test_a_complete_store_needs_no_teacher(teacher_world, tmp_path):
     assert record.seen == []
 
 
-def test_a_torn_entry_is_told_before_the_first_iteration(teacher_world, tmp_path):
+def test_broken_entry_raises_before_training(teacher_world, tmp_path):
     store = tmp_path / 'store'
     runner, _ = make_runner(
         tmp_path / 'run', unlabelled(teacher_world, store), [hook(teacher_world)]
@@ -247,7 +245,7 @@ def test_a_torn_entry_is_told_before_the_first_iteration(teacher_world, tmp_path
     assert record.seen == []
 
 
-def test_other_classes_are_told_with_both_sides(teacher_world, tmp_path):
+def test_other_classes_raise_with_both_lists(teacher_world, tmp_path):
     dataset = unlabelled(teacher_world, tmp_path / 'store')
     dataset['metainfo'] = dict(classes=('dog', 'car', 'rider'))
     runner, _ = make_runner(tmp_path / 'run', dataset, [hook(teacher_world)])
@@ -265,7 +263,7 @@ def test_other_classes_are_told_with_both_sides(teacher_world, tmp_path):
         runner.train()
 
 
-def test_a_teacher_of_another_architecture_is_told(teacher_world, tmp_path):
+def test_teacher_of_another_architecture_raises(teacher_world, tmp_path):
     cfg = Config.fromfile(teacher_world.config)
     cfg.model.roi_head.mask_head.num_convs = 2
     cfg.dump(tmp_path / 'other.py')
@@ -278,7 +276,7 @@ def test_a_teacher_of_another_architecture_is_told(teacher_world, tmp_path):
         runner.train()
 
 
-def test_a_hook_without_a_data_set_is_told(teacher_world, tmp_path):
+def test_hook_without_a_data_set_raises(teacher_world, tmp_path):
     dataset = unlabelled(teacher_world, tmp_path / 'store')
     del dataset['pipeline'][1]
     runner, _ = make_runner(tmp_path / 'run', dataset, [hook(teacher_world)])
@@ -304,8 +302,8 @@ def test_the_transform_is_found_inside_wrappers(teacher_world, tmp_path):
     assert names.count('LoadPseudoAnnotations') == 1
 
 
-def test_a_store_without_a_name_lies_next_to_the_teacher(teacher_world, tmp_path):
-    """By the stage's config, a wrapper whose student the teacher is."""
+def test_default_store_is_next_to_the_teacher(teacher_world, tmp_path):
+    """Build the teacher from its stage's config, where it is a wrapper's student."""
     cfg = Config.fromfile(teacher_world.config)
     cfg.model = dict(type='SemiSupervisedSegmentor', student=cfg.model)
     cfg.dump(tmp_path / 'selftrain_x.py')
@@ -322,7 +320,7 @@ def test_a_store_without_a_name_lies_next_to_the_teacher(teacher_world, tmp_path
 
 
 def test_images_without_labels_are_skipped(teacher_world, tmp_path):
-    """If no image has a label, that is an error before training."""
+    """Check also that training does not start if no image has a label."""
     store = PseudoLabelStore.create(
         tmp_path / 'store',
         classes=teacher_world.classes,
@@ -357,8 +355,8 @@ def test_images_without_labels_are_skipped(teacher_world, tmp_path):
     assert record.seen == []
 
 
-def test_missing_inputs_name_the_command(teacher_world, tmp_path, monkeypatch):
-    """What a stage leaves, what is downloaded, and what nobody knows."""
+def test_missing_input_error_names_the_command(teacher_world, tmp_path, monkeypatch):
+    """Use a file that a stage writes, one to download, and an unknown one."""
     monkeypatch.chdir(tmp_path)
     configs = tmp_path / 'configs'
     configs.mkdir()
@@ -386,8 +384,8 @@ def test_missing_inputs_name_the_command(teacher_world, tmp_path, monkeypatch):
         assert record.seen == []
 
 
-def test_a_missing_file_anywhere_in_the_model_is_named(teacher_world, tmp_path):
-    """A part's, and that of a teacher with the student's architecture."""
+def test_missing_file_in_the_model_config_raises(teacher_world, tmp_path):
+    """Use the file of a part, and of a teacher with the student's architecture."""
     present = dict(type='Pretrained', checkpoint=str(teacher_world.checkpoint))
     far = dict(type='Pretrained', checkpoint='https://far.away/x.pth')
     for part in (
@@ -405,7 +403,7 @@ def test_a_missing_file_anywhere_in_the_model_is_named(teacher_world, tmp_path):
         assert record.seen == []
 
 
-def test_a_checkpoint_of_another_architecture_is_told(teacher_world, tmp_path):
+def test_checkpoint_of_another_architecture_raises(teacher_world, tmp_path):
     runner, _ = make_runner(
         tmp_path / 'run',
         unlabelled(teacher_world, 'none'),
@@ -416,10 +414,10 @@ def test_a_checkpoint_of_another_architecture_is_told(teacher_world, tmp_path):
         runner.train()
 
 
-def test_a_student_in_its_wrappers_config_is_not_evaluated(
+def test_exported_student_in_the_wrappers_config_raises(
     synthscapes, tmp_path, monkeypatch
 ):
-    """The wrapper's names have a prefix that the exported student's have not."""
+    """Test it in both configs: only the wrapper's weight names have a prefix."""
     monkeypatch.chdir(tmp_path)
     for name, fits in {'supervised': True, 'distill': False}.items():
         config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
@@ -438,10 +436,10 @@ def test_a_student_in_its_wrappers_config_is_not_evaluated(
                 runner.test()
 
 
-def test_pretrained_weights_of_another_architecture_are_told(
+def test_pretrained_weights_of_another_architecture_raise(
     synthscapes, tmp_path, monkeypatch
 ):
-    """The student's in the teacher, plain and in the wrapper."""
+    """Load the student's weights into the teacher, alone and in the wrapper."""
     monkeypatch.chdir(tmp_path)
     for name in ('adapt', 'selftrain'):
         config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
@@ -452,7 +450,7 @@ def test_pretrained_weights_of_another_architecture_are_told(
             if source in dataset:
                 dataset[source].data_root = str(synthscapes)
         config.train_dataloader.update(num_workers=0, persistent_workers=False)
-        # Not the stage's own hook: it would ask for its teacher first.
+        # Remove the stage's own hook, which would ask for its teacher first.
         config.default_hooks.pop('pseudo_labels', None)
         config.update(work_dir=name, val_cfg=None)
         config.update(val_dataloader=None, val_evaluator=None)
@@ -462,8 +460,8 @@ def test_pretrained_weights_of_another_architecture_are_told(
             runner.train()
 
 
-def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
-    """Its ``Pretrained`` checkpoint before training, its weights where it predicts."""
+def test_teacher_in_the_wrapper_is_checked(tmp_path):
+    """Check its ``Pretrained`` file before training, and its weights if it predicts."""
     model = MODELS.build(
         Config.fromfile(CONFIGS / 'guided_distillation/distill_synthscapes.py').model
     )
@@ -477,7 +475,7 @@ def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
     )
     model.teacher.init_cfg['checkpoint'] = str(STUDENT)
     check(training)
-    # But for the classes' layer it would fit: a student may start so, no teacher.
+    # Only the class layer is missing: a student may start so, but not a teacher.
     weights = torch.load(STUDENT, weights_only=True)['state_dict']
     weights = {k: v for k, v in weights.items() if 'cls_embed' not in k}
     half = str(tmp_path / 'half.pth')
@@ -505,7 +503,7 @@ def test_the_teacher_inside_is_checked_as_the_student_is(tmp_path):
             check(testing)
 
 
-def test_what_fits(tmp_path):
+def test_check_fits(tmp_path):
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
     path = tmp_path / 'x.pth'
     torch.save({'state_dict': model.state_dict()}, path)
@@ -525,7 +523,7 @@ def test_what_fits(tmp_path):
         check_fits(model, path)
 
 
-def test_resuming_nothing_is_told(teacher_world, tmp_path):
+def test_resume_without_a_checkpoint_raises(teacher_world, tmp_path):
     runner, _ = make_runner(
         tmp_path / 'run',
         unlabelled(teacher_world, 'none'),
@@ -566,7 +564,7 @@ def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
     assert list(content['state_dict']) == list(wrapper.student.state_dict())
     assert not list((tmp_path / 'run').glob('.student*'))
 
-    # The same from a training checkpoint, by hand.
+    # Exporting from a training checkpoint gives the same.
     torch.save(
         {'state_dict': wrapper.state_dict(), 'meta': content['meta'], 'optimizer': {}},
         tmp_path / 'iter_1.pth',
@@ -582,7 +580,7 @@ def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
         export_part(tmp_path / 'hand.pth', tmp_path / 'again.pth')
 
 
-def test_a_model_without_a_student_is_told_before_training(teacher_world, tmp_path):
+def test_missing_part_to_export_raises_before_training(teacher_world, tmp_path):
     store = PseudoLabelStore.create(
         tmp_path / 'store',
         classes=teacher_world.classes,

@@ -1,4 +1,4 @@
-"""Training killed by SIGKILL goes on, bit by bit, as if there had been no break."""
+"""Test that a run stopped by SIGKILL resumes with bit-identical results."""
 
 import multiprocessing
 import os
@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import Hook, checkpoint_hook
-from tiny_pair import Watch, evaluation, guided, hook, make, same, state
+from tiny_pair import Watch, evaluation, guided, hook, make_runner, same_state, state
 
 from mmcast.checkpoints import read_checkpoint
 
@@ -17,7 +17,7 @@ fork = multiprocessing.get_context('fork')
 
 
 class Kill(Hook):
-    """Of its own process, when a hook is called in an iteration."""
+    """Kill the own process at a given event in a given iteration."""
 
     def __init__(self, event, iteration):
         self.iteration = iteration
@@ -32,8 +32,8 @@ def kill_myself():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def tear(name, writing):
-    """Be killed half-way through writing a file for the nth time."""
+def kill_while_writing(name, writing):
+    """Kill the process half-way through the nth write of a file."""
     put, count = LocalBackend.put, iter(range(1, writing + 1))
 
     def put_or_die(self, content, path):
@@ -46,8 +46,8 @@ def tear(name, writing):
     LocalBackend.put = put_or_die
 
 
-def tear_last_checkpoint(writing):
-    """Be killed while ``last_checkpoint`` is written for the nth time."""
+def kill_while_writing_last_checkpoint(writing):
+    """Kill the process during the nth write of ``last_checkpoint``."""
     count = iter(range(1, writing + 1))
 
     def open_or_die(*arguments):
@@ -60,7 +60,7 @@ def tear_last_checkpoint(writing):
 
 
 def train(work_dir, hooks=(), seed=0, **arguments):
-    """Train with all that a run of Guided Distillation has."""
+    """Train with the hooks and the validation of Guided Distillation."""
     watch, model = Watch(), guided(seed)
     hooks = [
         hook(),
@@ -70,7 +70,7 @@ def train(work_dir, hooks=(), seed=0, **arguments):
         *hooks,
     ]
     validation = evaluation('val', 'TeacherStudentValLoop')
-    make(work_dir, model, hooks, **validation, **arguments).train()
+    make_runner(work_dir, model, hooks, **validation, **arguments).train()
     return watch.seen, state(model)
 
 
@@ -81,8 +81,8 @@ def train_in_child(first, arguments, options):
     train(*arguments, **options)
 
 
-def killed(*arguments, first=lambda: None, **options):
-    """Whether training in another process, after ``first()``, ends by its own kill."""
+def run_is_killed(*arguments, first=lambda: None, **options):
+    """Call ``first()`` and train in a child; return whether SIGKILL ended it."""
     if torch.cuda.is_initialized():
         pytest.skip('a forked child cannot use the GPU')
     process = fork.Process(
@@ -98,30 +98,32 @@ def exported(work_dir):
 
 
 @pytest.fixture(scope='module')
-def straight(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('straight')
     seen, end = train(work_dir)
-    assert same(seen[4], seen[0])
-    assert not same(seen[5], seen[4])
+    assert same_state(seen[4], seen[0])
+    assert not same_state(seen[5], seen[4])
     student, teacher = (
         {k.removeprefix(f'{of}.'): v for k, v in end.items() if k.startswith(of)}
         for of in ('student', 'teacher')
     )
     left = exported(work_dir)
     assert all(torch.equal(value, teacher[name]) for name, value in left.items())
-    assert not same(student, teacher)
+    assert not same_state(student, teacher)
     return seen, end, left
 
 
-def assert_as_straight(resumed, straight, work_dir):
+def assert_equals_uninterrupted(resumed, uninterrupted, work_dir):
     seen, end = resumed
     for t, teacher in seen.items():
-        teacher.pop('constant')  # in no checkpoint, as it is in no state dict
-        assert all(torch.equal(v, straight[0][t][k]) for k, v in teacher.items()), t
+        teacher.pop('constant')  # not in the state dict, so in no checkpoint
+        assert all(
+            torch.equal(v, uninterrupted[0][t][k]) for k, v in teacher.items()
+        ), t
     for name, value in end.items():
         if not name.endswith('constant'):
-            assert torch.equal(value, straight[1][name]), name
-    assert same(exported(work_dir), straight[2])
+            assert torch.equal(value, uninterrupted[1][name]), name
+    assert same_state(exported(work_dir), uninterrupted[2])
 
 
 @pytest.mark.parametrize(
@@ -137,30 +139,32 @@ def assert_as_straight(resumed, straight, work_dir):
     ],
 )
 def test_resume_before_at_and_after_the_switch(
-    event, iteration, resumes_at, straight, tmp_path
+    event, iteration, resumes_at, uninterrupted, tmp_path
 ):
-    """The checkpoint of iteration 5 has the loaded teacher; the next batch switches."""
-    assert killed(tmp_path, [Kill(event, iteration)])
+    """Resume also at iteration 5: its checkpoint has the teacher before the switch."""
+    assert run_is_killed(tmp_path, [Kill(event, iteration)])
     assert not (tmp_path / 'student.pth').exists()
-    # Other weights until the checkpoint is read.
+    # Another seed, so that equal weights must come from the checkpoint.
     resumed = train(tmp_path, seed=7, resume=True)
     assert sorted(resumed[0]) == list(range(resumes_at, 10))
-    assert_as_straight(resumed, straight, tmp_path)
+    assert_equals_uninterrupted(resumed, uninterrupted, tmp_path)
 
 
-def test_a_checkpoint_torn_by_a_kill_is_not_the_one_to_go_on_from(straight, tmp_path):
-    assert killed(tmp_path, first=lambda: tear('iter_6.pth', writing=1))
+def test_incomplete_checkpoint_is_not_resumed_from(uninterrupted, tmp_path):
+    assert run_is_killed(
+        tmp_path, first=lambda: kill_while_writing('iter_6.pth', writing=1)
+    )
     assert not zipfile.is_zipfile(tmp_path / 'iter_6.pth')
     resumed = train(tmp_path, seed=7, resume=True)
     assert sorted(resumed[0]) == list(range(5, 10))
-    assert_as_straight(resumed, straight, tmp_path)
+    assert_equals_uninterrupted(resumed, uninterrupted, tmp_path)
 
 
-def test_a_torn_checkpoint_named_as_the_last_is_told(straight, tmp_path):
-    """It is written anew when it has been found to be the best."""
-    assert killed(
+def test_incomplete_last_checkpoint_raises(uninterrupted, tmp_path):
+    """Kill the run while it saves the checkpoint again as the best one."""
+    assert run_is_killed(
         tmp_path,
-        first=lambda: tear('iter_5.pth', writing=2),
+        first=lambda: kill_while_writing('iter_5.pth', writing=2),
         val_interval=5,
         checkpoint=dict(save_best='teacher/test/mean', rule='greater'),
     )
@@ -179,11 +183,13 @@ def test_a_torn_checkpoint_named_as_the_last_is_told(straight, tmp_path):
         train(tmp_path, seed=7, resume=True, load_from=named)
     resumed = train(tmp_path, seed=7, resume=True, load_from=str(before))
     assert sorted(resumed[0]) == list(range(4, 10))
-    assert_as_straight(resumed, straight, tmp_path)
+    assert_equals_uninterrupted(resumed, uninterrupted, tmp_path)
 
 
-def test_a_kill_while_the_last_one_is_named_is_told(straight, tmp_path):
-    assert killed(tmp_path, first=lambda: tear_last_checkpoint(writing=6))
+def test_empty_last_checkpoint_file_raises(uninterrupted, tmp_path):
+    assert run_is_killed(
+        tmp_path, first=lambda: kill_while_writing_last_checkpoint(writing=6)
+    )
     last, before = tmp_path / 'last_checkpoint', tmp_path / 'iter_6.pth'
     assert last.read_text() == ''
     message = f'^cannot resume: {last} .* --resume {before}$'
@@ -191,14 +197,14 @@ def test_a_kill_while_the_last_one_is_named_is_told(straight, tmp_path):
         train(tmp_path, seed=7, resume=True)
     resumed = train(tmp_path, seed=7, resume=True, load_from=str(before))
     assert sorted(resumed[0]) == list(range(6, 10))
-    assert_as_straight(resumed, straight, tmp_path)
+    assert_equals_uninterrupted(resumed, uninterrupted, tmp_path)
 
 
-def test_without_any_whole_checkpoint_that_is_told(tmp_path):
-    """With room for one, the last is removed before the next is written."""
-    assert killed(
+def test_no_complete_checkpoint_raises(tmp_path):
+    """Keep one checkpoint only: it is removed before the next one is written."""
+    assert run_is_killed(
         tmp_path,
-        first=lambda: tear('iter_6.pth', writing=1),
+        first=lambda: kill_while_writing('iter_6.pth', writing=1),
         checkpoint=dict(max_keep_ckpts=1),
     )
     named = (tmp_path / 'last_checkpoint').read_text()

@@ -1,4 +1,4 @@
-"""Teacher and student in one test or validation, against each alone."""
+"""Compare evaluating teacher and student together with evaluating each alone."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from tiny_pair import Pair, evaluation, hook, make
+from tiny_pair import Pair, evaluation, hook, make_runner
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
 
@@ -31,7 +31,7 @@ def checkpoint(tmp_path):
     return str(tmp_path / 'iter_1.pth')
 
 
-def test_both_have_the_metrics_of_each_alone(checkpoint, tmp_path):
+def test_metrics_equal_those_of_separate_evaluations(checkpoint, tmp_path):
     alone = {}
     for name in ('student', 'teacher'):
         model = Pair()
@@ -52,13 +52,13 @@ def test_both_have_the_metrics_of_each_alone(checkpoint, tmp_path):
     (log,) = Path(runner.log_dir).glob('*.log')
     for name, value in alone.items():
         assert f'{name}: {value:.4f}' in log.read_text()
-    # Once more, and the one that the config names is as it was.
+    # ``predict_on`` is restored, and a second run gives the same.
     assert model.semi_test_cfg == dict(predict_on='teacher')
     assert runner.test_loop.run() == alone
 
 
 @pytest.mark.parametrize('missing', ['teacher', 'semi_test_cfg'])
-def test_a_model_without_two_is_told(missing, tmp_path):
+def test_model_without_teacher_or_test_cfg_raises(missing, tmp_path):
     model = Pair()
     setattr(model, missing, None)
     with pytest.raises(ValueError, match=f'Pair has no {missing}, so there are no two'):
@@ -66,8 +66,8 @@ def test_a_model_without_two_is_told(missing, tmp_path):
 
 
 @pytest.mark.parametrize('dataset', ['cityscapes', 'synthscapes'])
-def test_the_log_has_each_validation_and_no_mean_over_them(dataset, tmp_path):
-    """As the configs have it log means of what the teacher's labels are like."""
+def test_log_has_each_validation_without_averaging(dataset, tmp_path):
+    """Use the configs' log processor, which averages the values named teacher_*."""
     config = Config.fromfile(CONFIGS / f'guided_distillation/distill_{dataset}.py')
     seen = []
 
@@ -75,7 +75,7 @@ def test_the_log_has_each_validation_and_no_mean_over_them(dataset, tmp_path):
         def after_val_epoch(self, runner, metrics=None):
             seen.append(metrics)
 
-    runner = make(
+    runner = make_runner(
         tmp_path,
         Pair(),
         [hook(burn_in_iters=0), Metrics()],

@@ -1,4 +1,4 @@
-"""Norms are not decayed, whatever custom key their module matches."""
+"""Test that norms have no weight decay, even if a custom key matches them."""
 
 import pytest
 from mmdet.registry import MODELS
@@ -44,7 +44,7 @@ def test_weight_decay_of_every_parameter(name, rates):
     assert norms > 20
 
 
-def test_reassembling_learns_as_the_encoder_does():
+def test_reassemble_has_the_encoders_learning_rate():
     config = Config.fromfile(f'{CONFIGS}supervised_cityscapes.py')
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model)

@@ -1,4 +1,4 @@
-"""The teacher's updates, against plain Python and through a real Runner."""
+"""Test the teacher's updates against plain Python and in a real Runner."""
 
 import itertools
 from types import SimpleNamespace
@@ -8,7 +8,16 @@ import torch
 from gloo_ranks import two_ranks
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
-from tiny_pair import Pair, Watch, evaluation, hook, make, network, same, state
+from tiny_pair import (
+    Pair,
+    Watch,
+    evaluation,
+    hook,
+    make_runner,
+    network,
+    same_state,
+    state,
+)
 from torch import nn
 
 from mmcast.checkpoints import read_checkpoint
@@ -16,14 +25,14 @@ from mmcast.engine.hooks import TeacherUpdateHook
 from mmcast.engine.hooks.teacher_update_hook import check_same_architecture
 
 
-def at(hook, model, iteration):
+def call_hook(hook, model, iteration):
     hook.before_train_iter(SimpleNamespace(model=model, iter=iteration), iteration)
 
 
-def wander(student, generator):
-    """As a step of the optimiser and batch norm's statistics would."""
+def change_student(student, generator):
+    """Change the student as a step of the optimiser and batch norm would."""
     with torch.no_grad():
-        for value in state_refs(student):
+        for value in tensors_of(student):
             if value.is_floating_point():
                 value += torch.randn(
                     value.shape, generator=generator, dtype=value.dtype
@@ -32,18 +41,18 @@ def wander(student, generator):
                 value += 3
 
 
-def state_refs(module):
+def tensors_of(module):
     return [*module.parameters(), *module.buffers()]
 
 
-def test_fifty_iterations_are_those_of_plain_python():
+def test_fifty_updates_equal_plain_python():
     model = Pair().double()
     hook = TeacherUpdateHook(burn_in_iters=5, momentum=0.9)
     generator = torch.Generator().manual_seed(1)
     loaded = state(model.teacher)
     expected = {k: v.flatten().tolist() for k, v in loaded.items()}
     for t in range(50):
-        at(hook, model, t)
+        call_hook(hook, model, t)
         student = {k: v.flatten().tolist() for k, v in state(model.student).items()}
         for name, values in expected.items():
             for i, own in enumerate(student[name]):
@@ -57,47 +66,47 @@ def test_fifty_iterations_are_those_of_plain_python():
             flat = found[name].flatten().tolist()
             assert flat == pytest.approx(values, rel=1e-12, abs=1e-12), (t, name)
         if t < 5:
-            assert same(found, loaded)
-        wander(model.student, generator)
+            assert same_state(found, loaded)
+        change_student(model.student, generator)
 
 
 @pytest.mark.parametrize('burn_in_iters', [0, 1, 7, None])
-def test_the_switch_is_an_exact_copy_at_its_iteration(burn_in_iters):
+def test_switch_copies_the_student_exactly(burn_in_iters):
     model = Pair()
     hook = TeacherUpdateHook(burn_in_iters)
     generator = torch.Generator().manual_seed(1)
     loaded = state(model.teacher)
     for t in range(10):
-        at(hook, model, t)
+        call_hook(hook, model, t)
         teacher, student = state(model.teacher), state(model.student)
         frozen = burn_in_iters is None or t < burn_in_iters
-        assert same(teacher, loaded) == frozen
-        assert same(teacher, student) == (t == burn_in_iters)
-        wander(model.student, generator)
+        assert same_state(teacher, loaded) == frozen
+        assert same_state(teacher, student) == (t == burn_in_iters)
+        change_student(model.student, generator)
 
 
-def test_a_copy_holds_values_that_an_average_cannot_reach():
-    """0 * inf is no number: the copy must not be an average of weight 0."""
+def test_switch_replaces_infinite_values():
+    """Check that the copy is not an average with weight 0, since 0 * inf is NaN."""
     model = Pair()
     with torch.no_grad():
         model.teacher[0].weight.fill_(torch.inf)
-    at(TeacherUpdateHook(3), model, 3)
-    assert same(state(model.teacher), state(model.student))
+    call_hook(TeacherUpdateHook(3), model, 3)
+    assert same_state(state(model.teacher), state(model.student))
 
 
 @pytest.mark.parametrize('guided', [True, False])
-def test_without_guidance_the_teacher_labels_from_the_switch_on(guided):
+def test_unguided_teacher_labels_from_the_switch_on(guided):
     model, labels = Pair(), []
     for t in range(6):
-        at(TeacherUpdateHook(3, guided=guided), model, t)
+        call_hook(TeacherUpdateHook(3, guided=guided), model, t)
         labels.append(model.labeling_enabled)
     assert labels == [guided] * 3 + [True] * 3
 
 
-def test_no_graph_grows():
+def test_updates_build_no_graph():
     model = Pair()
     for t in range(3):
-        at(TeacherUpdateHook(0), model, t)
+        call_hook(TeacherUpdateHook(0), model, t)
     assert all(
         p.grad_fn is None and not p.requires_grad for p in model.teacher.parameters()
     )
@@ -111,7 +120,7 @@ def test_no_graph_grows():
         (dict(burn_in_iters=None, guided=False), 'no teacher would ever label'),
     ],
 )
-def test_arguments_out_of_range_are_told(arguments, message):
+def test_arguments_out_of_range_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         TeacherUpdateHook(**arguments)
 
@@ -119,10 +128,10 @@ def test_arguments_out_of_range_are_told(arguments, message):
 # -- through a Runner ----------------------------------------------------------------
 
 
-def test_accumulated_gradients_do_not_slow_the_teacher(tmp_path):
-    """It moves before each batch, though the student moves after every third."""
+def test_gradient_accumulation_does_not_slow_the_teacher(tmp_path):
+    """Check that it moves before each batch; the student moves after every third."""
     watch, model = Watch(), Pair()
-    make(
+    make_runner(
         tmp_path / 'run',
         model,
         [hook(burn_in_iters=0), watch],
@@ -131,21 +140,21 @@ def test_accumulated_gradients_do_not_slow_the_teacher(tmp_path):
     weights = [watch.seen[t]['0.weight'] for t in range(10)]
     moves = [not torch.equal(a, b) for a, b in itertools.pairwise(weights)]
     assert moves == [False] * 2 + [True] * 7
-    # Within three batches the student rests: each time half of the way is left.
+    # The student is constant for three batches: each update halves the distance.
     torch.testing.assert_close(weights[4] - weights[3], (weights[5] - weights[4]) * 2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-def test_mixed_precision_and_its_scaler_leave_the_teacher_whole(tmp_path):
+def test_mixed_precision_keeps_the_teacher_in_float32(tmp_path):
     watch, model = Watch(), Pair()
-    make(
+    make_runner(
         tmp_path / 'run',
         model,
         [hook(burn_in_iters=0), watch],
         optim=dict(type='AmpOptimWrapper'),
     ).train()
     assert model.teacher[0].weight.dtype == torch.float32
-    assert not same(watch.seen[8], watch.seen[9])
+    assert not same_state(watch.seen[8], watch.seen[9])
     assert all(value.isfinite().all() for value in watch.seen[9].values())
 
 
@@ -161,37 +170,37 @@ def test_mixed_precision_and_its_scaler_leave_the_teacher_whole(tmp_path):
         (Pair, {}, r'burn_in_iters=5 with random weights: give model\.teacher\.check'),
     ],
 )
-def test_a_switch_that_cannot_be_is_told_before_training(
-    model, changes, message, tmp_path
-):
+def test_impossible_switch_raises_before_training(model, changes, message, tmp_path):
     watch = Watch()
     with pytest.raises(ValueError, match=message):
-        make(tmp_path / 'run', model(), [hook(**changes), watch]).train()
+        make_runner(tmp_path / 'run', model(), [hook(**changes), watch]).train()
     assert watch.seen == {}
 
 
-def test_without_guidance_no_teacher_need_be_loaded(tmp_path):
+def test_unguided_run_needs_no_loaded_teacher(tmp_path):
     watch = Watch()
-    make(tmp_path / 'run', Pair(), [hook(guided=False), watch]).train()
+    make_runner(tmp_path / 'run', Pair(), [hook(guided=False), watch]).train()
     assert len(watch.seen) == 10
 
 
-def test_a_teacher_that_never_changes_may_be_another(tmp_path):
+def test_constant_teacher_may_have_another_architecture(tmp_path):
     for changes in (dict(burn_in_iters=None), dict(burn_in_iters=2)):
         watch, model = Watch(), Pair(teacher_width=5)
         loaded = state(model.teacher)
-        make(tmp_path / 'run', model, [hook(**changes), watch], max_iters=2).train()
-        assert same(state(model.teacher), loaded)
+        make_runner(
+            tmp_path / 'run', model, [hook(**changes), watch], max_iters=2
+        ).train()
+        assert same_state(state(model.teacher), loaded)
 
 
-def test_no_teacher_is_told(tmp_path):
+def test_missing_teacher_raises(tmp_path):
     model = Pair()
     model.teacher = None
     with pytest.raises(ValueError, match='Pair has no teacher to update'):
-        make(tmp_path / 'run', model, [hook()]).train()
+        make_runner(tmp_path / 'run', model, [hook()]).train()
 
 
-def test_modules_for_training_alone_may_be_the_students_own():
+def test_student_may_have_training_only_modules():
     student, teacher = network(), network()
     student.pixel_contrast = nn.Linear(2, 2)
     check_same_architecture(student, teacher)
@@ -204,7 +213,7 @@ def test_modules_for_training_alone_may_be_the_students_own():
 
 
 class Plain(nn.Module):
-    """Without batch norm, whose statistics are a rank's own."""
+    """A pair without batch norm, whose statistics would differ between ranks."""
 
     def __init__(self):
         super().__init__()
@@ -216,28 +225,28 @@ class Plain(nn.Module):
         return (self.student(inputs) - self.teacher(inputs) - 1).square().mean()
 
 
-def train_plainly(model, batches):
+def train_without_runner(model, batches):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     teacher_update = TeacherUpdateHook(burn_in_iters=3, momentum=0.7)
     for t, inputs in enumerate(batches):
-        at(teacher_update, model, t)
+        call_hook(teacher_update, model, t)
         optimizer.zero_grad()
         model(inputs).backward()
         optimizer.step()
 
 
-def test_two_ranks_have_the_teacher_of_one_process(tmp_path):
+def test_two_ranks_get_the_same_teacher_as_one_process(tmp_path):
     batches = torch.randn(8, 6, 3)
     alone = Plain()
     loaded = state(alone.teacher)
-    train_plainly(alone, batches)
+    train_without_runner(alone, batches)
     expected = state(alone)
     assert not torch.equal(expected['teacher.weight'], loaded['weight'])
 
     def work(rank):
         model = Plain()
         wrapped = MMDistributedDataParallel(module=model, broadcast_buffers=False)
-        train_plainly(wrapped, batches[:, 3 * rank : 3 * rank + 3])
+        train_without_runner(wrapped, batches[:, 3 * rank : 3 * rank + 3])
         for name, value in state(model).items():
             torch.testing.assert_close(value, expected[name])
 
@@ -255,7 +264,7 @@ def test_both_are_evaluated_and_the_chosen_one_is_exported(part, tmp_path):
         def after_val_epoch(self, runner, metrics=None):
             seen.update(metrics)
 
-    make(
+    make_runner(
         tmp_path / 'run',
         model,
         [hook(burn_in_iters=None), Metrics(), dict(type='ExportHook', part=part)],
@@ -267,5 +276,5 @@ def test_both_are_evaluated_and_the_chosen_one_is_exported(part, tmp_path):
     expected = getattr(model, part or 'student').state_dict()
     assert left.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in left.items())
-    # The next to be evaluated is the student again.
+    # After the validation, the student is selected again.
     assert model.semi_test_cfg == dict(predict_on='student')

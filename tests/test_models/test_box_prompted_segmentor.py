@@ -1,4 +1,4 @@
-"""Fine-tuning SAM 2 on annotated boxes, with a tiny SAM 2."""
+"""Test fine-tuning on annotated boxes with a tiny SAM 2."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def model():
 
 
 def disc(seed):
-    """A disc brighter than its ground, its box, and the mask: 64x64."""
+    """Make a 64x64 image of a disc on a darker ground, its box and its mask."""
     random = np.random.default_rng(seed)
     radius = random.integers(8, 20)
     centre = random.integers(radius, 64 - radius, 2)
@@ -49,7 +49,7 @@ def batch(seeds):
     return torch.stack(images), samples
 
 
-def test_the_loss_is_20_focal_and_a_dice(model):
+def test_loss_is_20_times_focal_plus_dice(model):
     images, samples = batch([3, 4])
     found = model.loss(images, samples)
     focal, dice = [], []
@@ -71,7 +71,7 @@ def test_the_loss_is_20_focal_and_a_dice(model):
         torch.testing.assert_close(found[name].double(), value, rtol=1e-4, atol=1e-5)
 
 
-def test_prompt_encoder_and_mask_decoder_alone_learn(model):
+def test_only_prompt_encoder_and_mask_decoder_learn(model):
     sum(model.loss(*batch([3])).values()).backward()
     learns = {
         name.removeprefix('segmenter.sam2.').split('.')[0]
@@ -83,7 +83,7 @@ def test_prompt_encoder_and_mask_decoder_alone_learn(model):
     assert all('prompt_encoder' in name or 'mask_decoder' in name for name in may)
 
 
-def test_images_without_boxes_leave_a_graph(model):
+def test_images_without_boxes_give_zero_loss_with_graph(model):
     images, samples = batch([3, 4])
     with_one = model.loss(images[:1], samples[:1])
     for sample in samples[1:]:
@@ -99,7 +99,7 @@ def test_images_without_boxes_leave_a_graph(model):
     assert nothing['loss_mask'] == 0
 
 
-def test_no_more_boxes_than_memory_can_hold(model, monkeypatch):
+def test_number_of_boxes_per_image_is_limited(model, monkeypatch):
     images, samples = batch([3])
     given = samples[0].gt_instances
     samples[0].gt_instances = InstanceData(
@@ -119,7 +119,7 @@ def test_no_more_boxes_than_memory_can_hold(model, monkeypatch):
 
 
 def iou(model, seeds):
-    """Mean IoU of the predicted masks of annotated boxes."""
+    """Return the mean IoU of the masks predicted for annotated boxes."""
     images, samples = batch(seeds)
     model.eval()
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_fine_tuning_raises_iou_on_held_out_boxes(model):
     assert after > 0.5
 
 
-def test_a_pipeline_that_does_not_fit_is_told(model):
+def test_unsuitable_pipeline_raises(model):
     images, samples = batch([3])
     samples[0].set_metainfo(dict(ori_shape=(128, 128)))
     with pytest.raises(ValueError, match='remove Resize'):
@@ -165,7 +165,7 @@ def test_a_pipeline_that_does_not_fit_is_told(model):
         model.predict(images, samples)
 
 
-def test_its_masks_are_the_teachers(model):
+def test_masks_equal_those_of_predict_masks(model):
     images, samples = batch([5])
     model.eval()
     masks = model.predict(images, samples)[0].pred_instances.masks

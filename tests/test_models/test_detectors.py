@@ -1,4 +1,4 @@
-"""The detector and the wrapper on a tiny real model."""
+"""Test the student detector and its wrapper on a tiny real model."""
 
 import copy
 
@@ -11,12 +11,12 @@ from mmengine import Config
 from tiny_student import BASE, batch, both, sample, seeded, student_config, wrapper
 
 
-def test_a_slice_of_the_union_has_the_loss_of_its_own_pass():
-    student = MODELS.build(student_config()).eval()  # batch norm per image
+def test_joint_pass_gives_each_part_its_own_loss():
+    student = MODELS.build(student_config()).eval()  # no batch statistics
     images, samples = batch(4)
     first, second = slice(None, 3), slice(3, None)
     parts = [(first, samples[first]), (second, samples[second])]
-    # The same random numbers for each part.
+    # Each part comes first once, so it gets the same random numbers as alone.
     for part, order in ((first, parts), (second, parts[::-1])):
         (found, *_), _ = seeded(student.losses, images, order)
         (expected,), _ = seeded(
@@ -27,8 +27,8 @@ def test_a_slice_of_the_union_has_the_loss_of_its_own_pass():
             torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)
 
 
-def test_losses_are_mmdets_own():
-    """The head's loss equals that of mmdet's Mask2Former on the same weights."""
+def test_losses_equal_those_of_mmdet():
+    """Compare with the loss of mmdet's Mask2Former on the same weights."""
     student = MODELS.build(student_config(pixel_contrast=None)).eval()
     images, samples = batch()
     from mmdet.models.detectors import Mask2Former
@@ -42,7 +42,7 @@ def test_losses_are_mmdets_own():
 
 @pytest.fixture
 def same_points(monkeypatch):
-    """Each draw of points is the same, whatever was drawn before."""
+    """Make each draw of points the same, independent of earlier draws."""
     rand = torch.rand
 
     def again(*size, device=None, **_):
@@ -57,8 +57,8 @@ def mask_losses(student, images, samples):
     return {name: v for name, v in found.items() if 'mask' in name or 'dice' in name}
 
 
-def test_images_without_masks_leave_mask_losses_as_they_are(same_points):
-    """The published normaliser is the number of masks in the batch."""
+def test_images_without_masks_do_not_change_mask_losses(same_points):
+    """Normalise by the number of masks in the batch, as published."""
     student = MODELS.build(student_config(pixel_contrast=None)).eval()
     images = torch.randn(4, 3, 64, 96)
     empty = [sample(64, 96, 0) for _ in range(3)]
@@ -71,8 +71,8 @@ def test_images_without_masks_leave_mask_losses_as_they_are(same_points):
     assert all(value == 0 for value in without.values())
 
 
-def test_masks_are_counted_over_the_ranks_and_at_least_one(same_points, tmp_path):
-    """Rank 1 has no mask, so rank 0 divides its sum over 2 (and 1) masks by 1."""
+def test_mask_losses_are_normalised_over_ranks(same_points, tmp_path):
+    """Divide by the mean number of masks per rank, here 1 or 0.5, but at least by 1."""
     student = MODELS.build(student_config(pixel_contrast=None)).eval()
     images = torch.randn(1, 3, 64, 96)
     alone = {n: mask_losses(student, images, [sample(64, 96, n)]) for n in (1, 2)}
@@ -90,7 +90,7 @@ def test_masks_are_counted_over_the_ranks_and_at_least_one(same_points, tmp_path
     assert two_ranks(work, tmp_path) == [0, 0]
 
 
-def test_lambda_semi_weighs_the_unlabelled_losses_alone():
+def test_semi_weight_scales_only_unlabelled_losses():
     model = wrapper().eval()
     inputs, samples = both()
     once = seeded(model.loss, inputs, samples)
@@ -102,7 +102,7 @@ def test_lambda_semi_weighs_the_unlabelled_losses_alone():
         torch.testing.assert_close(thrice[name], factor * value)
 
 
-def test_lambda_pxl_weighs_the_contrast():
+def test_loss_weight_scales_the_pixel_contrast():
     model = wrapper().eval()
     inputs, samples = both()
     first = seeded(model.loss, inputs, samples)['loss_pxl']
@@ -112,7 +112,7 @@ def test_lambda_pxl_weighs_the_contrast():
     assert first > 0
 
 
-def test_the_contrast_trains_encoder_and_projection_but_no_prediction():
+def test_contrast_trains_only_backbone_and_projection():
     model = wrapper()
     inputs, samples = both()
     model.loss(inputs, samples)['loss_pxl'].backward()
@@ -123,7 +123,7 @@ def test_the_contrast_trains_encoder_and_projection_but_no_prediction():
 
 
 def test_one_step_gives_every_parameter_a_gradient():
-    """Distributed training needs no search for unused parameters."""
+    """Check that distributed training need not search for unused parameters."""
     model = wrapper()
     inputs, samples = both()
     sum(model.loss(inputs, samples).values()).backward()
@@ -131,7 +131,7 @@ def test_one_step_gives_every_parameter_a_gradient():
     assert not idle
 
 
-def test_images_without_instances_train():
+def test_images_without_instances_can_be_trained_on():
     model = wrapper()
     empty = torch.randn(2, 3, 64, 96), [sample(64, 96, 0) for _ in range(2)]
     losses = model.loss(*both(unsup=empty))
@@ -142,7 +142,7 @@ def test_images_without_instances_train():
     assert all(float(value) == 0 for value in masks)
 
 
-def test_branches_of_different_size_are_padded_to_one():
+def test_branches_are_padded_to_the_same_size():
     model = wrapper().eval()
     labeled, unlabeled = batch(2, 64, 96), batch(1, 96, 64)
     losses = model.loss(*both(labeled, unlabeled))
@@ -152,8 +152,8 @@ def test_branches_of_different_size_are_padded_to_one():
         assert item.batch_input_shape == (96, 96)
 
 
-def test_a_batch_without_one_source_is_an_error():
-    """As a loader collates it whose batch_size does not fit the sampler's ratio."""
+def test_batch_without_unlabelled_images_raises():
+    """Use a batch as collated when batch_size does not fit the sampler's ratio."""
     images = [torch.zeros(3, 64, 96, dtype=torch.uint8)] * 2
     data = dict(
         inputs=dict(sup=images, unsup=[None, None]),
@@ -163,7 +163,7 @@ def test_a_batch_without_one_source_is_an_error():
         wrapper().data_preprocessor(data, True)
 
 
-def test_other_images_only_needs_two_of_them():
+def test_other_images_candidates_need_two_images():
     config = student_config(**{'pixel_contrast.loss.candidates': 'other_images'})
     with pytest.raises(ValueError, match='at least 2 images per device'):
         MODELS.build(config).loss(*batch(1))
@@ -173,7 +173,7 @@ def batch_copy(images, samples):
     return images.clone(), copy.deepcopy(samples)
 
 
-def test_the_strong_view_leaves_the_running_statistics_alone():
+def test_strong_view_does_not_change_running_statistics():
     model = MODELS.build(student_config())
     images, samples = batch()
     plain = copy.deepcopy(model)
@@ -191,20 +191,21 @@ def test_the_strong_view_leaves_the_running_statistics_alone():
     )
 
 
-def test_one_image_per_device_is_fine_with_its_own_pixels():
+def test_one_image_per_device_has_a_contrast_loss():
     losses = MODELS.build(student_config()).loss(*batch(1))
     assert torch.isfinite(losses['loss_pxl'])
     assert losses['loss_pxl'] > 0
 
 
-def test_online_teacher_labels_what_it_predicts():
+def test_online_teacher_labels_with_its_predictions():
     teacher = student_config(pixel_contrast=None)
     model = wrapper(teacher=teacher)
     model.train()
     assert not model.teacher.training
     assert not any(p.requires_grad for p in model.teacher.parameters())
     images, samples = batch(2)
-    # Random mask features find nothing: have some pixels above a mask's threshold.
+    # Random mask features find nothing. Scale them, so that some pixels are above the
+    # mask threshold.
     for parameter in model.teacher.panoptic_head.mask_embed.parameters():
         parameter.data.mul_(3)
     bare = [DetDataSample(metainfo=s.metainfo) for s in samples]
@@ -225,7 +226,7 @@ def test_online_teacher_labels_what_it_predicts():
 
 @pytest.mark.parametrize('name', ['student_synthscapes', 'teacher_synthscapes'])
 @pytest.mark.parametrize('sizes', [[(50, 90)], [(33, 65), (64, 40)], [(64, 128)]])
-def test_any_image_size_comes_back_as_it_went_in(name, sizes):
+def test_masks_have_the_size_of_the_input_image(name, sizes):
     model = MODELS.build(Config.fromfile(f'{BASE}/{name}.py').model).eval()
     data = dict(
         inputs=[torch.randint(0, 255, (3, *size), dtype=torch.uint8) for size in sizes],
@@ -238,7 +239,7 @@ def test_any_image_size_comes_back_as_it_went_in(name, sizes):
         assert result.pred_instances.masks.shape[1:] == size
 
 
-def test_dinov2_student_takes_any_size():
+def test_dinov2_student_accepts_any_size():
     config = Config.fromfile(f'{BASE}/student_dpt256.py').model
     config.backbone.arch = dict(
         embed_dims=24, num_layers=12, num_heads=2, feedforward_channels=24
@@ -247,7 +248,7 @@ def test_dinov2_student_takes_any_size():
     config.pixel_contrast.in_channels = 24
     config.panoptic_head.transformer_decoder.num_layers = 1
     model = MODELS.build(config).eval()
-    size = (45, 100)  # no multiple of 14
+    size = (45, 100)  # not a multiple of 14
     data = dict(
         inputs=[torch.randint(0, 255, (3, *size), dtype=torch.uint8)],
         data_samples=[DetDataSample(metainfo=dict(img_shape=size, ori_shape=size))],

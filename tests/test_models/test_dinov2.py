@@ -1,3 +1,5 @@
+"""Test DINOv2 against a reference written from Meta's parameters."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ SMALL = dict(arch=ARCH, patch_size=4, img_size=16, out_indices=(0, 1, 2, 3))
 
 
 def meta_state(seed=0):
-    """Random weights under the names of Meta's file, mask token included."""
+    """Make random weights with the names of Meta's file, including the mask token."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
@@ -41,7 +43,7 @@ def meta_state(seed=0):
 
 
 def reference(state, image):
-    """DINOv2's intermediate layers, written out from Meta's parameters."""
+    """Compute DINOv2's intermediate layers step by step from Meta's parameters."""
 
     def linear(x, name):
         return F.linear(x, state[f'{name}.weight'], state[f'{name}.bias'])
@@ -84,7 +86,7 @@ def load(tmp_path, content, **kwargs):
     return model.eval()
 
 
-def test_metas_file_gives_the_published_network(tmp_path):
+def test_metas_weights_give_the_reference_outputs(tmp_path):
     state = meta_state()
     model = load(tmp_path, state)
     image = torch.randn(2, 3, 16, 16)
@@ -92,20 +94,22 @@ def test_metas_file_gives_the_published_network(tmp_path):
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_every_output_is_normalised_and_the_last_once(tmp_path):
+def test_every_output_is_normalised_once(tmp_path):
     state = meta_state()
-    state['norm.weight'] = torch.ones(12)
-    state['norm.bias'] = torch.zeros(12)
+    weight, bias = torch.linspace(1, 3, 12), torch.linspace(-1, 1, 12)
+    state['norm.weight'], state['norm.bias'] = weight, bias
     for output in load(tmp_path, state)(torch.randn(1, 3, 16, 16)):
+        # Undone once, it must be normalised: no output is normalised twice.
+        before = (output - bias[:, None, None]) / weight[:, None, None]
         torch.testing.assert_close(
-            output.mean(1), torch.zeros(1, 4, 4), atol=1e-5, rtol=0
+            before.mean(1), torch.zeros(1, 4, 4), atol=1e-5, rtol=0
         )
         torch.testing.assert_close(
-            output.var(1, unbiased=False), torch.ones(1, 4, 4), atol=1e-3, rtol=0
+            before.var(1, unbiased=False), torch.ones(1, 4, 4), atol=1e-3, rtol=0
         )
 
 
-def test_mmpretrains_file_gives_the_same(tmp_path):
+def test_mmpretrain_weights_give_the_same_outputs(tmp_path):
     model = load(tmp_path, meta_state())
     converted = {f'backbone.{k}': v for k, v in model.state_dict().items()}
     other = load(tmp_path, dict(state_dict=converted))
@@ -133,13 +137,13 @@ def test_weights_of_another_architecture_are_refused(tmp_path, change, message):
         load(tmp_path, meta_state(), **change)
 
 
-def test_a_missing_file_is_named():
+def test_missing_file_is_named_in_the_error():
     init_cfg = dict(type='Pretrained', checkpoint='nowhere/dinov2_vits14_pretrain.pth')
     with pytest.raises(FileNotFoundError, match=r'nowhere/dinov2_vits14_pretrain\.pth'):
         DINOv2(**SMALL, init_cfg=init_cfg).init_weights()
 
 
-def test_without_network_the_message_says_where_the_file_belongs(tmp_path, monkeypatch):
+def test_offline_error_says_where_to_put_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     url = 'http://127.0.0.1:9/dinov2_vits14_pretrain.pth'
     init_cfg = dict(type='Pretrained', checkpoint=url)
@@ -147,30 +151,30 @@ def test_without_network_the_message_says_where_the_file_belongs(tmp_path, monke
     with pytest.raises(FileNotFoundError) as error:
         DINOv2(**SMALL, init_cfg=init_cfg).init_weights()
     assert str(place) in str(error.value)
-    # Following the advice helps.
+    # With the file in that place, loading works.
     place.parent.mkdir(parents=True, exist_ok=True)
     torch.save(meta_state(), place)
     DINOv2(**SMALL, init_cfg=init_cfg).init_weights()
 
 
-def test_an_input_off_the_patch_grid_is_refused():
+def test_input_size_not_a_patch_multiple_raises():
     with pytest.raises(ValueError, match='pad_size_divisor=4'):
         DINOv2(**SMALL)(torch.zeros(1, 3, 18, 16))
 
 
-def test_dinov2_small_has_the_published_size_less_the_mask_token():
+def test_dinov2_small_has_the_published_parameter_count():
     count = sum(p.numel() for p in DINOv2().parameters())
     assert count == 22_056_576 - 384
 
 
 @pytest.mark.parametrize(('depth', 'expected'), [(4, [0, 1, 2, 3]), (8, [1, 3, 5, 7])])
-def test_by_default_each_quarter_of_the_blocks_gives_a_map(depth, expected):
+def test_default_is_one_output_per_quarter_of_blocks(depth, expected):
     arch = dict(embed_dims=8, num_layers=depth, num_heads=2, feedforward_channels=8)
     backbone = DINOv2(arch=arch, img_size=28)
     assert list(backbone.out_indices) == expected
     assert len(backbone(torch.zeros(1, 3, 28, 28))) == 4
 
 
-def test_dinov2_s_gives_the_published_blocks():
+def test_dinov2_small_outputs_the_published_blocks():
     backbone = DINOv2(arch='dinov2-small', img_size=28)
     assert list(backbone.out_indices) == [2, 5, 8, 11]

@@ -1,4 +1,4 @@
-"""The composite teacher on tiny real models."""
+"""Test the composite teacher (Grounding-DINO and SAM 2) on tiny real models."""
 
 import copy
 import sys
@@ -32,8 +32,8 @@ def bert(tmp_path_factory):
     return save_bert(tmp_path_factory.mktemp('bert'))
 
 
-def loud(module):
-    """Weights so large that masks and scores differ from box to box."""
+def enlarge_weights(module):
+    """Set weights so large that masks and scores differ between boxes."""
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
         if parameter.dim() > 1:
@@ -44,12 +44,12 @@ def loud(module):
 
 @pytest.fixture(scope='module')
 def segmenter():
-    return loud(MODELS.build(dict(type='Sam2Segmenter', arch=SAM2))).eval()
+    return enlarge_weights(MODELS.build(dict(type='Sam2Segmenter', arch=SAM2))).eval()
 
 
 @MODELS.register_module(force=True)
 class GivenBoxes(nn.Module):
-    """A detector without text that finds what it was told."""
+    """A detector without text that returns fixed boxes."""
 
     def __init__(self, found, init_cfg=None):
         super().__init__()
@@ -72,8 +72,8 @@ class GivenBoxes(nn.Module):
         return samples
 
 
-def given(boxes, scores=None, labels=None, **changes):
-    """A composite around boxes; the segmenter is the tiny SAM 2."""
+def teacher_with_boxes(boxes, scores=None, labels=None, **changes):
+    """Build a composite teacher from fixed boxes and the tiny SAM 2."""
     scores = scores or [0.9 - 0.001 * i for i in range(len(boxes))]
     found = (boxes, scores, labels or [i % 2 for i in range(len(boxes))])
     model = MODELS.build(
@@ -86,7 +86,7 @@ def given(boxes, scores=None, labels=None, **changes):
             **changes,
         )
     )
-    loud(model.segmenter)
+    enlarge_weights(model.segmenter)
     return model.eval()
 
 
@@ -95,7 +95,7 @@ def picture(height, width, seed=0):
 
 
 def item(image, scale=1.0):
-    """An image as the test pipeline packs it."""
+    """Pack an image as the test pipeline does."""
     import mmcv
 
     height, width = image.shape[:2]
@@ -118,8 +118,8 @@ def predict(model, *images, scale=1.0):
         return model.test_step(dict(inputs=list(inputs), data_samples=list(samples)))
 
 
-def by_hand(sam2, image, boxes):
-    """transformers' own processor and model, as its documentation shows."""
+def run_transformers(sam2, image, boxes):
+    """Run transformers' own processor and model, as its documentation shows."""
     from transformers import Sam2ImageProcessorFast, Sam2Processor
 
     processor = Sam2Processor(
@@ -146,11 +146,11 @@ BOXES = [
 
 
 @pytest.mark.parametrize('chunk', [1, 2, 32])
-def test_masks_are_those_of_transformers_own_processor_and_model(chunk):
+def test_masks_equal_those_of_transformers(chunk):
     image = picture(90, 150)
-    model = given(BOXES, box_chunk=chunk)
+    model = teacher_with_boxes(BOXES, box_chunk=chunk)
     (sample,) = predict(model, image, scale=0.5)
-    expected = by_hand(model.segmenter.sam2, image, BOXES)[:, 0]
+    expected = run_transformers(model.segmenter.sam2, image, BOXES)[:, 0]
     sure = expected.abs() > 1e-3
     assert sure.float().mean() > 0.99
     kept = (expected > 0).flatten(1).any(1)
@@ -163,22 +163,22 @@ def test_masks_are_those_of_transformers_own_processor_and_model(chunk):
     torch.testing.assert_close(found.bboxes, torch.tensor(BOXES)[kept])
 
 
-def test_logits_are_transformers_own_and_boxes_stay(segmenter):
+def test_logits_equal_transformers_and_boxes_do_not_change(segmenter):
     image = picture(90, 150)
     rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
     boxes = torch.tensor(BOXES)
     with torch.no_grad():
         logits = segmenter.mask_logits(segmenter.encode(rgb), boxes, (90, 150))
     logits = nn.functional.interpolate(logits[:, None], (90, 150), mode='bilinear')
-    expected = by_hand(segmenter.sam2, image, BOXES)
+    expected = run_transformers(segmenter.sam2, image, BOXES)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(boxes, torch.tensor(BOXES))
 
 
-def test_300_boxes_are_prompted_in_chunks_and_the_image_encoded_once(monkeypatch):
+def test_boxes_run_in_chunks_and_image_is_encoded_once(monkeypatch):
     corners = torch.rand(300, 2, generator=torch.Generator().manual_seed(0)) * 100
     boxes = torch.cat([corners, corners + 20], 1).tolist()
-    model = given(boxes, box_chunk=32, max_per_img=300, score_thr=0.0)
+    model = teacher_with_boxes(boxes, box_chunk=32, max_per_img=300, score_thr=0.0)
     calls, encoded = [], []
     logits, encode = model.segmenter.mask_logits, model.segmenter.encode
     monkeypatch.setattr(
@@ -194,14 +194,14 @@ def test_300_boxes_are_prompted_in_chunks_and_the_image_encoded_once(monkeypatch
     assert encoded == [(3, 128, 128)]
 
 
-def test_no_box_at_all_and_boxes_without_area():
-    model = given([])
+def test_no_boxes_and_empty_boxes_give_no_masks():
+    model = teacher_with_boxes([])
     found = predict(model, picture(64, 64))[0].pred_instances
     assert found.masks.shape == (0, 64, 64)
     assert found.bboxes.shape == (0, 4)
-    # A line, a point, one outside the image; then a good one.
+    # A line, a point, a box outside the image, and a valid box.
     boxes = [[5, 5, 5, 40], [7, 7, 7, 7], [70, 70, 90, 90], [8, 8, 50, 40]]
-    found = predict(given(boxes), picture(64, 64))[0].pred_instances
+    found = predict(teacher_with_boxes(boxes), picture(64, 64))[0].pred_instances
     assert found.bboxes.tolist() == [[8, 8, 50, 40]]
     assert found.labels.tolist() == [1]
 
@@ -209,16 +209,18 @@ def test_no_box_at_all_and_boxes_without_area():
 @pytest.mark.parametrize('size', [(64, 64), (1024, 2048)])
 def test_masks_have_the_images_own_size(size):
     image = picture(*size)
-    (sample,) = predict(given(BOXES), image, scale=0.25)
+    (sample,) = predict(teacher_with_boxes(BOXES), image, scale=0.25)
     assert sample.pred_instances.masks.shape[1:] == size
     assert len(sample.pred_instances) > 0
     assert 'image' not in sample
 
 
-def test_threshold_most_and_order():
+def test_score_threshold_max_per_img_and_order():
     boxes = [[2 + i, 2, 40 + i, 40] for i in range(5)]
     scores = [0.3, 0.9, 0.05, 0.5, 0.7]
-    model = given(boxes, scores, [0, 1, 0, 1, 0], score_thr=0.3, max_per_img=2)
+    model = teacher_with_boxes(
+        boxes, scores, [0, 1, 0, 1, 0], score_thr=0.3, max_per_img=2
+    )
     found = predict(model, picture(64, 64))[0].pred_instances
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7]))
     assert found.labels.tolist() == [1, 0]
@@ -236,7 +238,7 @@ def test_overlap_is_removed_in_score_order():
             found = kept[:, y, x].nonzero().flatten().tolist()
             assert found == owners[:1]
     image = picture(90, 150)
-    model = given(BOXES)
+    model = teacher_with_boxes(BOXES)
     plain = predict(model, image)[0].pred_instances
     model.remove_overlap = True
     apart = predict(model, image)[0].pred_instances
@@ -246,8 +248,8 @@ def test_overlap_is_removed_in_score_order():
     assert apart.masks.flatten(1).any(1).all()
 
 
-def test_a_batch_of_mixed_sizes_is_what_each_image_is_alone():
-    model = given(BOXES)
+def test_batch_of_mixed_sizes_equals_single_images():
+    model = teacher_with_boxes(BOXES)
     images = [picture(90, 150, 1), picture(64, 64, 2), picture(130, 200, 3)]
     for image, sample in zip(images, predict(model, *images), strict=True):
         alone = predict(model, image)[0].pred_instances
@@ -255,8 +257,8 @@ def test_a_batch_of_mixed_sizes_is_what_each_image_is_alone():
         assert alone.masks.shape[1:] == image.shape[:2]
 
 
-def test_without_the_image_the_pipeline_is_told():
-    model = given(BOXES)
+def test_sample_without_image_raises():
+    model = teacher_with_boxes(BOXES)
     inputs, sample = item(picture(64, 64))
     del sample.image
     with pytest.raises(ValueError, match=r'KeepImage.*meta_keys'):
@@ -267,7 +269,7 @@ def test_without_the_image_the_pipeline_is_told():
 
 
 class Reader:
-    """A text encoder's tokenizer: a token a word."""
+    """A text encoder whose tokenizer makes one token per word."""
 
     def __init__(self, max_tokens):
         self.max_tokens = max_tokens
@@ -277,24 +279,24 @@ class Reader:
         return type('Tokens', (), dict(input_ids=text.split()))
 
 
-def test_words_of_a_class_come_from_the_table():
+def test_class_words_come_from_the_table():
     prompts = Prompts(('rider', 'traffic_light'), dict(rider='a thing'), Reader(99))
     assert prompts.words == ('a thing', 'traffic light')
     assert prompts.chunks == [[0, 1]]
 
 
-def test_chunks_hold_every_class_once_and_no_more_than_fits():
+def test_chunks_hold_each_class_once_within_the_limit():
     classes = [f'c{i}' + ' x' * (i % 4) for i in range(100)]
     prompts = Prompts(classes, None, Reader(22))
     assert [label for chunk in prompts.chunks for label in chunk] == list(range(100))
     for chunk, after in zip(prompts.chunks, [*prompts.chunks[1:], None], strict=True):
         length = sum(len(classes[label].split()) + 1 for label in chunk)
         assert length <= 20
-        if after:  # the next class would not have fitted
+        if after:  # the next class would exceed the limit
             assert length + len(classes[after[0]].split()) + 1 > 20
 
 
-def test_a_training_prompt_names_what_the_image_shows():
+def test_training_prompt_includes_the_images_classes():
     prompts = Prompts([f'c{i}' for i in range(50)], None, Reader(22))
     drawn = [prompts.draw([7, 31, 7]) for _ in range(100)]
     for labels in drawn:
@@ -309,14 +311,14 @@ def test_a_training_prompt_names_what_the_image_shows():
 @pytest.mark.parametrize(
     ('classes', 'words', 'message'),
     [
-        (['car'], dict(cat='x'), r"\['cat'\], which are no classes"),
+        (['car'], dict(cat='x'), r"\['cat'\], but the classes are \('car',\)"),
         (['car', 'van'], dict(van='Car'), "'car' and 'van' have the same prompt"),
         (['car'], dict(car='a. b'), 'without "."'),
         (['(x)'], None, "'' cannot be the prompt"),
         (['car'], dict(car=' '.join('abcdefgh')), '8 tokens.*reads 7'),
     ],
 )
-def test_unfit_prompts_are_told(classes, words, message):
+def test_invalid_prompts_raise(classes, words, message):
     with pytest.raises(ValueError, match=message):
         Prompts(classes, words, Reader(10))
 
@@ -328,12 +330,12 @@ def test_unfit_prompts_are_told(classes, words, message):
 def teacher(bert):
     torch.manual_seed(0)
     model = MODELS.build(teacher_config(bert, score_thr=0.0, max_per_img=50))
-    loud(model)
+    enlarge_weights(model)
     return model.eval()
 
 
-def ask_mmdet(teacher, image, words):
-    """mmdet's Grounding-DINO by itself."""
+def predict_with_mmdet(teacher, image, words):
+    """Run mmdet's Grounding-DINO alone."""
     inputs, sample = item(image)
     sample.set_metainfo(dict(text=words, custom_entities=True))
     batch = dict(inputs=[inputs], data_samples=[sample])
@@ -343,10 +345,10 @@ def ask_mmdet(teacher, image, words):
         return found[0].pred_instances
 
 
-def test_boxes_are_the_detectors_own(teacher):
+def test_boxes_equal_those_of_the_detector(teacher):
     image = picture(64, 96)
     found = predict(teacher, image)[0].pred_instances
-    expected = ask_mmdet(teacher, image, list(WORDS[:8]))
+    expected = predict_with_mmdet(teacher, image, list(WORDS[:8]))
     order = expected.scores.argsort(descending=True, stable=True)
     area = (expected.bboxes[:, 2:] - expected.bboxes[:, :2]).prod(1)
     expected = expected[order[area[order] > 0][:50]]
@@ -362,10 +364,8 @@ def test_boxes_are_the_detectors_own(teacher):
     assert torch.equal(found.masks, masks[kept])
 
 
-def test_chunked_prompts_are_the_detectors_answers_put_together(
-    teacher, bert, monkeypatch
-):
-    """Class names of several words, two that share a word, in chunks of the limit."""
+def test_chunked_prompts_join_the_detectors_results(teacher, bert, monkeypatch):
+    """Use class names of several words, some with a shared word, in full chunks."""
     classes = ('traffic light', 'light', 'screen door', 'screen', 'a person', 'bus')
     model = copy.deepcopy(teacher)
     model.classes = classes
@@ -384,7 +384,7 @@ def test_chunked_prompts_are_the_detectors_answers_put_together(
     assert len(counts) == 1
     expected = []
     for chunk in model.prompts.chunks:
-        part = ask_mmdet(model, image, [classes[label] for label in chunk])
+        part = predict_with_mmdet(model, image, [classes[label] for label in chunk])
         expected += zip(
             part.scores.tolist(),
             (torch.tensor(chunk)[part.labels]).tolist(),
@@ -398,7 +398,7 @@ def test_chunked_prompts_are_the_detectors_answers_put_together(
     for score, label, box in zip(
         found.scores.tolist(), found.labels.tolist(), found.bboxes, strict=True
     ):
-        # Several boxes may share label and score.
+        # Several boxes may have the same label and score.
         assert any(
             other == label
             and abs(wanted - score) < 1e-5
@@ -428,7 +428,7 @@ def losses(function, *args):
     return function(*args)
 
 
-def test_the_loss_is_mmdets_own(teacher):
+def test_loss_equals_that_of_mmdet(teacher):
     model = copy.deepcopy(teacher).train()
     inputs = torch.randn(3, 3, 64, 96)
     samples = [annotated(64, 96, [0, 5]), annotated(60, 80, [7]), annotated(64, 64, [])]
@@ -441,7 +441,7 @@ def test_the_loss_is_mmdets_own(teacher):
         torch.testing.assert_close(found[name], value)
 
 
-def test_in_chunked_training_labels_count_in_their_own_prompt(teacher, monkeypatch):
+def test_chunked_training_maps_labels_to_the_prompt(teacher, monkeypatch):
     model = copy.deepcopy(teacher).train()
     monkeypatch.setattr(model.detector.language_model, 'max_tokens', 8)
     model.prompts = Prompts(WORDS[:8], None, model.detector.language_model)
@@ -465,7 +465,7 @@ def test_only_the_detector_learns(teacher):
 
 
 def test_recomputed_activations_give_the_same_gradients(bert):
-    """num_cp works without fairscale."""
+    """Check that num_cp works without fairscale."""
     gradients = []
     for count in (0, 1):
         config = teacher_config(bert)
@@ -507,7 +507,7 @@ def contrasted(bert):
         ),
     )
     torch.manual_seed(0)
-    return loud(MODELS.build(config)).train()
+    return enlarge_weights(MODELS.build(config)).train()
 
 
 def test_the_contrast_is_off_by_default(teacher):
@@ -518,7 +518,7 @@ def test_the_contrast_is_off_by_default(teacher):
 
 
 def test_the_image_encoder_runs_once_for_all_parts(teacher):
-    """And each part has the loss of its own pass."""
+    """Compare also each part's loss with that of a separate pass."""
     model = copy.deepcopy(teacher).train()
     calls = []
     model.detector.backbone.register_forward_hook(lambda *_: calls.append(1))
@@ -538,9 +538,9 @@ def test_the_image_encoder_runs_once_for_all_parts(teacher):
 
 
 def learn_on_two_ranks(bert, rank):
-    """Self-training of the composite, two steps under DistributedDataParallel."""
+    """Self-train the composite for two steps under DistributedDataParallel."""
     config = teacher_config(bert)
-    # What the published detector has: recomputed activations in encoder and backbone.
+    # Recompute activations in encoder and backbone, as the published detector does.
     config.detector.backbone.with_cp = True
     config.detector.encoder.num_cp = 1
     torch.manual_seed(0)
@@ -572,8 +572,8 @@ def test_self_training_of_the_composite_runs_on_two_ranks(bert, tmp_path):
     assert codes == [0, 0]
 
 
-def test_the_contrast_takes_what_detector_and_segmenter_say(contrasted):
-    """P_c and P_m by hand, of an image that is smaller than the batch."""
+def test_contrast_uses_detector_and_segmenter_outputs(contrasted):
+    """Compute P_c and P_m by hand for an image that is smaller than the batch."""
     inputs = torch.randn(2, 3, 64, 96)
     samples = [annotated(64, 96, [0]), annotated(48, 64, [3, 4])]
     masks, classes = contrasted._soft_instances(inputs, samples)
@@ -602,7 +602,7 @@ def test_the_contrast_takes_what_detector_and_segmenter_say(contrasted):
     assert (masks[1, 1:, 6:] < -20).all()  # padding
 
 
-def test_the_contrast_reaches_the_detectors_backbone(contrasted):
+def test_contrast_trains_the_detectors_backbone(contrasted):
     inputs = torch.randn(2, 3, 64, 96)
     samples = [annotated(64, 96, [0, 5]), annotated(64, 96, [7])]
     found = contrasted.loss(inputs, samples)
@@ -614,8 +614,8 @@ def test_the_contrast_reaches_the_detectors_backbone(contrasted):
     assert all(p.grad is None for p in contrasted.detector.encoder.parameters())
 
 
-def test_stage_1_step_2_trains_the_teacher_in_the_wrapper(contrasted, bert):
-    """Labelled and unlabelled images of two sizes; one contrast over both."""
+def test_wrapper_self_trains_the_composite_teacher(contrasted, bert):
+    """Use labelled and unlabelled images of two sizes, with one contrast over both."""
     config = teacher_config(bert)
     wrapper = MODELS.build(dict(type='SemiSupervisedSegmentor', student=config)).train()
     wrapper.student = contrasted
@@ -633,7 +633,7 @@ def test_stage_1_step_2_trains_the_teacher_in_the_wrapper(contrasted, bert):
 # Weights
 
 
-def test_a_missing_text_encoder_is_named_before_anything_is_built(bert, tmp_path):
+def test_missing_text_encoder_raises_before_building(bert, tmp_path):
     config = teacher_config(tmp_path / 'nowhere')
     with pytest.raises(
         FileNotFoundError, match=r'nowhere/config\.json is missing.*hf download'
@@ -641,12 +641,12 @@ def test_a_missing_text_encoder_is_named_before_anything_is_built(bert, tmp_path
         MODELS.build(config)
 
 
-def test_both_parts_start_from_their_files(bert, tmp_path):
+def test_detector_and_segmenter_load_their_files(bert, tmp_path):
     from safetensors.torch import save_file
 
-    source = loud(MODELS.build(teacher_config(bert)))
+    source = enlarge_weights(MODELS.build(teacher_config(bert)))
     torch.save(dict(state_dict=source.detector.state_dict()), tmp_path / 'detector.pth')
-    # As published: one of two tied tensors, and parts of the video model besides.
+    # As in the published file: one of two tied tensors, and parts of the video model.
     state = {
         name: tensor.clone()
         for name, tensor in source.segmenter.sam2.state_dict().items()
@@ -670,7 +670,7 @@ def test_both_parts_start_from_their_files(bert, tmp_path):
             assert torch.equal(model.state_dict()[name], tensor), name
 
 
-def test_files_that_miss_or_misfit_are_told(bert, tmp_path):
+def test_missing_or_incomplete_files_raise(bert, tmp_path):
     for part in ('detector', 'segmenter'):
         config = teacher_config(bert)
         file = tmp_path / f'{part}.pth'
@@ -686,7 +686,7 @@ def test_files_that_miss_or_misfit_are_told(bert, tmp_path):
 
 
 def test_published_sizes_of_sam2():
-    """Counts of sam2's README, less its video parts, which all four share."""
+    """Compare with sam2's README, whose counts include video parts of equal size."""
     published = dict(zip(ENCODERS, (38.9, 46.0, 80.8, 224.4), strict=True))
     video = []
     for arch, millions in published.items():
@@ -700,7 +700,7 @@ def test_published_sizes_of_sam2():
         sam2_config('huge')
 
 
-def test_without_transformers_the_extra_is_named(monkeypatch):
+def test_missing_transformers_error_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, 'transformers', None)
     with pytest.raises(ImportError, match=r"pip install 'transformers>=4\.56,<5'"):
         Sam2Segmenter('tiny')

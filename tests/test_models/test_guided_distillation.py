@@ -1,4 +1,4 @@
-"""The wrapper with an online teacher that labels by the published rule."""
+"""Test the wrapper with an online teacher that labels by the published rule."""
 
 import copy
 
@@ -18,7 +18,7 @@ NO_OBJECT = 8
 
 
 def guided(**kwargs):
-    """The wrapper as the configs have it, with a tiny student."""
+    """Build the wrapper with the configs' settings and a tiny student."""
     base = Config.fromfile('configs/mmcast/guided_distillation/_base_/method.py')
     settings = dict(base.guided, **kwargs)
     del settings['type']
@@ -27,10 +27,11 @@ def guided(**kwargs):
     return model
 
 
-def says(model, per_image, size):
-    """Let the teacher say what is given: per image, (label or None, logits) a query.
+def set_teacher_queries(model, per_image, size):
+    """Make the teacher predict fixed queries: per image, (label or None, mask logits).
 
-    Returns what it is shown, a list that grows.
+    Returns:
+        A list of the teacher's inputs, which grows with each call of the teacher.
     """
     shown = []
     queries = max(map(len, per_image))
@@ -56,10 +57,10 @@ def block(rows, columns, size=(16, 24)):
     return logits
 
 
-def test_the_published_rule_reads_the_teachers_last_logits():
+def test_published_rule_uses_the_last_layers_logits():
     model = guided()
     images, samples = batch(2)
-    says(
+    set_teacher_queries(
         model,
         [[(3, block((2, 8), (1, 5))), (None, block((2, 8), (1, 5)))], []],
         (16, 24),
@@ -71,7 +72,7 @@ def test_the_published_rule_reads_the_teachers_last_logits():
     assert len(samples[0].gt_instances) == 3  # not changed
 
 
-def test_the_rule_is_applied_to_a_real_teachers_logits():
+def test_rule_is_applied_to_a_real_teachers_logits():
     model = guided(query_rule=dict(score_thr=0.13, min_area=5.0)).train()
     images, samples = batch(2)
     with torch.no_grad():
@@ -90,11 +91,11 @@ def test_the_rule_is_applied_to_a_real_teachers_logits():
             assert torch.equal(mask, expected)
 
 
-def test_margins_become_no_pseudo_labels():
+def test_padding_gives_no_pseudo_labels():
     model = guided()
     samples = [sample(64, 96), sample(32, 48, padded=(64, 96))]
     everywhere, margin = torch.full((16, 24), 20.0), block((9, 16), (13, 24))
-    says(model, [[(0, everywhere), (1, margin)]] * 2, (16, 24))
+    set_teacher_queries(model, [[(0, everywhere), (1, margin)]] * 2, (16, 24))
     whole, half = model.pseudo_label(torch.randn(2, 3, 64, 96), samples)
     assert whole.gt_instances.labels.tolist() == [0, 1]
     assert half.gt_instances.labels.tolist() == [0]
@@ -107,10 +108,10 @@ class Negative(nn.Module):
         return -images
 
 
-def test_the_student_has_the_strong_view_of_unlabelled_images_alone(monkeypatch):
+def test_only_unlabelled_images_get_the_strong_view(monkeypatch):
     model = guided()
     model.strong_view = Negative()
-    shown = says(model, [[(3, block((2, 8), (1, 5)))]] * 2, (16, 24))
+    shown = set_teacher_queries(model, [[(3, block((2, 8), (1, 5)))]] * 2, (16, 24))
     seen = []
     losses = model.student.losses
 
@@ -128,7 +129,7 @@ def test_the_student_has_the_strong_view_of_unlabelled_images_alone(monkeypatch)
     assert [len(each.gt_instances) for each in given] == [3, 3, 1, 1]
 
 
-def test_the_strong_view_is_the_published_one_on_the_preprocessors_colours():
+def test_strong_view_has_the_published_settings():
     view = guided().strong_view
     assert view.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
     jitter, grayscale, blur = view.transform.transforms
@@ -137,10 +138,12 @@ def test_the_strong_view_is_the_published_one_on_the_preprocessors_colours():
     assert list(blur.transforms[0].sigma) == [0.1, 2.0]
 
 
-def test_unlabelled_losses_are_those_of_the_pseudo_labels_times_two():
-    """Against the same pseudo-labels given offline, on the weak view."""
+def test_unlabelled_losses_are_weighted_by_two():
+    """Compare with the same pseudo-labels given offline, on the weak view."""
     model = guided(strong_view=None).eval()
-    says(model, [[(3, block((2, 8), (1, 5)))], [(5, block((4, 9), (9, 20)))]], (16, 24))
+    set_teacher_queries(
+        model, [[(3, block((2, 8), (1, 5)))], [(5, block((4, 9), (9, 20)))]], (16, 24)
+    )
     inputs, samples = both()
     found = seeded(model.loss, inputs, samples)
     offline = copy.deepcopy(samples)
@@ -160,17 +163,17 @@ def test_unlabelled_losses_are_those_of_the_pseudo_labels_times_two():
         torch.testing.assert_close(found[name], factor * value)
     watched = {name for name in found if name.startswith('teacher_')}
     assert found.keys() - watched == expected.keys()
-    assert not any('loss' in name for name in watched)  # or mmengine would add them
+    assert not any('loss' in name for name in watched)  # mmengine would add it
 
 
-def test_masks_at_the_logits_resolution_lie_where_full_masks_do():
-    """Points are taken relative to the whole: only edges of a mask become softer."""
+def test_low_resolution_masks_match_full_masks():
+    """Check that points are relative: only the edges of a mask become softer."""
     model = guided(strong_view=None).eval()
     head = model.student.panoptic_head
-    head.num_points, head.importance_sample_ratio = 4096, 0.0  # not edges above all
+    head.num_points, head.importance_sample_ratio = 4096, 0.0  # no preference for edges
     images, samples = batch(1)
     classes, masks = head(model.student.backbone(images), samples)
-    # Both predict the rectangle well, so a misplaced target costs dearly.
+    # The prediction fits the rectangle, so a misplaced target has a high loss.
     logits = block((2, 14), (3, 21))[None, None] / 4
     masks = [logits.expand(1, 12, -1, -1)] * len(masks)
 
@@ -190,17 +193,18 @@ def test_masks_at_the_logits_resolution_lie_where_full_masks_do():
 
 
 @pytest.mark.parametrize('rule', [dict(score_thr=0.7), None])
-def test_a_batch_without_any_pseudo_label_adds_exactly_nothing(rule):
+def test_batch_without_pseudo_labels_adds_zero_loss(rule):
     model = guided(query_rule=rule, score_thr=2.0).train()
     if rule:
-        says(model, [[], [(None, block((2, 8), (1, 5)))]], (16, 24))
+        set_teacher_queries(model, [[], [(None, block((2, 8), (1, 5)))]], (16, 24))
     losses = model.loss(*both())
     unlabelled = [value for name, value in losses.items() if 'unsup_' in name]
     assert len(unlabelled) > 3
     assert all(float(value.detach()) == 0 for value in unlabelled)
     sum(unlabelled).backward(retain_graph=True)
     assert all(not p.grad.any() for p in model.student.parameters())
-    # Each parameter has a gradient, so distributed training need not search.
+    # Each parameter has a gradient, so distributed training need not search for unused
+    # ones.
     sum(value for name, value in losses.items() if 'loss' in name).backward()
     assert all(p.grad.isfinite().all() for p in model.student.parameters())
     assert float(losses['teacher_labels_per_image']) == 0
@@ -209,10 +213,10 @@ def test_a_batch_without_any_pseudo_label_adds_exactly_nothing(rule):
     assert 'teacher_precision' not in losses
 
 
-def test_while_nobody_labels_there_are_labels_alone():
-    """Also where unlabelled images bring annotations along."""
+def test_disabled_labeling_trains_on_labels_only():
+    """Check that annotations of unlabelled images are not used either."""
     model = guided().train()
-    shown = says(model, [[(3, block((2, 8), (1, 5)))]] * 2, (16, 24))
+    shown = set_teacher_queries(model, [[(3, block((2, 8), (1, 5)))]] * 2, (16, 24))
     model.labeling_enabled = False
     losses = model.loss(*both())
     unlabelled = [value for name, value in losses.items() if 'unsup_' in name]
@@ -223,16 +227,16 @@ def test_while_nobody_labels_there_are_labels_alone():
     assert not any(name.startswith('teacher_') for name in losses)
 
 
-def test_one_pseudo_label_in_the_batch_and_all_its_images_count():
-    """Unmatched queries learn "no object" then, as published."""
+def test_one_pseudo_label_makes_all_images_count():
+    """Check that unmatched queries then learn "no object", as published."""
     model = guided()
-    says(model, [[], [(3, block((2, 8), (1, 5)))]], (16, 24))
+    set_teacher_queries(model, [[], [(3, block((2, 8), (1, 5)))]], (16, 24))
     losses = model.loss(*both())
     assert float(losses['unsup_loss_cls']) > 0
     assert float(losses['unsup_loss_dice']) > 0
 
 
-def test_sources_of_different_size_are_labelled_as_they_are_trained_on():
+def test_sources_of_different_size_are_labelled_with_padding():
     model = guided(query_rule=dict(score_thr=0.0, min_area=0.0))
     labelled = []
     label = model.pseudo_label
@@ -245,12 +249,12 @@ def test_sources_of_different_size_are_labelled_as_they_are_trained_on():
     assert not masks[:, :, 16:].any()
 
 
-def test_the_teachers_figures_count_against_annotations():
+def test_teacher_statistics_use_the_annotations():
     model = guided()
     images, samples = batch(2)
     truth = samples[0].gt_instances.masks.masks[:, 2::4, 2::4]
     right = torch.where(torch.from_numpy(truth[1]).bool(), 20.0, -20.0)
-    says(
+    set_teacher_queries(
         model,
         [
             [(1, right), (2, right), (1, right), (None, right)],
@@ -258,7 +262,7 @@ def test_the_teachers_figures_count_against_annotations():
         ],
         (16, 24),
     )
-    samples[1].gt_instances = InstanceData(  # an image that is not annotated
+    samples[1].gt_instances = InstanceData(  # an image without annotations
         labels=torch.zeros(0, dtype=torch.int64),
         masks=BitmapMasks(truth[:0], *truth.shape[1:]),
     )
@@ -297,7 +301,7 @@ def test_the_teacher_labels_in_full_precision():
     assert all(value.isfinite() for value in losses.values())
 
 
-def test_either_of_the_two_predicts():
+def test_predict_on_selects_student_or_teacher():
     model = guided().eval()
     images, samples = batch(2)
     scores = {}
@@ -312,7 +316,7 @@ def test_either_of_the_two_predicts():
     assert guided(predict_on='teacher').semi_test_cfg == dict(predict_on='teacher')
 
 
-def test_what_needs_a_teacher_is_told():
+def test_options_that_need_a_teacher_raise_without_one():
     with pytest.raises(ValueError, match='give such a teacher, or query_rule=None'):
         wrapper(query_rule=dict(score_thr=0.7))
     for choice in ('teacher', 'both'):
@@ -320,8 +324,8 @@ def test_what_needs_a_teacher_is_told():
             wrapper(predict_on=choice)
 
 
-def test_a_teacher_without_a_type_is_a_student_loaded_from_one_file(tmp_path):
-    """The student's own files are not read for it, nor its training parts built."""
+def test_teacher_without_type_is_built_like_the_student(tmp_path):
+    """Check that it reads no file of the student and has no training-only parts."""
     student = student_config()
     assert student.pixel_contrast is not None
     student.backbone.init_cfg = dict(type='Pretrained', checkpoint='nowhere.pth')
@@ -338,13 +342,13 @@ def test_a_teacher_without_a_type_is_a_student_loaded_from_one_file(tmp_path):
     assert not any(p.requires_grad for p in model.teacher.parameters())
 
 
-def test_a_teacher_like_the_student_may_start_at_random():
+def test_teacher_without_checkpoint_starts_at_random():
     model = wrapper(teacher=dict(checkpoint=None))
     assert model.teacher.init_cfg is None
     assert type(model.teacher) is type(model.student)
 
 
-def test_a_teacher_without_a_type_has_a_checkpoint_and_nothing_else():
+def test_teacher_without_type_takes_only_a_checkpoint():
     for teacher in (dict(init_cfg=None), dict(checkpoint='a.pth', num_classes=8)):
         with pytest.raises(ValueError, match=r'no type: give dict\(checkpoint=FILE\)'):
             wrapper(teacher=teacher)

@@ -1,4 +1,4 @@
-"""The head: its views, its projection, and what a preset makes of it."""
+"""Test the contrast head: its views, its projections and its presets."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def samples(*sizes):
 
 
 class Encoder(nn.Module):
-    """Returns the maps it was given, and remembers its input."""
+    """An encoder that returns fixed maps and records its input."""
 
     def __init__(self, maps):
         super().__init__()
@@ -40,11 +40,11 @@ def inputs(size=(16, 16)):
     return images, samples(size, size), Encoder(strong), [weak], masks, classes
 
 
-def test_the_research_codes_strong_projection_never_learns():
+def test_research_code_never_trains_the_strong_projection():
     head = build(preset='research_code')
     before = [p.clone() for p in head.strong_mlp.parameters()]
     for own, copied in zip(head.mlp.parameters(), before, strict=True):
-        assert torch.equal(own, copied)  # a copy of the initial one
+        assert torch.equal(own, copied)  # it starts as a copy
     assert any(key.startswith('strong_mlp.') for key in head.state_dict())
     optimiser = torch.optim.SGD(head.parameters(), lr=1.0)
     head.loss(*inputs())['loss_pxl'].backward()
@@ -56,14 +56,14 @@ def test_the_research_codes_strong_projection_never_learns():
 
 
 @pytest.mark.parametrize('preset', ['default', 'paper', 'research_code'])
-def test_else_both_views_share_one_projection(preset):
+def test_only_research_code_has_a_strong_projection(preset):
     head = build(preset=preset)
     assert (head.strong_mlp is None) is (preset != 'research_code')
     strong = head([torch.randn(2, 6, 4, 4).requires_grad_()], strong=True)
     assert strong.requires_grad is (preset != 'research_code')
 
 
-def test_the_config_goes_before_the_preset():
+def test_config_overrides_the_preset():
     loss = dict(type='PixelContrastLoss', candidates='all', num_negatives=7)
     head = build(loss=loss, preset='paper')
     assert head.contrast.candidates == 'all'
@@ -72,7 +72,7 @@ def test_the_config_goes_before_the_preset():
     assert build(preset='research_code', frozen_strong_mlp=False).strong_mlp is None
 
 
-def test_the_strong_view_is_made_inside():
+def test_head_makes_the_strong_view():
     view = dict(type='StrongView', brightness=(1.5, 1.5), contrast=0, saturation=0)
     head = build(strong_view=dict(view, hue=0, grayscale_prob=0, blur_prob=0))
     arguments = inputs()
@@ -83,8 +83,8 @@ def test_the_strong_view_is_made_inside():
     torch.testing.assert_close(strong, expected, rtol=0, atol=1e-3)
 
 
-def test_padding_changes_nothing():
-    """Two images of 16x12 and 8x16 pixels: what lies beyond them is free."""
+def test_padding_does_not_change_the_loss():
+    """Change the padding of two images of 16x12 and 8x16 pixels."""
     head = build()
     images, _, encoder, (weak,), masks, classes = inputs()
     found = []
@@ -104,12 +104,12 @@ def test_padding_changes_nothing():
     assert not torch.isclose(strong[0, ..., :12], images[0, ..., :12]).all()
 
 
-def test_an_unknown_preset_is_refused():
+def test_unknown_preset_raises():
     with pytest.raises(ValueError, match=r"preset='best' is unknown; choose one of"):
         build(preset='best')
 
 
-def test_it_is_registered():
+def test_head_is_registered():
     config = dict(type='PixelContrastHead', in_channels=6, mean=MEAN, std=STD)
     config['loss'] = dict(type='PixelContrastLoss')
     assert isinstance(MODELS.build(config), PixelContrastHead)

@@ -1,3 +1,5 @@
+"""Test the DPT and FPN pixel decoders: shapes, formulas and published sizes."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,14 +16,14 @@ def plain(channels=6, height=5, width=7):
     return [torch.randn(2, channels, height, width) for _ in range(4)]
 
 
-def test_dpt_on_a_plain_transformer_has_the_published_resolutions():
+def test_dpt_on_plain_transformer_has_published_strides():
     decoder = DPTPixelDecoder([6] * 4, 8, 8, reassemble_channels=[2, 3, 4, 5])
     masks, levels = decoder(plain())
     assert masks.shape == (2, 8, 40, 56)  # stride s / 8
     assert [tuple(x.shape[1:]) for x in levels] == [(8, 5, 7), (8, 10, 14), (8, 20, 28)]
 
 
-def test_dpt_on_a_pyramid_without_the_last_upsampling():
+def test_dpt_on_pyramid_without_the_last_upsampling():
     decoder = DPTPixelDecoder([2, 3, 4, 5], 8, 8, upsample_last=False)
     pyramid = [
         torch.randn(1, c, 64 // s, 96 // s)
@@ -32,8 +34,8 @@ def test_dpt_on_a_pyramid_without_the_last_upsampling():
     assert [tuple(x.shape[2:]) for x in levels] == [(4, 6), (8, 12), (16, 24)]
 
 
-def test_dpt_follows_its_definition():
-    """The fusion path written out with functional calls, batch norm evaluating."""
+def test_dpt_equals_a_functional_reference():
+    """Write out the fusion path with functional calls, batch norm in eval mode."""
     torch.manual_seed(0)
     decoder = DPTPixelDecoder([2, 3, 4, 5], 8, 8).eval()
     for module in decoder.modules():
@@ -83,7 +85,7 @@ def test_dpt_follows_its_definition():
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_all_parameters_of_both_decoders_act():
+def test_all_parameters_affect_the_output():
     for decoder in (
         DPTPixelDecoder([6] * 4, 8, 8, reassemble_channels=[2, 3, 4, 5]),
         FPNPixelDecoder([6] * 4, 8, 8, reassemble_channels=[2, 3, 4, 5]),
@@ -91,11 +93,11 @@ def test_all_parameters_of_both_decoders_act():
         masks, levels = decoder(plain())
         sum(x.square().sum() for x in [masks, *levels]).backward()
         idle = [n for n, p in decoder.named_parameters() if not p.grad.any()]
-        # Batch norm takes the mean, so a convolution's bias before it cannot act.
+        # Batch norm removes the mean, so a bias right before it has no effect.
         assert all(n.endswith(('block.1.bias', 'block.4.bias')) for n in idle), idle
 
 
-def test_fpn_hands_out_masks_and_three_levels():
+def test_fpn_returns_masks_and_three_levels():
     masks, levels = FPNPixelDecoder([6] * 4, 8, 10, reassemble_channels=[2, 3, 4, 5])(
         plain()
     )
@@ -103,12 +105,12 @@ def test_fpn_hands_out_masks_and_three_levels():
     assert [tuple(x.shape[1:]) for x in levels] == [(8, 3, 4), (8, 5, 7), (8, 10, 14)]
 
 
-def test_unequal_widths_are_refused():
+def test_unequal_widths_raise():
     with pytest.raises(ValueError, match='out_channels=16 must equal'):
         DPTPixelDecoder([2, 3, 4, 5], 8, 16)
 
 
-def test_dpt384_is_the_research_codes_model_less_what_never_acts():
+def test_dpt384_has_the_research_codes_used_parameters():
     model = MODELS.build(Config.fromfile(f'{BASE}/student_dpt384.py').model)
     parts = {
         part: sum(p.numel() for p in module.parameters())
@@ -136,7 +138,7 @@ def test_dpt384_is_the_research_codes_model_less_what_never_acts():
     assert parts['encoder'] + parts['head'] + sum(left_out.values()) == 80_995_401
 
 
-def test_dpt256_is_about_56_million():
+def test_dpt256_has_about_56_million_parameters():
     model = MODELS.build(Config.fromfile(f'{BASE}/student_dpt256.py').model)
     count = sum(p.numel() for p in model.parameters())
     contrast = sum(p.numel() for p in model.pixel_contrast.parameters())

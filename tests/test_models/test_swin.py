@@ -1,4 +1,4 @@
-"""ImageNet weights of Swin's authors: all of them arrive, or none."""
+"""Test that the Swin authors' ImageNet weights load completely or not at all."""
 
 import pytest
 import torch
@@ -29,31 +29,31 @@ def authors_name(name):
     return name
 
 
-def is_of_the_maps(name):
+def is_output_norm(name):
     return name.startswith(('norm0.', 'norm1.', 'norm2.', 'norm3.'))
 
 
 @pytest.fixture
 def published():
-    """Random weights under the names, and in the shapes, of the authors' files."""
+    """Make random weights with the names and shapes of the authors' files."""
     weights = {
         authors_name(name): value if 'index' in name else torch.randn(value.shape)
         for name, value in swin().state_dict().items()
-        if not is_of_the_maps(name)
+        if not is_output_norm(name)
     }
     extra = {'head.weight': torch.ones(2, 64), 'norm.weight': torch.ones(64)}
     return {**weights, **extra, 'layers.0.blocks.1.attn_mask': torch.ones(4, 49, 49)}
 
 
-def test_all_weights_arrive(published, tmp_path):
+def test_all_weights_are_loaded(published, tmp_path):
     torch.save(dict(model=published), tmp_path / 'swin.pth')
     model = swin(tmp_path / 'swin.pth')
     for name, value in model.state_dict().items():
-        if is_of_the_maps(name):
+        if is_output_norm(name):
             assert value.unique().tolist() == [float(name.endswith('weight'))]
         elif 'downsample' not in name:
             assert torch.equal(value, published[authors_name(name)]), name
-    # mmdet unfolds four neighbours in another order than the authors concatenate them.
+    # mmdet and the authors merge four neighbours in different orders.
     images = torch.randn(1, 6, 10, 8)
     corners = [images[:, y::2, x::2] for x in (0, 1) for y in (0, 1)]
     merged = torch.nn.functional.layer_norm(
@@ -72,13 +72,13 @@ def test_all_weights_arrive(published, tmp_path):
 @pytest.mark.parametrize(
     'name', ['layers.2.blocks.0.mlp.fc1.bias', 'patch_embed.proj.bias']
 )
-def test_a_file_that_lacks_a_weight_is_refused(name, published, tmp_path):
+def test_incomplete_file_raises(name, published, tmp_path):
     del published[name]
     torch.save(dict(model=published), tmp_path / 'swin.pth')
     with pytest.raises(ValueError, match=r'is missing.*Choose the file that belongs'):
         swin(tmp_path / 'swin.pth')
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_missing_file_raises(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'swin\.pth: does not exist'):
         swin(tmp_path / 'swin.pth')

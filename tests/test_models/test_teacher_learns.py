@@ -1,7 +1,7 @@
-"""A tiny composite teacher from random weights to masks, on SynthScapes.
+"""Train a tiny composite teacher on SynthScapes, from random weights to masks.
 
-SAM 2 and Grounding-DINO learn one after the other through their entry points, on images
-of 96x96; what they find is measured on images that they have not seen.
+SAM 2 and Grounding-DINO are trained one after the other with their configs, on images
+of 96x96. They are evaluated on other images.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def scenes(tmp_path_factory):
 
 
 def train(config):
-    """Train; the loss of the first and the last iterations."""
+    """Train; return the runner and the mean loss of the first and last iterations."""
     runner = Runner.from_cfg(config)
     runner.train()
     losses = runner.message_hub.get_scalar('train/loss').data[0]
@@ -27,7 +27,7 @@ def train(config):
 
 
 def box_ious(runner):
-    """IoU of the mask of every annotated box of the validation set, (n,)."""
+    """Return the IoU of the mask of every annotated validation box, (n,)."""
     ious = []
     runner.model.eval()
     for batch in runner.val_dataloader:
@@ -41,7 +41,7 @@ def box_ious(runner):
     return np.array(ious)
 
 
-def test_the_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
+def test_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bert = save_bert(tmp_path / 'bert')
 

@@ -1,3 +1,5 @@
+"""Test the strong view against torchvision's operations."""
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -71,7 +73,7 @@ def test_images_have_their_own_parameters():
     assert factors.max() > 1.2
 
 
-def test_an_image_does_not_change_its_neighbours(colours):
+def test_images_do_not_affect_each_other(colours):
     view = StrongView(MEAN, STD)
     images = normalise(colours)
     torch.manual_seed(0)
@@ -86,8 +88,8 @@ def test_an_image_does_not_change_its_neighbours(colours):
 @pytest.mark.parametrize(
     ('name', 'changed'), [('jitter_prob', 1 - 0.8), ('grayscale_prob', 0.2)]
 )
-def test_probabilities(name, changed):
-    """Share of images that are changed; bounds of 4.5 deviations of a binomial."""
+def test_share_of_changed_images(name, changed):
+    """Expect the share within 4.5 standard deviations of a binomial."""
     torch.manual_seed(0)
     settings = {**OFF, 'brightness': (1.5, 1.5), 'jitter_prob': 0.0, name: changed}
     colours = torch.rand(400, 3, 3, 3) * 0.5 + 0.1
@@ -104,7 +106,7 @@ def test_grayscale_makes_channels_equal(colours):
 
 
 def test_positions_do_not_move():
-    """An impulse stays the brightest pixel, whatever is drawn."""
+    """Check that an impulse stays the brightest pixel for all random draws."""
     torch.manual_seed(0)
     colours = torch.full((20, 3, 15, 17), 0.2)
     at = [(int(r), int(c)) for r, c in zip(range(3, 13), range(4, 14), strict=True)] * 2
@@ -116,7 +118,7 @@ def test_positions_do_not_move():
         assert divmod(image.sum(0).argmax().item(), 17) == (row, column)
 
 
-def test_output_is_in_gamut():
+def test_output_colours_are_in_range():
     torch.manual_seed(0)
     strong = colours_of(StrongView(MEAN, STD)(torch.randn(8, 3, 9, 9) * 4))
     assert strong.min() > -1e-5
@@ -124,7 +126,7 @@ def test_output_is_in_gamut():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
-def test_dtype_is_kept_and_computed_in_float32(colours, dtype):
+def test_dtype_is_kept_and_float32_is_used_inside(colours, dtype):
     images = normalise(colours).to(dtype)
     view = StrongView(MEAN, STD)
     torch.manual_seed(0)
@@ -153,8 +155,8 @@ def test_input_is_kept_and_no_gradient_flows(colours):
     assert torch.equal(images, before)
 
 
-def test_padding_stays_as_it_is(colours):
-    """Each image is transformed as if it were alone, its margin not at all."""
+def test_padding_does_not_change(colours):
+    """Compare each image with one transformed alone, and its padding with the input."""
     images = normalise(colours)
     sizes = [(20, 26), (12, 26), (9, 10)]
     view = StrongView(MEAN, STD)

@@ -1,4 +1,4 @@
-"""The pyramid of a plain transformer's last tokens, against the computation by hand."""
+"""Compare the pyramid of a plain transformer with a computation by hand."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def nearest(maps, height, width):
 
 
 def last_tokens(vit, images):
-    """As (B, C, h, w), of images that patches tile."""
+    """Return the last tokens as (B, C, h, w); patches must tile the images."""
     patches, size = vit.patch_embed(images)
     tokens = torch.cat([vit.cls_token.expand(len(images), -1, -1), patches], dim=1)
     tokens = tokens + vit.resize_pos_embed(
@@ -57,13 +57,13 @@ def last_tokens(vit, images):
     [
         ('dinov2', (45, 71), (56, 84)),
         ('dinov2', (64, 96), (70, 98)),
-        ('dinov2', (56, 84), (56, 84)),  # already tiled: as it is
+        ('dinov2', (56, 84), (56, 84)),  # already tiled: not resized
         ('deit', (45, 71), (48, 80)),
         ('deit', (64, 96), (64, 96)),
     ],
 )
 @torch.no_grad()
-def test_maps_are_those_by_hand(vit, size, whole):
+def test_maps_equal_those_computed_by_hand(vit, size, whole):
     model = pyramid(vit)
     model.vit.ln1.weight.uniform_(0.5, 2)
     model.vit.ln1.bias.uniform_(-1, 1)
@@ -81,14 +81,14 @@ def test_maps_are_those_by_hand(vit, size, whole):
 
 
 @pytest.mark.parametrize('vit', VITS)
-def test_every_weight_learns(vit):
+def test_every_weight_has_a_gradient(vit):
     model = pyramid(vit).train()
     sum(level.square().sum() for level in model(torch.randn(1, 3, 45, 71))).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize('vit', VITS)
-def test_published_files_are_loaded_whole(vit, tmp_path):
+def test_published_files_are_loaded_completely(vit, tmp_path):
     source = pyramid(vit).vit.state_dict()
     state = {f'backbone.{name}': value for name, value in source.items()}
     file = tmp_path / 'converted.pth'

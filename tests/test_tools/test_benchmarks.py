@@ -1,4 +1,4 @@
-"""The benchmarks run, and compare like with like."""
+"""Test that the benchmarks run, and that their comparisons are fair."""
 
 import argparse
 import importlib.util
@@ -34,8 +34,8 @@ def run(name, *options):
 
 
 @pytest.mark.parametrize('preset', PRESETS)
-def test_the_dense_algorithm_has_the_same_loss(preset):
-    """The mean over many draws; R is a small part of M, so top-k draws near alike."""
+def test_dense_algorithm_has_the_same_loss(preset):
+    """Compare means over many draws; with a small R, top-k draws almost the same."""
     bench = load('pixel_contrast')
     inputs = bench.make_inputs(3, 12, 16, 20, 8, 16, 'cpu')
     options = {**PRESETS[preset], 'max_anchors': None, 'max_candidates': None}
@@ -56,12 +56,12 @@ def test_the_dense_algorithm_has_the_same_loss(preset):
             for _ in range(30)
         ]
     ).mean()
-    # The expectation of the sum lies above that of its logarithm, by Jensen.
+    # Jensen: the log of the expected sum is above the expectation of its log.
     slack = 0.1 if ours.negatives == 'expected' else 0.01
     assert 1 - 0.01 < found / dense < 1 + slack
 
 
-def test_pixel_contrast_writes_its_numbers(tmp_path):
+def test_pixel_contrast_writes_its_report(tmp_path):
     file = tmp_path / 'sub/out.json'
     sizes = ['--size', '16', '16', '--batch', '2', '--repeats', '1']
     text = run(
@@ -73,11 +73,11 @@ def test_pixel_contrast_writes_its_numbers(tmp_path):
     (case,) = report['cases']
     assert set(CASE_KEYS) <= set(case)
     assert case['speedup'] > 0
-    # Held at a time: two matrices of all pairs of 4 bytes at the least.
+    # At least two matrices of all pairs, 4 bytes each, are in memory at a time.
     assert case['dense_mb'] > 2 * 256 * 512 * 4 / 1e6
 
 
-def test_the_ablations_tables_hold_the_same(tmp_path, monkeypatch):
+def test_ablation_json_and_tables_agree(tmp_path, monkeypatch):
     bench = load('ablation')
     options = ['--seeds', '0', '1', '--out', str(tmp_path)]
     monkeypatch.setattr(sys, 'argv', ['ablation.py', *options])
@@ -108,7 +108,7 @@ def test_the_ablations_tables_hold_the_same(tmp_path, monkeypatch):
     assert (report['command'], report['inputs']) == (command, args.inputs)
 
 
-def test_train_step_writes_its_numbers(tmp_path):
+def test_train_step_writes_its_report(tmp_path):
     file = tmp_path / 'out.json'
     config = TOOLS.parents[1] / 'configs/mmcast/distill_synthscapes.py'
     options = ['--size', '64', '64', '--batch', '2', '--repeats', '2']
@@ -120,7 +120,7 @@ def test_train_step_writes_its_numbers(tmp_path):
 
 
 def test_both_ways_of_labelling_are_measured(tmp_path):
-    """In this process; the tool gives each case one of its own."""
+    """Run in this process; the tool starts a process for each case."""
     bench = load('labelling')
     config, checkpoint = bench.save_tiny_teacher(tmp_path, (64, 128))
     bench.make_images(tmp_path / 'images', 30, (64, 128))
@@ -139,7 +139,7 @@ def test_both_ways_of_labelling_are_measured(tmp_path):
         assert row['peak_mb'] >= row['ready_mb'] > 0
 
 
-def test_with_and_without_contrast_differ_in_nothing_else(tmp_path, monkeypatch):
+def test_teacher_runs_differ_only_in_the_contrast(tmp_path, monkeypatch):
     bench = load('teacher_contrast')
     sizes = ['--iterations', '1', '--foundation', '1', '1', '--images', '4', '4', '2']
     options = ['--seeds', '3', *sizes, '--out', str(tmp_path)]
@@ -167,13 +167,13 @@ def test_with_and_without_contrast_differ_in_nothing_else(tmp_path, monkeypatch)
     assert contrasted.pop('pixel_contrast').loss.loss_weight == 0.1
     assert 'strong_view' not in contrasted
     assert without == contrasted
-    # What is done is not done again.
+    # A second call repeats no run.
     monkeypatch.delattr(bench, 'train')
     bench.measure(bench.parse_args())
     assert report == json.loads((tmp_path / 'teacher_contrast.json').read_text())
 
 
-def test_the_teachers_table_tells_the_spread_and_the_difference(tmp_path, monkeypatch):
+def test_teacher_table_has_spread_and_difference(tmp_path, monkeypatch):
     bench = load('teacher_contrast')
     monkeypatch.setattr(sys, 'argv', ['teacher_contrast.py', '--out', str(tmp_path)])
     args = bench.parse_args()

@@ -1,4 +1,4 @@
-"""The quickstart, run for real with a few images and iterations."""
+"""Run the quickstart and the ablation with a few images and iterations."""
 
 import json
 import os
@@ -20,7 +20,7 @@ NAMES = [
 ]
 
 
-def test_quickstart_ends_with_results_and_a_picture(tmp_path):
+def test_quickstart_and_ablation_run_and_continue(tmp_path):
     env = {**os.environ, 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, str(SCRIPT), *TINY]
     subprocess.run(command, cwd=tmp_path, env=env, check=True)
@@ -46,7 +46,7 @@ def test_quickstart_ends_with_results_and_a_picture(tmp_path):
     picture = cv2.imread(str(out / 'predictions.png'))
     assert picture.shape[1] == (1 + len(NAMES)) * 2 * 256
 
-    # Interrupted, it continues: what is done stays, what is lost is done again.
+    # A second call computes only what is missing.
     student = tmp_path / 'work_dirs/distill_synthscapes/student.pth'
     written = student.stat().st_mtime_ns
     (out / 'done/refined_student.json').unlink()
@@ -57,7 +57,7 @@ def test_quickstart_ends_with_results_and_a_picture(tmp_path):
     assert 'mim train' not in again.stdout
     assert student.stat().st_mtime_ns == written
 
-    # The other method, on the same data.
+    # Run the other method on the same data.
     other = [*command, '--method', 'guided']
     subprocess.run(other, cwd=tmp_path, env=env, check=True)
     out = tmp_path / 'work_dirs/quickstart_guided'
@@ -66,7 +66,7 @@ def test_quickstart_ends_with_results_and_a_picture(tmp_path):
     assert names == ['supervised_student', 'guided_student']
     assert (out / 'predictions.png').is_file()
 
-    # The ablation goes on from what the quickstart left.
+    # The ablation starts from the quickstart's files.
     ablate = [sys.executable, str(ABLATION), '--seeds', '0', '--iterations', '2']
     ablate += ['--jobs', '2', '--variants', 'research_code', 'guided']
     subprocess.run(ablate, cwd=tmp_path, env=env, check=True)

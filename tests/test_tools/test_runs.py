@@ -1,4 +1,4 @@
-"""Runs that are done once, and what their names depend on."""
+"""Test that a run is done once, and what its digest depends on."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import pytest
 from runs import digest, mim, once
 
 
-def test_digest_changes_with_names_and_contents_of_configs_and_weights(tmp_path):
+def test_digest_depends_on_file_names_and_contents(tmp_path):
     (tmp_path / 'sub').mkdir()
     config, weights = tmp_path / 'sub/a.py', tmp_path / 'b.pth'
     config.write_text('x = 1')
@@ -25,7 +25,7 @@ def test_digest_changes_with_names_and_contents_of_configs_and_weights(tmp_path)
     assert len(seen) == 8
 
 
-def test_a_run_is_done_once_for_its_key(tmp_path):
+def test_a_run_is_done_once_per_key(tmp_path):
     calls = []
 
     def action():

@@ -3,9 +3,9 @@
     python tools/analysis_tools/contrast_curves.py work_dirs/distill_cityscapes \
         --out curves.png
 
-Margin, false-negative rate and loss against the iteration, as in CAST's figure of its
-empirical monitors (arXiv 2505.21904). The runs need ``ContrastMonitorHook``; several
-runs are drawn into one picture, each with its folder.
+The curves are margin, false-negative rate and loss over the iterations, as in CAST's
+figure of its empirical monitors (arXiv 2505.21904). The runs need
+``ContrastMonitorHook``. Several runs share one picture; the legend has their folders.
 """
 
 import argparse
@@ -33,13 +33,13 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_curves(work_dir: Path) -> dict[str, dict[int, float]]:
-    """Values by name and iteration from all logs below a folder, later ones winning.
+    """Return a run's values by name and iteration; later logs overwrite earlier ones.
 
     Args:
-        work_dir: A run's folder; a resumed run has several logs in it.
+        work_dir: The run's folder; a resumed run has several logs.
 
     Raises:
-        ValueError: No log, or none with the monitor's figures.
+        ValueError: There is no log with the monitor's figures.
     """
     curves: dict[str, dict[int, float]] = {}
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
@@ -59,7 +59,7 @@ def read_curves(work_dir: Path) -> dict[str, dict[int, float]]:
 
 
 def draw(runs: dict[str, dict[str, dict[int, float]]], out: Path) -> None:
-    """Write the picture."""
+    """Draw the curves of all runs and write the picture."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout='constrained')
     for axis, (title, names) in zip(axes, PANELS, strict=True):
         for colour, (run, curves) in enumerate(runs.items()):

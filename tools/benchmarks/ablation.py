@@ -1,14 +1,15 @@
-"""Which parts of a method matter, and which method: ablations on SynthScapes.
+"""Run ablations on SynthScapes: which parts of a method matter, and which method.
 
     make quickstart                               # makes data, teacher, pseudo-labels
     python tools/benchmarks/ablation.py --seeds 0 1 2 --jobs 2
 
 It trains every variant with every seed through ``mim train mmdet`` and evaluates it
-through ``mim test mmdet``; all else is equal, the number of iterations included. If a
-variant starts from another one's model, that one is trained first. A finished run is
-not repeated unless its configs, weights or data have changed: their digest is part of
-its name. So an interrupted call continues. After each run ``ablation.json`` and
-``ablation.md`` in ``--out`` are written from all finished runs.
+through ``mim test mmdet``. All have the same number of iterations, except ``refined``,
+which adds some to a distilled student. If a variant starts from another variant's
+model, it trains the other one first. It repeats a finished run only if configs,
+options, weights or data have changed: their digest is part of the run's name. So an
+interrupted call continues. After each run it writes ``ablation.json``
+and ``ablation.md`` in ``--out`` from all finished runs.
 """
 
 import argparse
@@ -47,10 +48,10 @@ DATA = Path('data/synthscapes/target')
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of a table: a config, what is changed in it, and the paper's mask AP.
+    """A row of a table: a config, the options changed in it, and the paper's mask AP.
 
-    ``start`` names the variant whose student ``{start}`` stands for in the options,
-    ``share`` the part of the iterations.
+    ``start`` names another variant: ``{start}`` in the options is its student's file.
+    ``share`` is the part of the iterations.
     """
 
     title: str
@@ -68,7 +69,7 @@ RESEARCH_CODE = {
     f'{CONTRAST}loss.temperature.end': 0.07,
     f'{CONTRAST}loss.temperature.iters': '{iterations}',
 }
-# Switch and memory in the published parts of the run: 50k and 2.5k of 90k iterations.
+# Switch and memory have the published share of the run: 50k and 2.5k of 90k iterations.
 GUIDED = {
     'default_hooks.teacher_update.burn_in_iters': '{switch}',
     'default_hooks.teacher_update.momentum': '{momentum}',
@@ -148,18 +149,18 @@ def parse_args() -> argparse.Namespace:
 
 
 def digest_inputs(key: str) -> str:
-    """Digest what a variant's run depends on, except its options and the code."""
+    """Return the digest of a variant's inputs, without the code."""
     variant = VARIANTS[key]
     config = Config.fromfile(CONFIGS / f'{variant.config}_synthscapes.py')
     data = [*DATA.glob('annotations/*.json'), *DATA.glob('splits/*.txt')]
-    text = config.pretty_text.replace(str(REPO), '')
+    text = config.pretty_text.replace(str(REPO), '') + repr(variant.options)
     if variant.start:
         text += digest_inputs(variant.start)
     return digest(text, STUDENT, TEACHER, *sorted(data))
 
 
 def run(key: str, seed: int, args: argparse.Namespace) -> dict:
-    """Train and evaluate one variant with one seed, unless that is done.
+    """Train and evaluate one variant with one seed, or return its earlier result.
 
     Raises:
         RuntimeError: A command failed; the message names its log.
@@ -201,12 +202,12 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
 
 
 def place(key: str, seed: int, args: argparse.Namespace) -> Path:
-    """The folder of a run."""
+    """Return the folder of a run."""
     return args.out / f'{key}_{args.iterations}_{seed}_{args.inputs[key][:8]}'
 
 
 def summarise(key: str, runs: list[dict]) -> dict:
-    """Sum up a variant over its seeds, with the paper's mask AP."""
+    """Summarise a variant over its seeds, with the paper's mask AP."""
     ap = [each['mask_ap'] for each in runs]
     return dict(
         title=VARIANTS[key].title,
@@ -219,7 +220,7 @@ def summarise(key: str, runs: list[dict]) -> dict:
 
 
 def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> None:
-    """Write both files from the results that there are."""
+    """Write both files from the results so far."""
     variants = {
         key: summarise(key, list(results[key].values()))
         for key in VARIANTS
@@ -264,7 +265,7 @@ def main() -> None:
     starts = {VARIANTS[key].start for key in args.variants} - {None}
     variants = [key for key in VARIANTS if key in {*args.variants, *starts}]
     args.inputs = {key: digest_inputs(key) for key in variants}
-    # Seeds outermost: stopped early, every variant has as many.
+    # Seeds are the outer loop: after an early stop, all variants have equally many.
     todo = [(key, seed) for seed in args.seeds for key in variants]
     jobs: dict[tuple[str, int], Future] = {}
     results: dict[str, dict[int, dict]] = {}
@@ -281,7 +282,7 @@ def main() -> None:
         def work(key: str, seed: int) -> None:
             start = VARIANTS[key].start
             if start:
-                jobs[start, seed].result()  # submitted before, so it is under way
+                jobs[start, seed].result()  # submitted earlier, so it will end
             result = run(key, seed, args)
             with lock:
                 results.setdefault(key, {})[seed] = result

@@ -1,13 +1,13 @@
-"""Labelling at scale against the obvious way: images per second and peak memory.
+"""Compare labelling at scale with the obvious way: images per second, peak memory.
 
     python tools/benchmarks/labelling.py --json work_dirs/labelling.json
     python tools/benchmarks/labelling.py --config CONFIG --checkpoint TEACHER \
         --img-root DIR --images 100 1000
 
-Without --config a tiny teacher of random weights labels generated images. `ours` is
-`label_images`: a file an image, a mask at a time. `obvious` decodes, detects and
+Without --config, a tiny teacher with random weights labels generated images. `ours` is
+`label_images`: one file per image, one mask at a time. `obvious` decodes, detects and
 segments one image at a time, keeps all masks, and writes one COCO file at the end. Each
-number comes from a process of its own, whose peak is that of its resident memory.
+number comes from a process of its own. Peak memory is that of its resident memory.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.utils import write_atomic
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
-DIFFERENT = 20  # generated images; more are links to them
+DIFFERENT = 20  # generated images; the others are links to them
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,9 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--config', type=Path, help='of the teacher; else a tiny one')
+    parser.add_argument('--config', type=Path, help='teacher (default: a tiny one)')
     parser.add_argument('--checkpoint', type=Path, help='its checkpoint')
-    parser.add_argument('--img-root', type=Path, help='images; else generated ones')
+    parser.add_argument('--img-root', type=Path, help='images (default: generated)')
     parser.add_argument('--size', type=int, nargs=2, default=(64, 128))
     parser.add_argument('--images', type=int, nargs='+', default=(100, 10000))
     parser.add_argument('--obvious', type=int, nargs='*', default=(100, 1000))
@@ -69,7 +69,7 @@ def save_tiny_teacher(folder: Path, size: tuple[int, int]) -> tuple[Path, Path]:
 
     init_default_scope('mmdet')
     config = Config.fromfile(CONFIGS / 'adapt_cityscapes.py')
-    # Random weights: no threshold, but few instances, as many as a trained teacher's.
+    # With random weights: no threshold, but as few instances as a trained teacher has.
     config.model = teacher_config(
         save_bert(folder / 'bert'), score_thr=0.0, max_per_img=10
     )
@@ -91,7 +91,7 @@ def save_tiny_teacher(folder: Path, size: tuple[int, int]) -> tuple[Path, Path]:
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """Write pictures of blobs, most of them links to the first ones."""
+    """Write images of blobs; most of them are links to the first ones."""
     import cv2
 
     random = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def make_images(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def label_obviously(model: Any, names: list[str], root: Path, out: Path) -> None:
-    """All masks of all images in memory, one file at the end."""
+    """Label with all masks of all images in memory; write one file at the end."""
     results = []
     for name in track(names, 'Labelling'):
         found = inference_detector(model, str(root / name)).pred_instances.cpu()
@@ -125,7 +125,7 @@ def label_obviously(model: Any, names: list[str], root: Path, out: Path) -> None
 
 
 def measure(args: argparse.Namespace, way: str, count: int) -> dict[str, Any]:
-    """Label once in this process."""
+    """Label once in this process; return the numbers."""
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
     images = ImageListDataset(ann_file='', data_prefix=dict(img=str(args.img_root)))
     names = [images.get_data_info(i)['img_name'] for i in range(len(images))][:count]
@@ -164,8 +164,8 @@ def measure(args: argparse.Namespace, way: str, count: int) -> dict[str, Any]:
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the peak resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def main() -> None:
@@ -193,7 +193,7 @@ def main() -> None:
             command = [sys.executable, __file__, *options, '--one', way, count, file]
             subprocess.run([str(part) for part in command], check=True)
             rows.append(json.loads(file.read_text()))
-    print('\nway       images  images/s  peak MB  of it labelling')
+    print('\nway       images  images/s  peak MB  for labelling')
     for row in rows:
         print(
             f'{row["way"]:8} {row["images"]:7} {row["images_per_s"]:9.2f} '

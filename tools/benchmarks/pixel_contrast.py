@@ -1,11 +1,11 @@
-"""Time and memory of the pixel contrast beside the published dense algorithm.
+"""Compare time and memory of the pixel contrast with the published dense algorithm.
 
     python tools/benchmarks/pixel_contrast.py --json work_dirs/pixel_contrast.json
 
-Both sides get the same embeddings and predictions in the same process, one after the
-other in turn, forward and backward. The dense side follows CAST's research code: all
-pairs of an image's pixels and their candidates, Gumbel noise, top-R. With each preset
-it has that preset's scores and candidates.
+Both sides get the same embeddings and predictions. They run forward and backward in
+the same process, in turn. The dense side follows CAST's research code: all pairs of an
+image's pixels and their candidates, Gumbel noise, top-R. It uses the scores and
+candidates of each preset.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from mmcast.utils import write_atomic
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import hardware
 
-# What is timed: a preset and what is changed in it.
+# What is timed: a preset and the options changed in it.
 CASES: dict[str, tuple[str, dict]] = {
     'default': ('default', {}),
     'default, all anchors': ('default', dict(max_anchors=None)),
@@ -62,7 +62,7 @@ def parse_args() -> argparse.Namespace:
 def make_inputs(
     B: int, h: int, w: int, K: int, C: int, D: int, device: str
 ) -> tuple[Tensor, ...]:
-    """Embeddings of two views and predictions of blobs, as a trained model's are."""
+    """Return embeddings of two views and blob predictions like a trained model's."""
     g = torch.Generator().manual_seed(0)
     z_weak = torch.randn(B, D, h, w, generator=g)
     z_strong = z_weak + torch.randn(B, D, h, w, generator=g)
@@ -84,7 +84,7 @@ def dense_contrast(
     margin: float | None,
     R: int,
 ) -> Tensor:
-    """The published algorithm: N x M matrices, Gumbel noise, top-R."""
+    """Compute the published loss: N x M matrices, Gumbel noise, top-R."""
     B, _, h, w = z_weak.shape
     N = h * w
     p_BKN = F.interpolate(masks, (h, w), mode='bilinear').flatten(2).softmax(1)
@@ -130,7 +130,7 @@ def dense_contrast(
 
 
 def step(loss: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> None:
-    """Forward and backward with respect to both views' embeddings."""
+    """Run forward and backward with respect to both views' embeddings."""
     z_weak, z_strong, *predictions = inputs
     z_weak, z_strong = z_weak.requires_grad_(), z_strong.requires_grad_()
     result = loss(z_weak, z_strong, *predictions)
@@ -146,7 +146,7 @@ def seconds(action: Callable[[], None]) -> float:
 
 
 def peak_mb(action: Callable[[], None], device: str) -> float:
-    """Most memory held at a time beyond what was held before, in MB."""
+    """Return the peak memory in MB, above what was held before."""
     if device.startswith('cuda'):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -167,7 +167,7 @@ def peak_mb(action: Callable[[], None], device: str) -> float:
 
 
 def compare(name: str, args: argparse.Namespace) -> dict:
-    """One row: ours and the dense one, in turn."""
+    """Measure one case on both sides in turn; return its row."""
     K, C, D, R = 100, 8, 128, 200
     B, (h, w) = args.batch, args.size
     inputs = make_inputs(B, h, w, K, C, D, args.device)
@@ -187,7 +187,7 @@ def compare(name: str, args: argparse.Namespace) -> dict:
         )
 
     sides = [lambda loss=loss: step(loss, inputs) for loss in (ours, dense)]
-    memory = [peak_mb(side, args.device) for side in sides]  # and a warm-up
+    memory = [peak_mb(side, args.device) for side in sides]  # also the warm-up
     times = [[seconds(side) for side in sides] for _ in range(args.repeats)]
     ours_s, dense_s = (statistics.median(t[i] for t in times) for i in (0, 1))
     return dict(
@@ -203,7 +203,7 @@ def compare(name: str, args: argparse.Namespace) -> dict:
 
 
 def scale(args: argparse.Namespace) -> list[dict]:
-    """The default from the coarsest map to one of sixteen times the pixels."""
+    """Measure the default on the coarsest map up to one of sixteen times the pixels."""
     rows = []
     for h, w in SCALING:
         inputs = make_inputs(args.batch, h, w, 100, 8, 128, args.device)

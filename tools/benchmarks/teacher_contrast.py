@@ -1,17 +1,17 @@
-"""Does L_pxl help the composite teacher? A tiny one, adapted with it and without.
+"""Measure if L_pxl helps the composite teacher: adapt a tiny one with and without it.
 
     OMP_NUM_THREADS=1 python tools/benchmarks/teacher_contrast.py --seeds 0 1 2
 
-What stands for the foundation models is trained once, from random weights, on
-SynthScapes' source domain: SAM 2 through ``adapt_sam2_cityscapes``, then Grounding-DINO
-through ``adapt_cityscapes``. From these the detector is adapted to a few images of the
-target domain, once a seed with the contrast and once without, all else equal, and boxes
-and masks are evaluated on images that it has not seen.
+First it trains tiny foundation models once, from random weights, on SynthScapes' source
+domain: SAM 2 through ``adapt_sam2_cityscapes``, then Grounding-DINO through
+``adapt_cityscapes``. Then it adapts this detector to a few images of the target domain,
+for each seed once with the contrast and once without. All else is equal. It evaluates
+boxes and masks on images that the detector has not seen.
 
-What is done is not repeated, so an interrupted call goes on where it was; the digest of
-a run's config and of the files it reads is part of its name. Leaves
-``teacher_contrast.json`` and ``teacher_contrast.md`` in ``--out``, made anew after each
-run from what is done.
+It does not repeat finished runs, so an interrupted call continues. The digest of a
+run's config and of the files it reads is part of the run's name. After each run it
+writes ``teacher_contrast.json`` and ``teacher_contrast.md`` in ``--out`` from all
+finished runs.
 """
 
 import argparse
@@ -61,21 +61,21 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         default=[1500, 1000],
-        help='iterations that SAM 2 and the detector start with',
+        help='iterations of SAM 2 and of the detector before adaptation',
     )
     parser.add_argument(
         '--images',
         type=int,
         nargs=3,
         default=[300, 60, 100],
-        help='of the source domain, of the target domain, and of it to evaluate on',
+        help='images of the source domain, of the target domain, and to evaluate on',
     )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/teacher_contrast'))
     return parser.parse_args()
 
 
 def make_scenes(root: Path, domain: str, train: int, val: int) -> Path:
-    """SynthScapes, small, with COCO files and a list of all training images."""
+    """Make a small SynthScapes with COCO files and a list of all training images."""
     splits = {'train': train, 'val': val}
     generate(root, splits, domain=domain, size=SIZE, workers=1, progress=False)
     for split in splits:
@@ -89,7 +89,7 @@ def make_scenes(root: Path, domain: str, train: int, val: int) -> Path:
 def entry_point(
     name: str, scenes: Path, bert: Path, iterations: int, lr: float, batch: int
 ) -> Any:
-    """A config for few iterations at a large learning rate, of the tiny model."""
+    """Return a tiny model's config for few iterations at a large learning rate."""
     config = reduced(name, scenes, {'bert': bert}, SIZE)
     config.default_hooks.pop('preflight')
     config.train_dataloader.batch_size = batch
@@ -97,7 +97,7 @@ def entry_point(
     config.train_cfg.update(max_iters=iterations, val_interval=iterations + 1)
     config.param_scheduler = dict(type='PolyLR', eta_min=0.0, by_epoch=False)
     config.optim_wrapper.optimizer.lr = lr
-    config.optim_wrapper.paramwise_cfg = None  # all of it starts from random weights
+    config.optim_wrapper.paramwise_cfg = None  # all weights start random
     annotations = scenes / 'annotations/instancesonly_filtered_gtFine_val.json'
     config.val_evaluator = dict(
         type='CocoMetric', ann_file=str(annotations), metric=['bbox', 'segm']
@@ -106,10 +106,10 @@ def entry_point(
 
 
 def segmenter_config(scenes: Path, bert: Path, iterations: int) -> Any:
-    """SAM 2 from random weights; it leaves ``segmenter.pth`` in its work folder."""
+    """Return SAM 2's config with random weights; its run leaves ``segmenter.pth``."""
     config = entry_point('adapt_sam2_cityscapes', scenes, bert, iterations, 3e-3, 1)
     config.model.segmenter.init_cfg = None
-    # The published 20 would have a decoder of random weights find nothing for long.
+    # With the published 20, a decoder with random weights finds nothing for long.
     config.model.loss_mask.loss_weight = 1.0
     for step in config.train_dataloader.dataset.weak_view:
         if step.type == 'FilterAnnotations':
@@ -118,20 +118,20 @@ def segmenter_config(scenes: Path, bert: Path, iterations: int) -> Any:
 
 
 def detector_config(scenes: Path, bert: Path, segmenter: Path, iterations: int) -> Any:
-    """Grounding-DINO from random weights, with a SAM 2 that has learnt."""
+    """Return Grounding-DINO's config with random weights and a trained SAM 2."""
     config = entry_point('adapt_cityscapes', scenes, bert, iterations, 1e-3, 4)
     config.model.detector.init_cfg = None
-    config.model.detector.encoder.num_cp = 0  # memory is no matter
+    config.model.detector.encoder.num_cp = 0  # memory does not matter
     config.model.segmenter.init_cfg.checkpoint = str(segmenter)
     view = config.train_dataloader.dataset.weak_view
-    config.train_dataloader.dataset.weak_view = [  # as it is tested: not resized
+    config.train_dataloader.dataset.weak_view = [  # not resized, as in the test
         step for step in view if step.type != 'RandomChoice'
     ]
     return config
 
 
 def switch_on(model: Any) -> None:
-    """The contrast, as docs/teachers.md shows it."""
+    """Add the contrast, as docs/teachers.md shows it."""
     model.pixel_contrast = dict(
         type='PixelContrastHead',
         in_channels=model.detector.neck.in_channels[-1],
@@ -140,7 +140,7 @@ def switch_on(model: Any) -> None:
 
 
 class Meter(Hook):
-    """Tell of every iteration, and keep its processor time: neighbours do not count."""
+    """Report each iteration and keep its processor time, without other processes."""
 
     def __init__(self, advance: Callable[[], None]) -> None:
         self.advance = advance
@@ -157,7 +157,7 @@ class Meter(Hook):
 
 
 def train(config: Any, folder: Path, bar: Progress) -> tuple[MessageHub, list[float]]:
-    """Train in a folder, its name being the run's; the log, seconds an iteration."""
+    """Train in a folder that names the run; return the log and iteration seconds."""
     config.work_dir = str(folder)
     config.experiment_name = folder.name
     runner = Runner.from_cfg(config)
@@ -170,18 +170,18 @@ def train(config: Any, folder: Path, bar: Progress) -> tuple[MessageHub, list[fl
 
 
 def key_of(config: Any, args: argparse.Namespace, *files: Path) -> str:
-    """Digest a config and the files it reads."""
+    """Return the digest of a config and of the files it reads."""
     return digest(config.pretty_text.replace(str(args.out), ''), *files)
 
 
 def run(
     title: str, config: Any, args: argparse.Namespace, reads: list[Path], bar: Progress
 ) -> tuple[Path, dict[str, float]]:
-    """Train and evaluate, unless that is done.
+    """Train and evaluate, or return the earlier result.
 
     Returns:
-        The run's folder; average precisions in per cent, and ``seconds`` of an
-        iteration, the median of processor time.
+        The run's folder, and a dict of average precisions in per cent and ``seconds``,
+        the median processor time of an iteration.
     """
     key = key_of(config, args, *reads)
     folder = args.out / f'{title}_{key[:8]}'
@@ -191,7 +191,7 @@ def run(
         result = {}
         for name, (_, metric) in METRICS.items():
             found = hub.log_scalars.get(f'val/{metric}')
-            # The metric leaves them out if nothing is found at all.
+            # The metric omits its values if nothing at all is found.
             result[name] = 100 * found.current() if found else 0.0
         result['seconds'] = statistics.median(seconds)
         return result
@@ -200,7 +200,7 @@ def run(
 
 
 def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> str:
-    """Write both files from the results that there are; the table."""
+    """Write both files from the results so far; return the table."""
     runs = {key: list(results[key].values()) for key in TITLES if key in results}
     without, contrasted = (results.get(key, {}) for key in TITLES)
     pairs = [(contrasted[seed], without[seed]) for seed in contrasted]
@@ -239,7 +239,7 @@ def report(results: dict[str, dict[int, dict]], args: argparse.Namespace) -> str
 
 
 def summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Each number's mean, least and most."""
+    """Return the mean, minimum and maximum of each number."""
     summary = {}
     for key in runs[0]:
         values = [each[key] for each in runs]
@@ -249,7 +249,10 @@ def summarise(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def measure(args: argparse.Namespace) -> str:
-    """All runs, seeds outermost: stopped early, both variants have as many."""
+    """Do all runs; return the table.
+
+    Seeds are the outer loop: after an early stop, both variants have equally many.
+    """
     many, few, val = args.images
     source = make_scenes(args.out / f'source_{many}', 'source', many, 20)
     target = make_scenes(args.out / f'target_{few}_{val}', 'target', few, val)
@@ -288,7 +291,7 @@ def measure(args: argparse.Namespace) -> str:
 
 def main() -> None:
     args = parse_args()
-    # mmengine's log is in each run's folder; here is progress, and the table.
+    # mmengine's log is in each run's folder. The console shows progress and the table.
     with Path(os.devnull).open('w') as nothing, contextlib.redirect_stdout(nothing):
         table = measure(args)
     print(table)

@@ -1,12 +1,12 @@
-"""What the pixel contrast adds to a training step.
+"""Measure what the pixel contrast adds to a training step.
 
     python tools/benchmarks/train_step.py --json work_dirs/train_step.json
 
-Times, in turn in one process and on one batch of random images and masks, a step of the
-distillation with and without its contrast. The floor of any loss on two views is the
-step without it and one more pass of the encoder without gradient; what comes on top of
-this is the contrast's own: projections, scores, negatives, their backward. The strong
-view's colours are told apart. On a GPU the default size is the published one, crop
+It times a distillation step with and without the contrast, in turn in one process, on
+one batch of random images and masks. Any loss on two views needs the step without it
+and one more pass of the encoder without gradient: this is the floor. The rest is the
+contrast's own cost: projections, scores, negatives, their backward. The strong view's
+colours are measured separately. On a GPU the default size is the published one, crop
 512x1024, batch 8, mixed precision.
 """
 
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_batch(count: int, size: tuple[int, int], classes: int, device: str) -> Any:
-    """Half labelled, half unlabelled, ten boxes an image."""
+    """Return a batch: half labelled, half unlabelled, ten boxes per image."""
     generator = np.random.default_rng(0)
     height, width = size
     inputs, samples = {}, {}

@@ -2,7 +2,7 @@
 
     python tools/dataset_converters/cityscapes.py data/cityscapes --num-workers 8
 
-reads ``leftImg8bit/{split}`` and ``gtFine/{split}`` and writes
+It reads ``leftImg8bit/{split}`` and ``gtFine/{split}``, and writes
 ``annotations/instancesonly_filtered_gtFine_{split}.json``.
 """
 
@@ -18,7 +18,7 @@ def main() -> None:
     )
     parser.add_argument('root', help='folder with leftImg8bit/ and gtFine/')
     parser.add_argument(
-        '--splits', nargs='+', help='default: all that have images and annotations'
+        '--splits', nargs='+', help='default: all with images and annotations'
     )
     parser.add_argument('--num-workers', type=int, default=2, help='default: 2')
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Generate SynthScapes, street scenes in Cityscapes' layout.
+"""Generate SynthScapes: street scenes in Cityscapes' layout.
 
 Example:
     python tools/dataset_converters/synthscapes.py data/synthscapes \
@@ -13,7 +13,7 @@ from mmcast.datasets.synthscapes import DOMAINS, generate
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Generate SynthScapes')
-    parser.add_argument('root', type=Path, help='folder: new, empty, or to complete')
+    parser.add_argument('root', type=Path, help='new, empty or unfinished folder')
     parser.add_argument('--domain', choices=sorted(DOMAINS), required=True)
     for split in ('train', 'val', 'test'):
         parser.add_argument(f'--{split}', type=int, default=0, metavar='IMAGES')
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         '--size', type=int, nargs=2, default=(512, 1024), metavar=('HEIGHT', 'WIDTH')
     )
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--workers', type=int, help='processes; default: one a core')
+    parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     return parser.parse_args()
 
 

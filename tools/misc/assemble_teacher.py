@@ -1,11 +1,11 @@
-"""Check a teacher's files and join them to one checkpoint, the zero-shot teacher.
+"""Check a teacher's files and join them into one checkpoint, the zero-shot teacher.
 
     python tools/misc/assemble_teacher.py configs/mmcast/adapt_cityscapes.py \
         work_dirs/zeroshot_cityscapes/teacher.pth
 
-Reads the files that the config's `init_cfg`s name and prints each one's SHA-256. Every
-weight of the teacher has to be in them, in its shape; nothing is left to chance.
-`mim test` and `PseudoLabelHook` take the result as any trained teacher's checkpoint.
+It reads the files that the config's `init_cfg`s name, and prints the SHA-256 of each.
+The files must have every weight of the teacher, in its shape. `mim test` and
+`PseudoLabelHook` accept the result like the checkpoint of any trained teacher.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from mmcast.datasets.pseudo_label_store import Teacher
 
 
 def pretrained(node: Any) -> Iterator[str]:
-    """Checkpoints that a model's config starts from."""
+    """Yield the checkpoints that a model's config starts from."""
     if isinstance(node, dict):
         if node.get('type') == 'Pretrained':
             yield node['checkpoint']

@@ -1,8 +1,9 @@
-"""Take one network out of a training checkpoint as a plain detector checkpoint.
+"""Write one network of a training checkpoint as a plain detector checkpoint.
 
     python tools/misc/export_part.py work_dirs/distill_x/iter_90000.pth student.pth
 
-Training exports the last iteration's student by itself; use this for another one.
+Training exports the student of the last iteration. Use this script for any other
+network or iteration.
 """
 
 import argparse
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         '--part', default='student', help="student, teacher, or '' for a plain detector"
     )
-    parser.add_argument('--half', action='store_true', help='store float16')
+    parser.add_argument('--half', action='store_true', help='store weights as float16')
     args = parser.parse_args()
     try:
         export_part(args.checkpoint, args.out, args.part, args.half)

@@ -3,7 +3,7 @@
     python tools/misc/label_images.py CONFIG CHECKPOINT --img-root DIR --store DIR
     python tools/misc/label_images.py --store DIR --to-coco labels.json
 
-Labels what is missing only; several devices with `torchrun --nproc-per-node N`.
+It labels only images without labels. `torchrun --nproc-per-node N` uses N devices.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', nargs='?', help='config of the detector')
     parser.add_argument('checkpoint', nargs='?', help='its checkpoint file')
     parser.add_argument('--img-root', default='', help='folder of the images')
-    parser.add_argument('--list', default='', help='image list; else the whole folder')
+    parser.add_argument('--list', default='', help='image list (default: whole folder)')
     parser.add_argument('--store', required=True, help='folder of the labels')
     parser.add_argument('--to-coco', metavar='FILE', help='write COCO JSON at the end')
     parser.add_argument('--batch-size', type=int, default=1)
     parser.add_argument('--num-workers', type=int, default=2)
-    parser.add_argument('--device', help='by default a GPU where there is one')
+    parser.add_argument('--device', help='default: a GPU if there is one')
     args = parser.parse_args()
     if (args.config is None) != (args.checkpoint is None):
         parser.error('give both CONFIG and CHECKPOINT')
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def label(args: argparse.Namespace) -> None:
-    """Label what the store lacks."""
+    """Label the images that the store lacks."""
     for path in (args.config, args.checkpoint):
         if not Path(path).is_file():
             raise FileNotFoundError(f'{path} does not exist: correct the path.')
@@ -59,7 +59,7 @@ def label(args: argparse.Namespace) -> None:
     )
     names = [images.get_data_info(index)['img_name'] for index in range(len(images))]
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    # Without options mmdet expects a `backbone` at the top, which composites lack.
+    # Without cfg_options mmdet needs `model.backbone`, and composites have none.
     model = init_detector(args.config, args.checkpoint, device=device, cfg_options={})
     check_fits(model, args.checkpoint)
     on_rank_zero(
@@ -82,9 +82,9 @@ def label(args: argparse.Namespace) -> None:
 
 
 def to_coco(store: PseudoLabelStore, path: str) -> None:
-    """Write all labels of a store to one COCO JSON file, annotations with ``score``.
+    """Write all labels of a store, with ``score``, to one COCO JSON file.
 
-    Category ids are label + 1, image and annotation ids count from 1.
+    Category ids are label + 1. Image and annotation ids count from 1.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def main() -> None:
     """Run the command."""
     args = parse_args()
     if 'LOCAL_RANK' in os.environ:
-        # mmengine's init_dist calls for a GPU even with gloo.
+        # mmengine's init_dist needs a GPU even with gloo.
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ['LOCAL_RANK']))

@@ -1,12 +1,13 @@
-"""The main job on a laptop: a method's stages on SynthScapes, and what they gain.
+"""Train a method's stages on SynthScapes on a laptop, and show what they gain.
 
     make quickstart                  or: python tools/misc/quickstart.py
     make quickstart METHOD=guided    or: ... --method guided
 
-It generates SynthScapes' target domain, then trains and evaluates teacher and student
-of CAST, or of Guided Distillation, through ``mim train mmdet`` and ``mim test mmdet``.
-An interrupted run continues with the stage it was in. It leaves ``results.json`` and
-``predictions.png`` in ``work_dirs/quickstart``, or ``work_dirs/quickstart_guided``.
+It generates SynthScapes' target domain. Then it trains and evaluates the teacher and
+the student of CAST or of Guided Distillation through ``mim train mmdet`` and ``mim test
+mmdet``. An interrupted run continues with the stage it was in. It leaves
+``results.json`` and ``predictions.png`` in ``work_dirs/quickstart`` or
+``work_dirs/quickstart_guided``.
 """
 
 import argparse
@@ -55,9 +56,9 @@ MODELS = {
         'guided_student': (GUIDED + 'distill', 'supervised', 'student.pth'),
     },
 }
-# Trained while the others are trained, each of which needs the one before it.
-BESIDE = 'supervised'
-# Little else runs at the same time as these.
+# Trained in parallel with the other stages. Each of those needs the one before it.
+PARALLEL = 'supervised'
+# These stages use two threads: little else runs at the same time.
 TWO_THREADS = ('distill', GUIDED + 'teacher', GUIDED + 'distill')
 console = Console(highlight=False)
 progress = Progress(
@@ -79,18 +80,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--scale', type=float, default=1.0, help="factor on every stage's iterations"
     )
-    parser.add_argument('--fresh', action='store_true', help='forget an earlier run')
+    parser.add_argument('--fresh', action='store_true', help='discard an earlier run')
     return parser.parse_args()
 
 
 def folder(args: argparse.Namespace) -> Path:
-    """Where logs and results of a method are left."""
+    """Return the folder for logs and results of a method."""
     name = 'quickstart' if args.method == 'cast' else f'quickstart_{args.method}'
     return Path('work_dirs', name)
 
 
 class Job:
-    """What is done so far, on disk, so that a later call continues from there."""
+    """Store finished steps on disk, so that a later call continues from there."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.folder = folder(args) / 'done'
@@ -100,16 +101,16 @@ class Job:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def once(self, name: str, action: Any, *args: Any) -> dict:
-        """Return ``action(*args)``, from disk if an earlier call got that far."""
+        """Return ``action(*args)``, from disk if an earlier call finished it."""
         path = self.folder / f'{name.replace("/", "_")}.json'
         return once(path, self.key, lambda: action(*args))
 
 
 def run(name: str, *command: Any, log: Path) -> None:
-    """Run ``mim`` with its output in ``log`` and its progress in one line here.
+    """Run ``mim``: write its output to ``log``, show its progress in one line.
 
     Raises:
-        RuntimeError: The command failed; the message holds its last lines.
+        RuntimeError: The command failed; the message has its last lines.
     """
     words = [str(word) for word in command]
     shown = ' '.join(words).replace(f'{REPO}/', '')
@@ -131,7 +132,7 @@ def run(name: str, *command: Any, log: Path) -> None:
 
 
 def make_data(args: argparse.Namespace) -> dict:
-    """Images, COCO files and the labelled/unlabelled lists."""
+    """Make images, COCO files and labelled/unlabelled lists; return the counts."""
     total = args.labeled + args.unlabeled
     tools = REPO / 'tools'
     for script in (
@@ -150,7 +151,7 @@ def make_data(args: argparse.Namespace) -> dict:
     ):
         words = [str(word) for word in script]
         console.print('[bold]$ python ' + ' '.join(words).replace(f'{REPO}/', ''))
-        # In this process: a new one would spend most of its time on imports.
+        # Run in this process: a new one spends most of its time on imports.
         kept, sys.argv = sys.argv, words
         try:
             runpy.run_path(words[0], run_name='__main__')
@@ -158,7 +159,7 @@ def make_data(args: argparse.Namespace) -> dict:
             if stop.code:
                 reason = str(stop.code).removeprefix('error: ')
                 raise RuntimeError(
-                    f'the data could not be made: {reason}; if {DATA} holds data of '
+                    f'making the data failed: {reason}; if {DATA} holds data of '
                     'other settings, remove it'
                 ) from None
         finally:
@@ -167,17 +168,17 @@ def make_data(args: argparse.Namespace) -> dict:
 
 
 def config_of(stage: str) -> Path:
-    """The config of a stage."""
+    """Return the config of a stage."""
     return CONFIGS / f'{stage}_synthscapes.py'
 
 
 def left_by(stage: str, file: str) -> Path:
-    """A file that a stage leaves."""
+    """Return the path of a file that a stage leaves."""
     return Path('work_dirs', f'{stage}_synthscapes', file)
 
 
 def train(stage: str, args: argparse.Namespace) -> dict:
-    """Run one stage; its minutes."""
+    """Run one stage; return its minutes."""
     shutil.rmtree(left_by(stage, ''), ignore_errors=True)
     options = [f'randomness.seed={args.seed}']
     if args.scale != 1:
@@ -197,7 +198,7 @@ def train(stage: str, args: argparse.Namespace) -> dict:
 
 
 def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
-    """Mask AP of one model in percent, from the stock evaluator, and its size."""
+    """Return a model's size, and its mask AP in percent from mmdet's evaluator."""
     work_dir = out / f'test_{name}'
     shutil.rmtree(work_dir, ignore_errors=True)
     command = ('test', 'mmdet', config, '--checkpoint', checkpoint)
@@ -213,7 +214,7 @@ def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
 
 
 def count_parameters(config: Path) -> int:
-    """Parameters that act in prediction: all but the contrast's projection."""
+    """Count the parameters used in prediction: all but the contrast's projection."""
     from mmdet.registry import MODELS
     from mmengine import Config
     from mmengine.registry import init_default_scope
@@ -227,7 +228,7 @@ def count_parameters(config: Path) -> int:
 def train_chain(
     chain: list[str], minutes: dict[str, Future], job: Job, args: argparse.Namespace
 ) -> None:
-    """Train the chain; a failure reaches all that wait for one of its models."""
+    """Train stages in order; after a failure, all unfinished models get its error."""
     try:
         for name in chain:
             stage = MODELS[args.method][name][0]
@@ -241,7 +242,7 @@ def train_chain(
 def measure(
     name: str, minutes: dict[str, Future], job: Job, args: argparse.Namespace
 ) -> dict:
-    """Evaluate a model as soon as it is trained: its row of the table."""
+    """Evaluate a model as soon as it is trained; return its row of the table."""
     stage, judge, checkpoint = MODELS[args.method][name]
     trained = minutes[name].result()
     config = config_of(judge)
@@ -264,8 +265,8 @@ def main() -> None:
     stages = {name: model[0] for name, model in MODELS[args.method].items()}
     minutes: dict[str, Future] = {name: Future() for name in stages}
     untrained = [name for name, stage in stages.items() if stage is None]
-    beside = [name for name, stage in stages.items() if stage == BESIDE]
-    chain = [name for name in stages if name not in (*untrained, *beside)]
+    parallel = [name for name, stage in stages.items() if stage == PARALLEL]
+    chain = [name for name in stages if name not in (*untrained, *parallel)]
     for name in untrained:
         minutes[name].set_result(0.0)
     try:
@@ -273,7 +274,7 @@ def main() -> None:
         with progress, ThreadPoolExecutor(1) as pool:
             pool.submit(train_chain, chain, minutes, job, args)
             rows = {name: measure(name, minutes, job, args) for name in untrained}
-            train_chain(beside, minutes, job, args)
+            train_chain(parallel, minutes, job, args)
             names = [name for name in stages if name not in untrained]
             rows.update({name: measure(name, minutes, job, args) for name in names})
     except RuntimeError as error:

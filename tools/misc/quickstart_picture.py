@@ -1,4 +1,4 @@
-"""The quickstart's picture: validation images with ground truth, teacher, student."""
+"""Draw the quickstart's picture: validation images, ground truth and predictions."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from mmcast.utils import write_atomic
 
 ROWS = 5
 SCORE = 0.3
-# One hue a class, OpenCV's scale of 0 to 179.
+# One hue per class, on OpenCV's scale of 0 to 179.
 HUES = np.linspace(0, 179, len(get_classes('cityscapes')), endpoint=False)
 
 
 def overlay(image: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Colour instances by class, each with a shade of its own and an outline.
+    """Colour instances by class; each gets its own shade and an outline.
 
     Args:
         image: BGR, uint8 (H, W, 3).
@@ -44,7 +44,7 @@ def overlay(image: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndar
 
 
 def truth(coco: COCO, image_id: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ground-truth masks and labels of one image, crowds left out."""
+    """Return ground-truth masks and labels of one image, without crowds."""
     order = {category: i for i, category in enumerate(sorted(coco.getCatIds()))}
     found = coco.loadAnns(coco.getAnnIds(image_id, iscrowd=False))
     masks = [mask_utils.decode(coco.annToRLE(annotation)) for annotation in found]
@@ -55,7 +55,7 @@ def truth(coco: COCO, image_id: int) -> tuple[np.ndarray, np.ndarray]:
 def predict(
     config: Path, checkpoint: Path, images: list[np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Masks and labels of the instances above ``SCORE``, best last, by image."""
+    """Return each image's masks and labels with scores above ``SCORE``, best last."""
     model = init_detector(str(config), str(checkpoint), device='cpu')
     found = []
     for image in images:
@@ -67,7 +67,7 @@ def predict(
 
 
 def draw(models: list[tuple[str, Path, Path]], root: Path, out: Path) -> None:
-    """Write the grid: a row an image, ground truth and one column a model.
+    """Write the grid: one row per image; columns are ground truth and the models.
 
     Args:
         models: Title, config and checkpoint of each.
@@ -76,7 +76,7 @@ def draw(models: list[tuple[str, Path, Path]], root: Path, out: Path) -> None:
     """
     coco = COCO(str(root / 'annotations/instancesonly_filtered_gtFine_val.json'))
     ids = sorted(coco.getImgIds(), key=lambda i: -len(coco.getAnnIds(i)))
-    # Some of the fullest images, where separating instances shows, and ordinary ones.
+    # Two very full images show how instances are separated; the rest are ordinary.
     ids = [*ids[2:4], *ids[len(ids) // 2 : len(ids) // 2 + ROWS - 2]]
     files = [root / 'leftImg8bit/val' / coco.imgs[i]['file_name'] for i in ids]
     images = [cv2.imread(str(file)) for file in files]

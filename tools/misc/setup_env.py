@@ -1,10 +1,10 @@
-"""Bring an environment to the stack that mmcast was tried with.
+"""Install the stack that mmcast was tested with into an environment.
 
-Called by the Makefile through setup_env.sh, before anything is installed: standard
-library only. The versions stand in requirements/stack.txt. Every step first looks at
-what the environment holds and does only what is missing, so that a second call
-installs nothing, an interrupted one continues, and an environment made elsewhere is
-used as it is.
+The Makefile calls this script through setup_env.sh before anything is installed, so it
+uses the standard library only. requirements/stack.txt has the versions. Each step first
+looks at the environment and does only what is missing. So a second call installs
+nothing, and an interrupted call continues. An environment made elsewhere is used as it
+is.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / 'requirements'
 STACK = REQUIREMENTS / 'stack.txt'
 
-# Runs inside the environment: which of these requirements (argv) does it lack?
-# INSTALLER is the last file pip writes, so metadata without it means that pip was
-# stopped in between; such metadata goes, and the package counts as missing.
+# Runs inside the environment and prints which requirements (argv) it lacks. pip writes
+# the file INSTALLER last: metadata without it means that pip was interrupted. Such
+# metadata is removed, and the package counts as missing.
 PROBE = """
 import importlib.metadata as metadata, json, re, shutil, sys
 from pip._vendor.packaging.requirements import Requirement
@@ -42,7 +42,7 @@ for dist in metadata.distributions():
     path = getattr(dist, '_path', None)
     if path is not None and path.suffix == '.dist-info' and sys.prefix in str(path):
         if not (path / 'INSTALLER').exists():
-            print('half-installed, to be done again:', path.name, file=sys.stderr)
+            print('half-installed, will be reinstalled:', path.name, file=sys.stderr)
             shutil.rmtree(path)
             continue
     found.setdefault(name, dist.version)
@@ -54,7 +54,7 @@ for text in sys.argv[1:]:
     name = re.sub(r'[-_.]+', '-', requirement.name).lower()
     if name not in found or not requirement.specifier.contains(found[name], True):
         missing.append(text)
-# A matched pair agrees in its local part too ("+cpu" or none).
+# Both must have the same local part ("+cpu" or none).
 locals_ = {found.get(name, '').partition('+')[2] for name in ('torch', 'torchvision')}
 if len(locals_) > 1:
     missing += [text for text in sys.argv[1:] if text.startswith('torch')]
@@ -63,17 +63,17 @@ print(json.dumps([missing, here, sys.version_info[:2]]))
 
 
 def fail(message: str) -> NoReturn:
-    """End with one line."""
+    """Exit with an error of one line."""
     sys.exit(f'error: {message}')
 
 
 def say(message: str) -> None:
-    """Tell what is being done, at once."""
+    """Print at once what is being done."""
     print(f'[set-up] {message}', flush=True)
 
 
 def read(name: str) -> list[str]:
-    """Read the lines of a requirements file, each with the stack's own pin if any."""
+    """Read the lines of a requirements file; a pin in stack.txt replaces a line."""
     lines = []
     for path in (REQUIREMENTS / f'{name}.txt', STACK):
         text = [line.split('#')[0].strip() for line in path.read_text().splitlines()]
@@ -83,7 +83,7 @@ def read(name: str) -> list[str]:
 
 
 def pin(name: str) -> str:
-    """Look up one package in requirements/stack.txt."""
+    """Return a package's line in requirements/stack.txt."""
     return next(line for line in read('stack') if _name_of(line) == name)
 
 
@@ -93,10 +93,10 @@ def _name_of(requirement: str) -> str:
 
 
 class Environment:
-    """A virtual environment, and what it takes to complete it.
+    """A virtual environment and the steps that complete it.
 
     Args:
-        path: Its folder; made if it does not exist.
+        path: Its folder; created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,7 +105,7 @@ class Environment:
         self.build = path / '.build'
 
     def make(self) -> None:
-        """Make the environment, or complete one whose making was interrupted."""
+        """Make the environment, or complete a half-made one."""
         if not self.python.exists():
             if self.path.exists() and any(
                 name for name in os.listdir(self.path) if name not in _OWN_TRACES
@@ -122,7 +122,7 @@ class Environment:
         subprocess.run([sys.executable, '-m', 'venv', self.path], check=True)
 
     def probe(self, requirements: Iterable[str]) -> tuple[list[str], str | None]:
-        """List which requirements are not met, and where mmcast is installed from."""
+        """Return the unmet requirements, and where mmcast is installed from."""
         result = subprocess.run(
             [self.python, '-c', PROBE, *requirements],
             stdout=subprocess.PIPE,
@@ -138,7 +138,7 @@ class Environment:
         return missing, location
 
     def pip(self, what: str, *arguments: str) -> None:
-        """Run pip install within the stack's constraints."""
+        """Run pip install with the stack's constraints."""
         say(f'installing {what}')
         command = [self.python, '-m', 'pip', 'install', '--constraint', STACK]
         command += ['--disable-pip-version-check', *arguments]
@@ -146,13 +146,13 @@ class Environment:
             fail(f'installing {what} failed, see above; call again to continue')
 
     def install_missing(self, what: str, names: list[str], *options: str) -> None:
-        """Install those of the requirements that are not met."""
+        """Install the requirements that are not met."""
         missing, _ = self.probe(names)
         if missing:
             self.pip(what, *options, *missing)
 
     def install_mmcv(self) -> None:
-        """Compile mmcv with its ops; objects of an interrupted call are kept."""
+        """Compile and install mmcv with its ops; reuse objects of an earlier call."""
         requirement = pin('mmcv')
         if not self.probe([requirement])[0]:
             return
@@ -161,16 +161,16 @@ class Environment:
         cuda = compile_with_cuda()
         env = dict(os.environ, MMCV_WITH_OPS='1', FORCE_CUDA=str(int(cuda)))
         env.setdefault('MAX_JOBS', str(compile_jobs()))
-        # Python's own flags but for debug symbols: those are 40 % of the minutes.
+        # Python's own flags without debug symbols: they take 40 % of the time.
         env.setdefault('CFLAGS', '-O2 -g0 -DNDEBUG -fwrapv')
-        # Its compilers are found by name: ninja is in the environment.
+        # The build finds its tools by name, and ninja is in the environment.
         env['PATH'] = f'{self.path / "bin"}{os.pathsep}{env.get("PATH", "")}'
         if not cuda:
-            # Or mmcv's build would go for CUDA wherever torch sees a device.
+            # Otherwise mmcv's build uses CUDA if torch sees a device.
             env['CUDA_VISIBLE_DEVICES'] = ''
         say(
             f'compiling mmcv with its ops {"for CUDA and CPU" if cuda else "for CPU"}, '
-            f'{env["MAX_JOBS"]} at a time; this takes minutes, log: {log}'
+            f'{env["MAX_JOBS"]} files at a time; this takes minutes, log: {log}'
         )
         command = [self.python, '-m', 'pip', 'wheel', '--verbose', '--no-deps']
         command += ['--no-build-isolation', '--wheel-dir', self.build, source]
@@ -181,7 +181,7 @@ class Environment:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Whatever survives us goes on holding the lock.
+                # A compiler that outlives this script keeps the lock.
                 pass_fds=[_LOCK_FD],
             )
         try:
@@ -212,26 +212,26 @@ class Environment:
             fail(f'fetching {requirement} failed, see above; call again to continue')
         archive = next(fresh.glob('mmcv-*.tar.gz'))
         with tarfile.open(archive) as tar:
-            # Where this Python has filters (Debian 12's has not), the strict one.
+            # The strict filter, if this Python has filters (Debian 12's has none).
             tar.extraction_filter = getattr(tarfile, 'data_filter', None)
             tar.extractall(fresh)
         os.replace(fresh / archive.name.removesuffix('.tar.gz'), source)
         return source
 
     def install_mmcast(self) -> None:
-        """Install this tree, editable, unless it is already."""
+        """Install this tree as editable, unless it already is."""
         _, location = self.probe([])
         if location != ROOT.as_uri() or not (ROOT / 'mmcast' / '.mim').is_dir():
             options = ['--no-deps', '--no-build-isolation', '--editable']
             self.pip('mmcast (editable)', '--quiet', *options, str(ROOT))
 
     def check_imports(self) -> None:
-        """Import what fails in practice, and tell it here rather than in training."""
+        """Import the packages that fail in practice, to see errors before training."""
         code = 'import cv2, torchvision, mmcv.ops, mmdet, mmengine.runner'
         say('checking that the stack can be imported')
         if subprocess.run([self.python, '-c', code]).returncode:
             fail(
-                'the environment is complete but cannot be imported, see above; '
+                'the stack is installed but cannot be imported, see above; '
                 f'remove {self.path} and call again'
             )
 
@@ -241,7 +241,7 @@ class Environment:
 
 
 def compile_with_cuda() -> bool:
-    """Decide on CUDA ops: nvcc and a GPU that answers; `FORCE_CUDA=0|1` overrides."""
+    """Return whether nvcc and a working GPU are there; `FORCE_CUDA=0|1` overrides."""
     if 'FORCE_CUDA' in os.environ:
         return os.environ['FORCE_CUDA'] == '1'
     if not shutil.which('nvcc') or not shutil.which('nvidia-smi'):
@@ -251,13 +251,13 @@ def compile_with_cuda() -> bool:
 
 
 def compile_jobs() -> int:
-    """Count parallel compilations: one a core, each with 2 GiB of memory."""
+    """Return how many files to compile at a time: one per core and 2 GiB of memory."""
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
     return max(1, min(len(os.sched_getaffinity(0)), int(memory / 2)))
 
 
 def show_progress(process: subprocess.Popen[bytes], build: Path) -> None:
-    """Print how many objects are compiled, until the process ends."""
+    """Print the number of compiled files until the process ends."""
     start = time.monotonic()
     shown, shown_at = -1, 0.0
     while process.poll() is None:
@@ -272,7 +272,7 @@ def show_progress(process: subprocess.Popen[bytes], build: Path) -> None:
 
 
 def _count_objects(build: Path) -> int:
-    """Count what ninja has been told to compile (0: it has not been told yet)."""
+    """Count the files that ninja will compile (0: there is no plan yet)."""
     count = 0
     for plan in build.rglob('build.ninja'):
         lines = plan.read_text().splitlines()
@@ -281,7 +281,7 @@ def _count_objects(build: Path) -> int:
 
 
 def check_machine() -> None:
-    """Tell what this machine lacks for making an environment, all in one line."""
+    """Exit if the machine lacks packages, with one line that names all of them."""
     packages = []
     if not (shutil.which('g++') and shutil.which('gcc')):
         packages.append('g++')
@@ -294,7 +294,7 @@ def check_machine() -> None:
         packages.append('python3-venv')
     if packages:
         fail(
-            f'for {sys.executable} this machine lacks what mmcv is compiled with: '
+            f'this machine lacks packages to compile mmcv for {sys.executable}: '
             f'apt-get install {" ".join(packages)}'
         )
 
@@ -305,7 +305,7 @@ _OWN_TRACES = {_LOCK_NAME, '.build'}
 
 
 def lock(folder: Path) -> None:
-    """Keep two set-ups of one environment from running at once; the second waits."""
+    """Let one set-up of an environment run at a time; a second one waits."""
     global _LOCK_FD
     folder.mkdir(parents=True, exist_ok=True)
     _LOCK_FD = os.open(folder / _LOCK_NAME, os.O_CREAT | os.O_RDWR)
@@ -324,7 +324,7 @@ def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('venv', type=Path, help='folder of the environment')
-    parser.add_argument('--tests', action='store_true', help='with what tests need')
+    parser.add_argument('--tests', action='store_true', help='also install test needs')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
 
@@ -352,8 +352,8 @@ def main() -> None:
     env.install_missing('the OpenMMLab packages and other needs', needs)
     env.install_missing('openmim', read('openmim'), '--no-deps')
     env.install_missing('what the tests need', tests)
-    # mmcv requires opencv-python, whose wheel wants libGL and glib of a desktop; the
-    # headless one wants neither, holds the same files and hence comes last.
+    # mmcv requires opencv-python. Its wheel needs libGL and glib of a desktop. The
+    # headless wheel has the same files and needs neither, so it is installed last.
     env.install_missing('OpenCV', headless, '--no-deps', '--force-reinstall')
     env.install_mmcast()
     env.check_imports()

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Find a Python that can run the set-up, and hand over to setup_env.py.
+# Find a Python that can run the set-up, and call setup_env.py with it.
 #
 #   setup_env.sh VENV PYTHON [--tests]
 #
-# PYTHON may be empty: then the first of those below that really runs is taken. (A name
-# in PATH need not run: pyenv leaves shims for versions that are not active.)
+# If PYTHON is empty, the script takes the first Python below that really runs. (A name
+# in PATH may not run: pyenv leaves shims for versions that are not active.)
 set -u
 cd "$(dirname "$0")/../.."
 venv=$1

@@ -1,14 +1,14 @@
-"""Draw a labelled/unlabelled split, or check and convert lists that exist.
+"""Draw a labelled/unlabelled split, or check and convert existing lists.
 
     # 10 % labelled, the rest unlabelled
     split_labels.py --coco data/my/train.json --fraction 0.1 --out data/my/splits
     # 5 % inside 10 % inside 30 %, each with at least 10 images of every class
     split_labels.py --coco ANN.json --fraction 0.05 0.1 0.3 --nested --per-class 10 ...
-    # the unlabelled rest of a list of Guided Distillation
+    # the unlabelled list for a labelled list of Guided Distillation
     split_labels.py --cityscapes data/cityscapes --labeled perc_10.txt --out ...
 
-One split gives OUT/labeled.txt and OUT/unlabeled.txt, several give OUT/10pct/... (of
-fractions) or OUT/100img/... (of counts).
+One split is written to OUT/labeled.txt and OUT/unlabeled.txt. Several splits are
+written to OUT/10pct/... (from fractions) or OUT/100img/... (from counts).
 """
 
 import argparse
@@ -37,30 +37,34 @@ def parse_args() -> argparse.Namespace:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--coco', help='COCO JSON with the images to split')
-    source.add_argument('--list', help='list of images (its classes are not known)')
-    source.add_argument('--cityscapes', help='Cityscapes layout, read without a JSON')
-    parser.add_argument('--split', default='train', help='for --cityscapes; train')
+    source.add_argument('--list', help='list of images (without classes)')
+    source.add_argument('--cityscapes', help='Cityscapes layout; needs no JSON')
+    parser.add_argument(
+        '--split', default='train', help='split of --cityscapes (default: train)'
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument('--fraction', type=float, nargs='+', help='labelled, 0 to 1')
     size.add_argument('--count', type=int, nargs='+', help='labelled images')
-    size.add_argument('--labeled', help='labelled list that exists already')
-    parser.add_argument('--unlabeled', help='with --labeled: list to check against it')
+    size.add_argument('--labeled', help='existing labelled list')
+    parser.add_argument('--unlabeled', help='existing list, checked against --labeled')
     parser.add_argument(
-        '--per-class', type=int, default=0, help='images wanted for each class'
+        '--per-class', type=int, default=0, help='minimum of labelled images per class'
     )
-    parser.add_argument('--nested', action='store_true', help='small in larger splits')
+    parser.add_argument(
+        '--nested', action='store_true', help='put smaller splits inside larger ones'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--pool',
         choices=['rest', 'all'],
         default='rest',
-        help='unlabelled images: the rest, or all, the labelled ones included',
+        help='unlabelled images: the rest, or all, including the labelled ones',
     )
     parser.add_argument(
         '--format',
         choices=['names', 'instance-ids'],
         default='names',
-        help='image names, or *_gtFine_instanceIds.png as Guided Distillation has them',
+        help='image names, or *_gtFine_instanceIds.png as in Guided Distillation',
     )
     parser.add_argument('--allow-missing-classes', action='store_true')
     parser.add_argument('--out', required=True, type=Path, help='folder for the lists')
@@ -68,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     if not (args.fraction or args.count or args.labeled or args.per_class):
         parser.error('give --fraction, --count, --per-class or --labeled')
     if args.labeled and (args.per_class or args.nested):
-        parser.error('--labeled is a drawn split: leave out --per-class and --nested')
+        parser.error('--labeled gives the split: leave out --per-class and --nested')
     if args.unlabeled and not args.labeled:
         parser.error('--unlabeled is checked against --labeled: give both')
     if args.list and args.per_class:
@@ -77,7 +81,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_source(args: argparse.Namespace) -> tuple[list[str], Classes | None]:
-    """Return the images and, unless the source is a mere list, their classes."""
+    """Return the images and their classes (None if the source is a plain list)."""
     if args.list:
         return read_list(args.list), None
     if args.coco:
@@ -94,7 +98,7 @@ def read_source(args: argparse.Namespace) -> tuple[list[str], Classes | None]:
 
 
 def sizes(args: argparse.Namespace, total: int) -> dict[str, int | None]:
-    """Return folder name to number of labelled images (None: as few as allowed)."""
+    """Return the number of labelled images per folder (None: as few as allowed)."""
     if args.fraction:
         wanted = {f'{100 * f:g}pct': int(f * total + 1e-9) for f in args.fraction}
     else:
@@ -111,7 +115,7 @@ def sizes(args: argparse.Namespace, total: int) -> dict[str, int | None]:
 def draw(
     args: argparse.Namespace, names: list[str], classes: Classes | None
 ) -> dict[str, tuple[list[str], list[str]]]:
-    """Return folder name to labelled and unlabelled list."""
+    """Return the labelled and the unlabelled list per folder."""
     splits = {}
     for key, count in sizes(args, len(names)).items():
         seed = args.seed if args.nested or count is None else f'{args.seed}:{count}'
@@ -120,7 +124,7 @@ def draw(
         )
         if count is not None and count < at_least:
             raise ValueError(
-                f'{args.per_class} images per class take {at_least} images, more than '
+                f'{args.per_class} images per class need {at_least} images, more than '
                 f'the {count} asked for: lower --per-class or label more'
             )
         labeled = sorted(order[: count or at_least])
@@ -129,7 +133,7 @@ def draw(
 
 
 def pool(args: argparse.Namespace, names: list[str], labeled: list[str]) -> list[str]:
-    """Return the unlabelled images: the rest of all, or all."""
+    """Return the unlabelled images: those not labelled, or all."""
     taken = set(labeled) if args.pool == 'rest' else set()
     return sorted(name for name in names if name not in taken)
 
@@ -137,7 +141,7 @@ def pool(args: argparse.Namespace, names: list[str], labeled: list[str]) -> list
 def report(
     labeled: list[str], unlabeled: list[str], classes: Classes | None, allow: bool
 ) -> str:
-    """Count images per class; raise if the labelled ones do not show every class."""
+    """Return the counts as text; raise if a class has no labelled image."""
     text = f'{len(labeled)} labelled, {len(unlabeled)} unlabelled images'
     if classes is None:
         return text
@@ -155,7 +159,7 @@ def report(
 
 
 def write(files: Mapping[Path, str]) -> None:
-    """Write all lists; refuse to replace another split by a new one."""
+    """Write all lists; raise if a file holds another split."""
     for path, text in files.items():
         if path.exists() and path.read_text() != text:
             raise FileExistsError(
@@ -186,8 +190,8 @@ def run(args: argparse.Namespace) -> None:
     for key, (labeled, unlabeled) in splits.items():
         if not unlabeled:
             raise ValueError(
-                'all images are labelled, none is left for the unlabelled list: lower '
-                'the number of labelled ones or give --pool all'
+                'no image is left for the unlabelled list: label fewer images or give '
+                '--pool all'
             )
         print(args.out / key, end=': ')
         print(report(labeled, unlabeled, classes, args.allow_missing_classes))

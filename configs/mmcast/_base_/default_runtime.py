@@ -1,4 +1,4 @@
-# What every entry point shares: the plugin, hooks, logging, and two switches.
+# Settings for every entry point: the plugin, hooks, logging, and two switches.
 custom_imports = dict(imports=['mmcast'], allow_failed_imports=False)
 default_scope = 'mmdet'
 

@@ -1,9 +1,9 @@
-# Guided Distillation, stage B on Cityscapes: a student from its backbone's weights, and
-# the teacher that labels for it: stage A's at first, then the student's average.
-# Batches of 16 labelled and 16 unlabelled images are for one device; on N devices
-# divide batch_size by N. Reads
-# work_dirs/guided_distillation/teacher_cityscapes/teacher.pth; leaves
-# work_dirs/guided_distillation/distill_cityscapes/student.pth.
+# Guided Distillation, stage B on Cityscapes: train a student from its backbone's
+# weights. A teacher labels for it: first stage A's teacher, then the student's average.
+# Batches of 16 labelled and 16 unlabelled images are for one device. On N devices,
+# divide batch_size by N.
+# Reads work_dirs/guided_distillation/teacher_cityscapes/teacher.pth;
+# leaves work_dirs/guided_distillation/distill_cityscapes/student.pth.
 _base_ = './teacher_cityscapes.py'
 teacher = dict(checkpoint=f'{_base_.root}/teacher_cityscapes/teacher.pth')
 model = dict(_base_.guided, _delete_=True, student=_base_.model, teacher=teacher)

@@ -1,6 +1,6 @@
-# Guided Distillation, stage B on COCO: a student from its backbone's weights, and the
-# teacher that labels for it: stage A's at first, then the student's average.
-# Batches of 16 labelled and 16 unlabelled images are for one device; on N devices
+# Guided Distillation, stage B on COCO: train a student from its backbone's weights.
+# A teacher labels for it: first stage A's teacher, then the student's average.
+# Batches of 16 labelled and 16 unlabelled images are for one device. On N devices,
 # divide batch_size by N.
 # Reads work_dirs/guided_distillation/teacher_coco/teacher.pth;
 # leaves work_dirs/guided_distillation/distill_coco/student.pth.

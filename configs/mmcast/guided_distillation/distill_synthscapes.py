@@ -1,6 +1,6 @@
-# Guided Distillation, stage B on SynthScapes: the student from its start, and the
-# teacher that labels for it: stage A's at first, then the student's average.
-# Batches of 4 labelled and 4 unlabelled images.
+# Guided Distillation, stage B on SynthScapes: train the student from its starting
+# weights. A teacher labels for it: first stage A's teacher, then the student's average.
+# Batches have 4 labelled and 4 unlabelled images.
 # Reads work_dirs/guided_distillation/teacher_synthscapes/teacher.pth;
 # leaves work_dirs/guided_distillation/distill_synthscapes/student.pth.
 _base_ = './teacher_synthscapes.py'
@@ -9,7 +9,7 @@ model = dict(_base_.guided, _delete_=True, student=_base_.model, teacher=teacher
 train_dataloader = dict(
     batch_size=8, sampler=dict(repeat_thr=10.0), dataset=_base_.online
 )
-# Switch and memory as published, in parts of the run: 50k of 90k iterations, and an
+# Switch and memory have the published share of the run: 50k of 90k iterations, and an
 # average over 2.5k of them.
 update = dict(_base_.teacher_update, burn_in_iters=250, momentum=0.92)
 default_hooks = dict(teacher_update=update, export=dict(out='student.pth'))

@@ -1,7 +1,7 @@
-# Guided Distillation, stage A on Cityscapes: the teacher of the burn-in, on the
-# labelled split alone, for one device. Leaves
-# work_dirs/guided_distillation/teacher_cityscapes/teacher.pth, of the last iteration;
-# the published code keeps the one that was best in validation.
+# Guided Distillation, stage A on Cityscapes: train the teacher of the burn-in on the
+# labelled split alone, on one device.
+# Leaves work_dirs/guided_distillation/teacher_cityscapes/teacher.pth from the last
+# iteration; the published code keeps the best one in validation.
 _base_ = [
     '../_base_/models/student_{{$STUDENT:r50_syncbn}}.py',
     '../_base_/datasets/cityscapes.py',

@@ -1,7 +1,7 @@
-# Guided Distillation, stage A on COCO: the teacher of the burn-in, on the labelled
-# split alone, for one device. Leaves
-# work_dirs/guided_distillation/teacher_coco/teacher.pth, of the last iteration;
-# the published code keeps the one that was best in validation.
+# Guided Distillation, stage A on COCO: train the teacher of the burn-in on the
+# labelled split alone, on one device.
+# Leaves work_dirs/guided_distillation/teacher_coco/teacher.pth from the last
+# iteration; the published code keeps the best one in validation.
 _base_ = [
     '../_base_/models/student_{{$STUDENT:r50}}.py',
     '../_base_/datasets/coco.py',

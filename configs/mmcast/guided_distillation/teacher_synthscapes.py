@@ -1,5 +1,5 @@
-# Guided Distillation, stage A on SynthScapes: the teacher of the burn-in, of the
-# student's architecture, on the labelled split alone. It is the baseline,
+# Guided Distillation, stage A on SynthScapes: train the teacher of the burn-in, with
+# the student's architecture, on the labelled split alone. It is the baseline,
 # supervised_synthscapes.py, under another name.
 # Leaves work_dirs/guided_distillation/teacher_synthscapes/teacher.pth.
 _base_ = [

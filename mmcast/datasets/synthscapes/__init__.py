@@ -1,7 +1,7 @@
-"""SynthScapes: procedural street scenes in Cityscapes' own layout.
+"""SynthScapes: procedural street scenes in Cityscapes' layout.
 
-Two domains of one street world: a model trained on ``source`` stands in for a
-foundation model that is used zero-shot on ``target``.
+There are two domains of one street world. A model trained on ``source`` serves as the
+foundation model, and is used zero-shot on ``target``.
 """
 
 from .domains import DOMAINS, Domain

@@ -9,7 +9,7 @@ import numpy as np
 
 from .shapes import Points
 
-BASELINE = 0.209313  # metres, as Cityscapes' stereo camera has it
+BASELINE = 0.209313  # metres, as in Cityscapes' stereo camera
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Camera:
     def draw(cls, rng: np.random.Generator, size: tuple[int, int]) -> 'Camera':
         """Draw a camera for images of ``size`` (height, width).
 
-        The focal length follows Cityscapes' (2262 pixels at 2048 x 1024); the
-        smaller side rules, so that objects keep their share of any image.
+        The focal length follows Cityscapes' (2262 pixels at 2048 x 1024). It depends
+        on the smaller side, so that objects fill the same share of any image.
         """
         rows, columns = size
         return cls(
@@ -37,7 +37,7 @@ class Camera:
         )
 
     def project(self, x: Points | float, y: Points, z: Points | float) -> Points:
-        """Pixel coordinates ``(u, v)``, shape (N, 2), of N world points ahead."""
+        """Return pixel coordinates ``(u, v)``, shape (N, 2), of N points ahead."""
         scale = self.focal / z
         pixels = np.empty((len(y), 2))
         pixels[:, 0] = self.u0 + x * scale
@@ -45,7 +45,7 @@ class Camera:
         return pixels
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """The content of Cityscapes' ``*_camera.json``."""
+        """Return the content of Cityscapes' ``*_camera.json``."""
         return {
             'extrinsic': {
                 'baseline': BASELINE,

@@ -1,7 +1,7 @@
-"""The two looks of SynthScapes: everything that tells source from target.
+"""The two domains of SynthScapes: all numbers that differ between them.
 
-A detector trained on ``source`` shall lose a good part of its mask AP on
-``target`` but keep some: tune these numbers, the drawing code has none of its own.
+A detector trained on ``source`` should lose a good part of its mask AP on ``target``,
+but not all: tune these numbers. The drawing code has no numbers for a domain.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Colour = tuple[int, int, int]
 class Domain:
     """Palette, light, camera and object statistics of a domain.
 
-    Pairs are the bounds of a uniform distribution drawn once an image; colours
+    Pairs are the bounds of a uniform distribution, drawn once per image; colours
     are RGB in 0..255.
 
     Attributes:
@@ -27,14 +27,14 @@ class Domain:
             one they overlap.
         distance: Factor on the distances at which groups are placed.
         along: Probability that a vehicle is seen along the street, not across it.
-        lit_windows: Share of the windows of buildings with their lights on.
+        lit_windows: Share of the buildings' windows with the light on.
         paint: Saturation factor and value factor of vehicles and clothes.
         gain: Exposure.
         cast: Factor on red, green and blue.
         gradient: Strength of the illumination's fall-off across the image.
         contrast: Factor on the distance from mid-grey.
         haze: Distance in metres at which 63 % of an object's light is lost.
-        haze_colour: Colour that distant things take on.
+        haze_colour: Colour that replaces the lost light.
         texture: Standard deviation of the surface texture, relative.
         blur: Standard deviation of the blur in pixels per 256 rows.
         noise: Standard deviation of the sensor noise in grey levels.

@@ -1,4 +1,4 @@
-"""What light, weather and sensor make of a painted scene."""
+"""Effects of light, weather and sensor on a painted scene."""
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ def apply_effects(
     painted: npt.NDArray[np.uint8],
     depth: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
-    """Texture, haze, illumination, rain, blur and noise, in this order.
+    """Apply texture, haze, illumination, rain, blur and noise, in this order.
 
     Args:
         rng: Source of all randomness.
@@ -46,7 +46,7 @@ def apply_effects(
     pairs = rng.integers(0, 256, (3, 2, rows, columns), dtype=np.uint8)
     strength /= np.float32(BYTE_PAIR_STD)
 
-    # All of it is linear in the paint: one factor and one offset a pixel.
+    # All of it is linear in the paint: one factor and one offset per pixel.
     factor = light * clear * (1 + np.float32(domain.texture) * grain)
     haze = light * (1 - clear)
     channels = []
@@ -61,14 +61,14 @@ def apply_effects(
 
 
 def _field(rng: np.random.Generator, size: tuple[int, int], cells: int) -> Image:
-    """Smooth noise of unit variance at its nodes, ``cells`` of them across."""
+    """Draw smooth noise of unit variance at its nodes, ``cells`` of them across."""
     coarse = rng.standard_normal((max(2, cells // 2), cells), dtype=np.float32)
     fine = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(fine, np.float32)
 
 
 def _rain(rng: np.random.Generator, size: tuple[int, int]) -> Image:
-    """Slanted bright streaks, in grey levels."""
+    """Draw slanted bright streaks, in grey levels."""
     rows, columns = size
     streaks = np.zeros(size, np.uint8)
     slant = rng.uniform(-0.3, 0.3)

@@ -1,4 +1,4 @@
-"""The files of one image, in Cityscapes' layout, names and encodings."""
+"""Write the files of one image, in Cityscapes' layout, names and encodings."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from .camera import BASELINE
 from .domains import DOMAINS
 from .render import Scene, render_scene
 
-# Noise does not compress: these are thrice as fast as the defaults, and no larger.
+# Noise does not compress: these are 3 times as fast as the defaults, not larger.
 NOISY = [
     cv2.IMWRITE_PNG_STRATEGY,
     cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
@@ -24,7 +24,7 @@ FRAME = 19  # Cityscapes annotates the 20th frame of a sequence
 
 
 def image_files(root: Path, domain: str, split: str, index: int) -> dict[str, Path]:
-    """Where the files of an image go, by kind; the image itself comes last."""
+    """Return the paths of an image's files, by kind; the image itself is last."""
     plain = re.sub('[^a-z0-9]', '', split.lower())
     cities = DOMAINS[domain].cities.get(split, (f'{domain}{plain}',))
     city = cities[index % len(cities)]
@@ -46,10 +46,10 @@ def image_files(root: Path, domain: str, split: str, index: int) -> dict[str, Pa
 def encode_disparity(
     depth: npt.NDArray[np.float32], focal: float
 ) -> npt.NDArray[np.uint16]:
-    """Cityscapes' disparity: ``256 d + 1`` with ``d`` in pixels, 0 where unknown.
+    """Encode Cityscapes' disparity: ``256 d + 1``, ``d`` in pixels; 0 is unknown.
 
     Args:
-        depth: Metres, infinite where there is nothing, shape (H, W).
+        depth: Metres, infinite if there is nothing, shape (H, W).
         focal: Focal length in pixels.
     """
     coded = np.rint(256.0 * BASELINE * focal / depth + 1)
@@ -59,9 +59,9 @@ def encode_disparity(
 def write_image(
     root: Path, domain: str, seed: int, split: str, index: int, size: tuple[int, int]
 ) -> None:
-    """Draw an image and write its six files; the arguments are render_scene's.
+    """Draw an image and write its six files; arguments as in render_scene.
 
-    ``leftImg8bit`` is written last: an image that can be listed has its labels.
+    ``leftImg8bit`` is written last, so an image that can be listed has its labels.
     """
     scene = render_scene(domain, seed, split, index, size)
     contents: dict[str, str | bytes] = {

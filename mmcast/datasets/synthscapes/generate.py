@@ -1,4 +1,4 @@
-"""Write a SynthScapes data set: its manifest, then whatever images are missing."""
+"""Write a SynthScapes data set: its manifest, then all missing images."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ from .domains import DOMAINS
 from .files import image_files, write_image
 
 MANIFEST = 'synthscapes.json'
-# Raise it with every change that alters a pixel: roots are never mixed.
+# Raise it with every change that alters a pixel: a root never mixes versions.
 GENERATOR_VERSION = 2
 SMALLEST_SIDE = 32
 CHUNK = 8  # images handed to a process at a time
@@ -41,14 +41,14 @@ def generate(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Write a data set in Cityscapes' layout, or complete one that was begun.
+    """Write a data set in Cityscapes' layout, or complete an unfinished one.
 
-    Image ``i`` of a split depends on domain, seed, split, ``i`` and size alone, not
-    on the number of images or processes. A manifest is written first; a root whose
-    manifest agrees is completed, its splits may grow and new ones may join.
+    Image ``i`` of a split depends only on domain, seed, split, ``i`` and size, not
+    on the number of images or processes. The manifest is written first. A root whose
+    manifest agrees is completed; splits may grow, and new ones may be added.
 
     Args:
-        root: Folder of the data set: missing, empty, or one of our own.
+        root: Folder of the data set: missing, empty, or a SynthScapes data set.
         splits: Number of images by split, as ``{'train': 600, 'val': 100}``.
         domain: ``'source'`` or ``'target'``.
         size: Image height and width in pixels.
@@ -57,10 +57,10 @@ def generate(
         progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: If an argument has no meaning, or if ``root`` was made with
-            others.
+        ValueError: If an argument is invalid, or if ``root`` was made with other
+            arguments.
         FileExistsError: If ``root`` is a file, or holds anything but SynthScapes.
-        RuntimeError: If a process is killed; what is written stays.
+        RuntimeError: If a process is killed; files already written stay.
     """
     root = Path(root)
     _check(splits, domain, size, seed, workers)
@@ -89,7 +89,7 @@ def generate(
     ]
     if not missing:
         return
-    # What a killed run left of a file; `write_atomic` names them with a dot first.
+    # Temporary files of a killed run; `write_atomic` starts their names with a dot.
     for folder in ('camera', 'disparity', 'gtFine', 'leftImg8bit'):
         for split in splits:
             for stale in (root / folder / split).glob('*/.*'):
@@ -98,7 +98,7 @@ def generate(
     work = partial(_write_chunk, root, domain, seed, (int(size[0]), int(size[1])))
     if workers is None:
         workers = len(os.sched_getaffinity(0))
-    # Forked, so that a process starts at once instead of importing torch anew.
+    # Forked, so that a process starts at once, without importing torch again.
     pool = ProcessPoolExecutor(
         min(workers, len(chunks)), multiprocessing.get_context('fork'), _start_worker
     )
@@ -110,7 +110,7 @@ def generate(
         disable=not progress,
     )
     try:
-        # Submit first: processes must be forked before the bar has its thread.
+        # Submit first: processes must be forked before the bar starts its thread.
         written = pool.map(work, chunks)
         with bar:
             task = bar.add_task(f'{domain}: {root}', total=len(missing))
@@ -118,7 +118,7 @@ def generate(
                 bar.advance(task, count)
     except BrokenProcessPool:
         raise RuntimeError(
-            f'a process that wrote {root} was killed, most likely for want of memory: '
+            f'a process that wrote {root} was killed, most likely out of memory: '
             f'run the same again to continue, with fewer than {workers} workers'
         ) from None
     finally:
@@ -155,12 +155,12 @@ def _check(
 
 
 def _read_manifest(root: Path) -> dict[str, Any] | None:
-    """The manifest of a root of our own; None if root is missing or empty."""
+    """Read the manifest of a root; return None if root is missing or empty."""
     if root.exists() and not root.is_dir():
         raise FileExistsError(f'{root} is a file: give a folder')
     path = root / MANIFEST
     if not path.exists():
-        # A run killed within its first write leaves a temporary file of ours.
+        # A run killed during its first write leaves a temporary manifest.
         rest = [entry.name for entry in root.glob('*') if MANIFEST not in entry.name]
         if rest:
             raise FileExistsError(
@@ -200,9 +200,9 @@ def _compare(root: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def _start_worker() -> None:
-    # Not 1, which waits for ever for the threads that the parent has and a fork lacks.
+    # Not 1: a fork would wait for ever for OpenCV threads that only the parent has.
     cv2.setNumThreads(0)
-    # Ctrl-C is the parent's: a worker finishes its chunk, then is told to stop.
+    # The parent handles Ctrl-C: a worker finishes its chunk, then the parent stops it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

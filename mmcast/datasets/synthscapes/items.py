@@ -1,4 +1,4 @@
-"""Items: what a scene is made of, as polygons in the image, and its street."""
+"""Items: the image polygons that make up a scene; here also those of its street."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,11 +24,10 @@ class Item:
         polygon: Integer pixel corners of the silhouette, inside the image.
         order: Distance by which items are painted, far ones first, metres.
         depth: Nearest and farthest distance of its surface, metres.
-        wall: World X of the surface where it runs along the street, else None.
-        parts: A pixel polygon (N, 2), or several of as many corners (M, N, 2), and
-            its colour, from back to front.
-        base: Colour at the silhouette's top and bottom; None lets what is behind
-            shine through.
+        wall: World X of the surface if it runs along the street, else None.
+        parts: Pairs of a pixel polygon (N, 2), or M of them (M, N, 2), and a colour,
+            from back to front.
+        base: Colours at the silhouette's top and bottom; None shows what is behind.
         shadow: Whether it darkens the ground below.
     """
 
@@ -45,14 +44,14 @@ class Item:
 def silhouette(
     polygons: Sequence[Points], size: tuple[int, int]
 ) -> list[tuple[int, int]] | None:
-    """The outline of a union of pixel polygons, cut at the image's border.
+    """Return the outline of a union of pixel polygons, cut at the image's border.
 
     Args:
         polygons: Pixel polygons ``(u, v)``, each of shape (N, 2).
         size: Image height and width.
 
     Returns:
-        Integer corners of the largest piece in the image; None if none is.
+        Integer corners of the largest piece in the image; None if there is none.
     """
     rows, columns = size
     if len(polygons) == 1:
@@ -66,7 +65,7 @@ def silhouette(
         ]
         corner = np.zeros(2, np.int32)
     else:
-        # On the pixel grid a union is a few fills: far cheaper than in the plane.
+        # A union is a few fills on the pixel grid: far cheaper than exact geometry.
         points = np.concatenate(polygons)
         corner = np.maximum(np.floor(points.min(0)), 0).astype(np.int32)
         last = np.minimum(np.ceil(points.max(0)), (columns - 1, rows - 1))
@@ -101,7 +100,7 @@ def ground(
     size: tuple[int, int],
     kerb: float,
 ) -> list[Item]:
-    """Sky, then sidewalk, then the road with its markings, to the horizon."""
+    """Make the sky, the sidewalk, and the road with its markings, to the horizon."""
     rows, columns = size
     frame = rectangle(0, 0, columns - 1, rows - 1)
     corners = silhouette([frame], size)
@@ -166,7 +165,7 @@ def buildings(
     size: tuple[int, int],
     wall: float,
 ) -> list[Item]:
-    """A row of facades on either side, and a house across the end of the street."""
+    """Make a row of facades on either side, and maybe a house across the end."""
     items = []
     for side in (-1.0, 1.0):
         near = NEAREST
@@ -236,7 +235,7 @@ def tree(
     size: tuple[int, int],
     where: tuple[float, float],
 ) -> Item | None:
-    """A trunk under a crown of blobs, or a bush of blobs on the ground."""
+    """Make a trunk under a crown of blobs, or a bush of blobs on the ground."""
     x, z = where
     colour = domain.vegetation[int(rng.integers(len(domain.vegetation)))]
     bush = rng.random() < 0.3

@@ -1,4 +1,4 @@
-"""Which objects stand where: groups, crowds, riders, and their projection."""
+"""Place the objects of a scene: groups, crowds, riders, and their projection."""
 
 from collections.abc import Callable
 
@@ -18,8 +18,8 @@ MAKERS: dict[str, Maker] = {
     for maker in (person, car, truck, bus, train, motorcycle, bicycle)
 }
 VEHICLES = ('car', 'truck', 'bus', 'train')
-# Distances in metres between which a class is placed. Chosen so that at 128x256
-# most objects cover some 60 to 3,000 pixels.
+# Nearest and farthest distance of each class, in metres. At 128x256 most objects then
+# cover some 60 to 3,000 pixels.
 REACH = {
     'person': (6.0, 24.0),
     'car': (7.0, 34.0),
@@ -73,7 +73,7 @@ def _group(
     kind: str,
     kerb: float,
 ) -> list[Item]:
-    """One object, or a crowd of one class whose members touch and overlap."""
+    """Make one object, or a crowd of one class whose members touch and overlap."""
     near, far = REACH[kind]
     z = float(np.exp(rng.uniform(np.log(near), np.log(far)))) * domain.distance
     along = kind in VEHICLES and rng.random() < domain.along
@@ -83,7 +83,7 @@ def _group(
         count = min(count, 2)
     if not crowded:
         count = 1
-    # Centres lie in view, some so far out that the border cuts them.
+    # Centres are in view, some so far out that the border cuts the object.
     reach = 1.02 * z * size[1] / (2 * camera.focal)
     if along:
         x = float(rng.choice((-1, 1))) * rng.uniform(0.35, 0.85) * kerb
@@ -111,7 +111,7 @@ def _group(
                 member.mirror()
             item = _place(member, camera, size, (x, z), along)
             if item is not None:
-                # A rider covers the saddle, so comes after the mount.
+                # A rider covers the saddle, so it comes after the mount.
                 item.order -= 0.01 if member is seat else 0.0
                 items.append(item)
         gap = rng.uniform(*domain.crowd_gap)
@@ -131,7 +131,7 @@ def _place(
     where: tuple[float, float],
     along: bool,
 ) -> Item | None:
-    """Project a shape that stands at ``where`` (X, Z) into the image."""
+    """Project a shape at ``where`` (X, Z) into the image."""
     x, z = where
     if z > END:
         return None
@@ -139,7 +139,7 @@ def _place(
     drawn: list[tuple[Points, Colour | None]] = []
     upright = _project(shape.face if along else shape.side, camera, x, z)
     if along:
-        # The flank that faces the middle of the street, then the face before it.
+        # The flank that faces the middle of the street, then the face in front of it.
         flank = x - np.sign(x) * shape.width / 2
         if abs(x) > shape.width / 2:
             wall, depth = float(flank), (z, z + shape.length)

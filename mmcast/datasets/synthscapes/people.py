@@ -1,4 +1,4 @@
-"""What persons, riders and their bicycles and motorcycles look like."""
+"""Shapes of persons, riders, bicycles and motorcycles."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .shapes import (
 
 
 def bicycle(rng: np.random.Generator, domain: Domain) -> Shape:
-    """Two thin rings to look through, and a frame of thin tubes."""
+    """Make a bicycle: two thin open rings, and a frame of thin tubes."""
     colour = paint(rng, domain, (0.5, 1.0), (0.5, 1.0))
     radius = 0.36
     rear, front = (-0.53, radius), (0.53, radius)
@@ -52,7 +52,7 @@ def bicycle(rng: np.random.Generator, domain: Domain) -> Shape:
 
 
 def motorcycle(rng: np.random.Generator, domain: Domain) -> Shape:
-    """Two thick solid wheels, engine, tank, seat and windscreen."""
+    """Make a motorcycle: two thick solid wheels, engine, tank, seat, windscreen."""
     colour = paint(rng, domain, (0.6, 1.0), (0.45, 1.0))
     steel: Colour = (128, 130, 134)
     parts = [
@@ -90,7 +90,7 @@ def _skin(rng: np.random.Generator) -> Colour:
 
 
 def person(rng: np.random.Generator, domain: Domain) -> Shape:
-    """Head, torso, arms and striding legs, upright."""
+    """Make an upright person: head, torso, arms and striding legs."""
     tall = rng.uniform(1.55, 1.92) if rng.random() < 0.9 else rng.uniform(1.0, 1.3)
     stride = rng.uniform(0.02, 0.24)
     swing = rng.uniform(0.03, 0.2)
@@ -126,7 +126,7 @@ def person(rng: np.random.Generator, domain: Domain) -> Shape:
 
 
 def rider(rng: np.random.Generator, domain: Domain, mount: str) -> Shape:
-    """A person who sits on a bicycle or motorcycle, bent forward, one leg bent."""
+    """Make a person on a bicycle or motorcycle, bent forward, one leg bent."""
     coat = paint(rng, domain, (0.3, 1.0), (0.35, 1.0))
     trousers = paint(rng, domain, (0.1, 0.6), (0.15, 0.55))
     helmet = paint(rng, domain, (0.3, 1.0), (0.4, 1.0))

@@ -1,8 +1,8 @@
-"""From items to pixels: labels, depth and colour of one scene.
+"""Render a scene's items: labels, depth and colour.
 
 Labels are drawn with PIL's polygon in the order of the annotation, exactly as
-cityscapesscripts' ``json2instanceImg`` and ``json2labelImg`` do, so these tools
-give our own PNGs back. Colour is confined to the very same pixels.
+cityscapesscripts' ``json2instanceImg`` and ``json2labelImg`` do. So these tools
+reproduce our PNGs. Colour covers exactly the same pixels.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .items import END, Item
 from .layout import lay_out
 
 SHIFT = 4  # fractional bits of cv2's coordinates
-# Below this share of its silhouette, or of the image, an object is left out.
+# Objects that show less of their silhouette, or of the image, are left out.
 VISIBLE = 0.2
 SMALLEST = 30 / (128 * 256)
 
@@ -37,8 +37,8 @@ class Scene:
         depth: Distance along the optical axis in metres, float32, shape (H, W);
             infinite in the sky.
         camera: The camera that saw it.
-        objects: Class name and integer polygon of each object, in the order in
-            which cityscapesscripts paints them.
+        objects: Class name and integer polygon of each object, in cityscapesscripts'
+            order of painting.
     """
 
     image: npt.NDArray[np.uint8]
@@ -59,7 +59,7 @@ def render_scene(
 ) -> Scene:
     """Draw scene number ``index`` of a split.
 
-    The result depends on the arguments alone.
+    The result depends only on the arguments.
 
     Args:
         domain: ``'source'`` or ``'target'``.
@@ -85,7 +85,7 @@ def render_scene(
 
 
 def _identify(items: list[Item]) -> npt.NDArray[np.int32]:
-    """Cityscapes' id of each item; entry 0 stands for no item."""
+    """Return Cityscapes' id of each item; entry 0 is for no item."""
     counts: dict[str, int] = {}
     ids = [name2label['unlabeled'].id]
     for item in items:
@@ -97,7 +97,7 @@ def _identify(items: list[Item]) -> npt.NDArray[np.int32]:
 
 
 def _seen(items: list[Item], size: tuple[int, int]) -> list[Item]:
-    """Leave out the objects of which nearer ones leave too little to see."""
+    """Leave out objects that show too little, and items that show nothing."""
     canvas = Image.new('I', size[::-1])
     drawer = ImageDraw.Draw(canvas)
     whole = []
@@ -149,7 +149,7 @@ def _paint(
 def _patch(
     item: Item, behind: npt.NDArray[np.uint8], corner: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    """The item's colours in its bounding box, uint8 (h, w, 3)."""
+    """Return the item's colours in its bounding box, uint8 (h, w, 3)."""
     rows, columns = behind.shape[:2]
     if item.base is None:
         patch = behind.copy()
@@ -164,7 +164,7 @@ def _patch(
 
 
 def _shadow(image: npt.NDArray[np.uint8], corners: npt.NDArray[np.int64]) -> None:
-    """Darken the ground where an object stands."""
+    """Darken the ground under an object."""
     left, right = corners[:, 0].min(), corners[:, 0].max()
     bottom = corners[:, 1].max()
     half = int(0.52 * (right - left)) + 1
@@ -183,7 +183,7 @@ def _depth(
     u: npt.NDArray[np.float32],
     v: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
-    """Metres at pixel columns ``u`` (1, w) and rows ``v`` (h, 1), broadcastable."""
+    """Return metres at columns ``u`` (1, w) and rows ``v`` (h, 1), broadcastable."""
     with np.errstate(divide='ignore'):
         if item.label in ('road', 'sidewalk'):
             drop = np.float32(camera.focal * camera.height)

@@ -1,8 +1,8 @@
 """Shapes: objects made of flat coloured parts, in metres.
 
-A shape stands on the ground at the origin; ``a`` runs along its length (or, on its
-face, its width), ``y`` runs up. The shape's silhouette is the union of its parts,
-so an outline never disagrees with what is drawn inside.
+A shape is on the ground at the origin. ``a`` runs along its length (on its face, along
+its width), ``y`` runs up. The silhouette is the union of the parts, so the outline
+always agrees with what is drawn inside.
 """
 
 import colorsys
@@ -27,8 +27,8 @@ class Part:
 
     Attributes:
         points: Corners ``(a, y)`` in metres, shape (N, 2).
-        colour: RGB in 0..255; None adds to the silhouette and lets what is behind
-            shine through (the inside of a bicycle's wheel).
+        colour: RGB in 0..255; None adds to the silhouette but shows what is behind
+            (the inside of a bicycle's wheel).
     """
 
     points: Points
@@ -42,7 +42,7 @@ class Shape:
     Attributes:
         label: Cityscapes class name.
         side: Parts seen from the side.
-        face: Parts seen from ahead or behind; empty where there is only a side view.
+        face: Parts seen from ahead or behind; empty if there is only a side view.
         length: Extent along the street when seen along it, metres.
         width: Width of the face, metres.
     """
@@ -54,11 +54,11 @@ class Shape:
     width: float = 0.0
 
     def mirror(self) -> None:
-        """Let the shape's side look the other way."""
+        """Mirror the side view."""
         self.side = [Part(part.points * (-1.0, 1.0), part.colour) for part in self.side]
 
     def squeeze(self, factor: float) -> None:
-        """Shorten the side, as for something that is not seen square on."""
+        """Shorten the side view, as if seen at an angle."""
         self.side = [
             Part(part.points * (factor, 1.0), part.colour) for part in self.side
         ]
@@ -83,7 +83,7 @@ def ellipse(a: float, y: float, radius_a: float, radius_y: float) -> Points:
 def limb(
     start: tuple[float, float], end: tuple[float, float], first: float, last: float
 ) -> Points:
-    """A bar from start to end, ``first`` wide at the start and ``last`` at the end."""
+    """Return a bar, ``first`` wide at its start and ``last`` wide at its end."""
     (a, y), (b, x) = start, end
     half = 0.5 / math.hypot(b - a, x - y)
     da, dy = (y - x) * half, (b - a) * half
@@ -107,7 +107,7 @@ def paint(
     value: tuple[float, float],
     hues: Sequence[float] | None = None,
 ) -> Colour:
-    """Draw a colour, dulled as the domain dulls vehicles and clothes."""
+    """Draw a colour, with the domain's factors for vehicles and clothes."""
     hue = rng.random() if hues is None else rng.choice(hues) + rng.normal(0, 0.015)
     red, green, blue = colorsys.hsv_to_rgb(
         hue % 1.0,

@@ -1,4 +1,4 @@
-"""What cars, trucks, buses and trains look like, from the side and head on."""
+"""Shapes of cars, trucks, buses and trains: their side views and faces."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ def _wheel(a: float, radius: float) -> list[Part]:
 
 
 def _tyres(half_width: float, height: float) -> list[Part]:
-    """The two tyres below a vehicle's face."""
+    """Return the two tyres below a vehicle's face."""
     edge = half_width - 0.08
     return [
         Part(rectangle(-edge, 0, -edge + 0.3, height), RUBBER),
@@ -48,7 +48,7 @@ def _lamp_colour(rng: np.random.Generator) -> Colour:
 
 
 def car(rng: np.random.Generator, domain: Domain) -> Shape:
-    """Low body, cabin with two windows, two round wheels."""
+    """Make a car: low body, cabin with two windows, two round wheels."""
     half = rng.uniform(1.85, 2.25)
     top = rng.uniform(1.38, 1.62)
     belt = 0.58 * top
@@ -118,7 +118,7 @@ def car(rng: np.random.Generator, domain: Domain) -> Shape:
 
 
 def truck(rng: np.random.Generator, domain: Domain) -> Shape:
-    """A coloured cab, a gap, and a taller pale cargo box."""
+    """Make a truck: a coloured cab, a gap, and a taller pale cargo box."""
     half = rng.uniform(2.9, 3.9)
     top = rng.uniform(2.9, 3.5)
     cab = half - 1.7
@@ -170,7 +170,7 @@ def truck(rng: np.random.Generator, domain: Domain) -> Shape:
 
 
 def bus(rng: np.random.Generator, domain: Domain) -> Shape:
-    """A tall bright box with a row of windows and two wheels."""
+    """Make a bus: a tall bright box with a row of windows and two wheels."""
     half = rng.uniform(4.0, 5.2)
     top = rng.uniform(2.85, 3.25)
     colour = paint(rng, domain, (0.75, 1.0), (0.7, 0.95), (0.0, 0.04, 0.13, 0.33, 0.58))
@@ -209,7 +209,7 @@ def bus(rng: np.random.Generator, domain: Domain) -> Shape:
 
 
 def train(rng: np.random.Generator, domain: Domain) -> Shape:
-    """A very long pale box with a window band and stripes, without wheels."""
+    """Make a train: a very long pale box, window band and stripes, no wheels."""
     half = rng.uniform(6.5, 9.0)
     top = rng.uniform(3.4, 3.8)
     body = paint(rng, domain, (0.0, 0.12), (0.8, 1.0))

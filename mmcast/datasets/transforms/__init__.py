@@ -1,4 +1,4 @@
-"""Transforms of the weak view and of its labels."""
+"""Transforms that keep the loaded image and load pseudo-labels."""
 
 from .keep_image import KeepImage
 from .loading import LoadPseudoAnnotations

@@ -1,4 +1,4 @@
-"""The image as it was loaded, for models that resize it in their own way."""
+"""Keep the image as loaded, for models that resize it themselves."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class KeepImage(BaseTransform):
-    """Keep the image beside the one that later transforms resize.
+    """Keep the loaded image next to the one that later transforms resize.
 
-    ``GroundedSam2`` wants it: detector and segmenter take different sizes of it. Put
-    it right behind ``LoadImageFromFile`` and ``'image'`` into ``meta_keys`` of
+    ``GroundedSam2`` needs it, since its detector and segmenter take different sizes.
+    Put it right after ``LoadImageFromFile``, and add ``'image'`` to ``meta_keys`` of
     ``PackDetInputs``.
 
     Required keys: ``img`` (H x W x 3, uint8, BGR).
@@ -20,6 +20,6 @@ class KeepImage(BaseTransform):
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Add the key; what follows in a test pipeline makes new arrays."""
+        """Add the key; later transforms of a test pipeline make new arrays."""
         results['image'] = results['img']
         return results

@@ -1,4 +1,4 @@
-"""Pseudo-labels of the image at hand as training annotations."""
+"""Load an image's pseudo-labels as training annotations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +17,10 @@ from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 class LoadPseudoAnnotations(BaseTransform):
     """Load an image's pseudo-labels from a :class:`PseudoLabelStore`.
 
-    It takes the place of ``LoadAnnotations(with_bbox=True, with_mask=True)``, right
-    behind ``LoadImageFromFile``, and sets the same keys. Rules of CAST's pseudo-label
-    generation (arXiv 2505.21904): instances with score > 0.3 are painted in descending
-    score, and a later mask loses the pixels that are taken already.
+    It replaces ``LoadAnnotations(with_bbox=True, with_mask=True)``, right after
+    ``LoadImageFromFile``, and sets the same keys. The rules are those of CAST's
+    pseudo-label generation (arXiv 2505.21904): instances with score > 0.3 are painted
+    in descending score, and a later mask loses the pixels that are taken already.
 
     Required keys: ``img_name`` (path relative to the image root, set by
     ``ImageListDataset``), ``img_shape``.
@@ -34,9 +34,9 @@ class LoadPseudoAnnotations(BaseTransform):
         score_thr: Only instances with a higher score are used.
         min_area: Masks with fewer pixels are dropped; 1 drops empty ones only.
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
-        boxes: ``'masks'`` for the boxes of the masks that remain, ``'stored'`` for
-            those that the teacher wrote: a box detector learns better from a box
-            detector's own.
+        boxes: ``'masks'`` for the boxes of the remaining masks, ``'stored'`` for the
+            boxes that the teacher wrote. A box detector learns better from another
+            box detector's boxes.
         skip_empty: Whether to skip an image without any instance; the data set then
             draws another one at random. Otherwise such an image teaches that there is
             nothing. CAST's research code skips them.
@@ -91,8 +91,8 @@ class LoadPseudoAnnotations(BaseTransform):
         """Add the annotations; return None to skip the image.
 
         Raises:
-            FileNotFoundError: No store, or no entry of this image.
-            ValueError: A damaged entry, or one of an image of another size.
+            FileNotFoundError: There is no store, or no entry of this image.
+            ValueError: The entry is damaged, or of an image of another size.
         """
         if 'img_name' not in results:
             raise ValueError(
@@ -107,7 +107,7 @@ class LoadPseudoAnnotations(BaseTransform):
             raise ValueError(
                 f'{name} is {height}x{width} pixels, but its pseudo-labels are for '
                 f'{entry.size[0]}x{entry.size[1]}: put LoadPseudoAnnotations right '
-                'behind LoadImageFromFile, or, if the image has changed, delete '
+                'after LoadImageFromFile, or, if the image has changed, delete '
                 f'{store.path(name)} and start again.'
             )
 

@@ -1,4 +1,4 @@
-"""How well the pixel contrast tells instances apart, while it trains.
+"""Monitor how well the pixel contrast tells instances apart while it trains.
 
 Source: CAST (arXiv 2505.21904), its empirical monitors: margin and false-negative rate.
 Their code is not public; this follows the paper's figure, in cosines.
@@ -29,17 +29,17 @@ BINS = 10  # of the drawn negatives' cosines, between -1 and 1
 
 @HOOKS.register_module()
 class ContrastMonitorHook(Hook):
-    """Log what the contrast's negatives are, to the runner's visualizer.
+    """Log statistics of the contrast's negatives to the runner's visualizer.
 
     Every ``interval`` iterations it draws new negatives for some anchors of the batch,
     as the loss does with ``negatives='sampled'``, and writes
 
-    * ``contrast/margin``: mean cosine to the positive less mean cosine to the
+    * ``contrast/margin``: mean cosine to the positive minus mean cosine to the
       negatives;
-    * ``contrast/fnr_gt``: share of the negatives that lie on their anchor's own
+    * ``contrast/fnr_gt``: share of the negatives that are on their anchor's
       instance, for anchors on a ground-truth instance of labelled images;
-    * ``contrast/fnr_query``: the same for images without ground truth, where a pixel's
-      instance is the query that the model itself gives it;
+    * ``contrast/fnr_query``: the same for images without ground truth; the model's
+      likeliest query for a pixel is the pixel's instance;
     * ``contrast/negatives/bin_00`` ... ``bin_09``: histogram of the negatives' cosines,
       bins of 0.2 from -1 upwards, shares that sum to one.
 
@@ -112,7 +112,7 @@ class ContrastMonitorHook(Hook):
         if 'weak' not in seen:
             return
         devices = [seen['weak'].device] if seen['weak'].is_cuda else []
-        # Training must not depend on whether it is watched.
+        # Training must not depend on whether it is monitored.
         with torch.random.fork_rng(devices), torch.no_grad():
             samples = _samples(data_batch['data_samples'])
             figures = measure(self._losses(runner)[0], seen, samples, self.anchors)
@@ -153,7 +153,7 @@ def measure(
         seen: Its arguments, ``weak`` and ``strong`` (B, D, h, w), ``masks``
             (B, K, H', W'), ``classes`` (B, K, C + 1) and ``grid``, and ``size``, height
             and width of the padded batch in pixels.
-        samples: Of each image, a sample with ground truth, or None.
+        samples: For each image, a sample with ground truth, or None.
         anchors: How many anchors to draw at most.
 
     Returns:
@@ -209,11 +209,11 @@ def draw(
     """Draw negatives of some anchors of a batch.
 
     Args:
-        loss: Whose settings to use.
+        loss: The loss; its settings are used.
         weak: (B, D, h, w) float.
         masks: (B, K, H', W') float.
         classes: (B, K, C + 1) float.
-        grid: Where the embeddings' cells lie.
+        grid: Positions of the embeddings' cells.
         anchors: How many to draw at most.
 
     Returns:
@@ -246,7 +246,7 @@ def draw(
 
 
 def _images(pixels: Pixels) -> Tensor:
-    """Image of each pixel, int64."""
+    """Return the image of each pixel, int64."""
     counts = torch.tensor(pixels.counts, device=pixels.z.device)
     return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
 

@@ -1,4 +1,4 @@
-"""One network leaves training as a plain detector checkpoint."""
+"""Export one network of a training run as a plain detector checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ class ExportHook(Hook):
         """Check before training that there is a network to export.
 
         Raises:
-            ValueError: There is none, or its number of classes is not the data set's,
-                whose names the exported file will carry.
+            ValueError: There is none, or its number of classes is not the data set's.
+                The exported file will have the data set's class names.
         """
         if not isinstance(runner._train_loop, BaseLoop):  # `mim test`
             return
@@ -73,7 +73,7 @@ class ExportHook(Hook):
         runner.logger.info(f'Exported the plain checkpoint {path}')
 
     def _network(self, runner: Runner) -> tuple[str, Any]:
-        """Name and module of what to export."""
+        """Return the name and the module of the network to export."""
         model = unwrapped(runner.model)
         part = self.part
         if part is None:

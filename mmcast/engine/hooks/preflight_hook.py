@@ -18,21 +18,21 @@ from mmcast.utils import unwrapped
 class PreflightHook(Hook):
     """Refuse to start from files that are missing, incomplete or do not fit.
 
-    mmengine warns of weights that do not fit and goes on with random ones.
+    mmengine warns of weights that do not fit and continues with random ones.
 
     Before training it looks at ``load_from`` and at each ``Pretrained`` file in the
-    model's config. A missing file is named with the command that makes it. Local files
-    of the detector, of the wrapper's student and of its teacher are compared weight by
-    weight. Under ``--resume`` the checkpoint to resume from must be complete.
+    model's config. The error for a missing file names the command that makes it. Local
+    files of the detector, of the wrapper's student and of its teacher are compared
+    weight by weight. Under ``--resume`` the checkpoint to resume from must be complete.
 
     Before ``mim test`` it compares the checkpoint with the model, so that a student is
     not evaluated with its wrapper's config.
 
     Args:
-        ignore: Prefixes of weights that play no part in prediction. If the wrapper's
-            teacher predicts, its weights count all the same.
-        may_be_new: Prefixes of weights that training may start without, on top of
-            these; a teacher may not.
+        ignore: Prefixes of weights that prediction does not use. If the wrapper's
+            teacher predicts, its weights are checked all the same.
+        may_be_new: Prefixes of further weights that training may start without; a
+            teacher may not.
     """
 
     priority = 'VERY_HIGH'
@@ -50,7 +50,7 @@ class PreflightHook(Hook):
         self.may_be_new = tuple(may_be_new)
 
     def before_run(self, runner: Runner) -> None:
-        """Check.
+        """Check the files.
 
         Raises:
             FileNotFoundError: A file is missing, or ``--resume`` finds none.
@@ -67,7 +67,7 @@ class PreflightHook(Hook):
             path = load_from or find_latest_checkpoint(runner.work_dir)
             if path is None:
                 # mim drops load_from under --resume, and mmengine would train from
-                # random weights without a word.
+                # random weights without a warning.
                 raise FileNotFoundError(
                     f'There is no checkpoint in {runner.work_dir} to resume from: '
                     'start without --resume.'

@@ -36,10 +36,10 @@ class PseudoLabelHook(Hook):
 
     Args:
         teacher: The teacher's checkpoint file.
-        config: Its config, of a plain detector, or of a wrapper whose student it is;
-            None for the config of the stage that leaves ``teacher``
+        config: Its config: of a plain detector, or of a wrapper with the teacher as
+            student. None for the config of the stage that leaves ``teacher``
             (:mod:`mmcast.engine.stages`).
-        batch_size: Images a forward pass and device.
+        batch_size: Images per forward pass and device.
     """
 
     priority = 'VERY_HIGH'
@@ -90,9 +90,9 @@ class PseudoLabelHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Label; then restart the data loader.
 
-        The loop's constructor has started the workers, which have met images without
-        labels, and has moved the samplers. The loader restarts even if nothing was
-        missing, so that the order of images does not depend on it.
+        The loop's constructor has already started the workers, which may have met
+        images without labels, and has moved the samplers. The loader restarts even if
+        nothing was missing, so that the order of images does not depend on it.
         """
         with _random_state_kept():
             for dataset, transform in self._sources(runner):
@@ -163,7 +163,7 @@ class PseudoLabelHook(Hook):
         found = tuple(teacher.dataset_meta['classes'])
         if found != classes:
             raise ValueError(
-                f'The teacher {self.teacher} knows the classes {found}, but '
+                f'The teacher {self.teacher} has the classes {found}, but '
                 f'the unlabelled data set has {classes}: train the teacher on the '
                 "student's classes, in the same order."
             )
@@ -173,7 +173,7 @@ class PseudoLabelHook(Hook):
         return Path(self.config or config_of(self.teacher, runner.cfg))
 
     def _sources(self, runner: Runner) -> list[tuple[Any, Any]]:
-        """Each data set with pseudo-labels, and the transform that loads them."""
+        """List each data set with pseudo-labels, and the transform that loads them."""
         found = [
             (dataset, transform)
             for dataset in _leaves(runner.train_loop.dataloader.dataset)
@@ -193,7 +193,7 @@ class PseudoLabelHook(Hook):
 
 
 def _leaves(dataset: Any) -> Iterator[Any]:
-    """Look through ConcatDataset, RepeatDataset and other wrappers."""
+    """Yield the data sets inside ConcatDataset, RepeatDataset and other wrappers."""
     if hasattr(dataset, 'datasets'):
         for part in dataset.datasets:
             yield from _leaves(part)

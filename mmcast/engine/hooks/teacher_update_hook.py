@@ -1,7 +1,7 @@
 """The teacher inside the model: frozen, then the student's copy, then its average.
 
 Source: Guided Distillation (arXiv 2308.02668), guided burn-in. Two existing tools do
-not serve: mmengine's averaged models do not update integer buffers, and mmdet's
+not fit: mmengine's averaged models do not update integer buffers, and mmdet's
 ``MeanTeacherHook`` copies the student over a loaded teacher at iteration 0.
 """
 
@@ -25,10 +25,10 @@ class TeacherUpdateHook(Hook):
       buffers (batch norm's statistics) included; other buffers are copied.
 
     An iteration is a batch, as in the published code, and not a step of the optimiser:
-    with ``accumulative_counts=k`` the teacher follows k times a step, each a little.
+    with ``accumulative_counts=k`` the teacher is updated k times per step.
 
     The model and the runner's iteration are the only state, so ``--resume`` continues
-    as if there had been no break. With several ranks each updates its own teacher. The
+    as if there had been no break. With several ranks, each updates its own teacher. The
     teachers agree if the students do, that is with synchronised batch norm.
 
     Args:
@@ -95,7 +95,7 @@ class TeacherUpdateHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Update."""
+        """Update the teacher."""
         model = unwrapped(runner.model)
         frozen = self.burn_in_iters is None or runner.iter < self.burn_in_iters
         model.labeling_enabled = self.guided or not frozen
@@ -113,7 +113,7 @@ def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         teacher: Its parameters and floating-point buffers become ``momentum`` times
             themselves plus ``1 - momentum`` times the student's; other buffers become
             the student's. With a momentum of 0 it is a copy, bit by bit.
-        student: May have modules that the teacher lacks, as a pixel contrast.
+        student: May have modules that the teacher lacks, such as a pixel contrast.
         momentum: From 0 to 1.
     """
     source = {**dict(student.named_parameters()), **dict(student.named_buffers())}
@@ -129,8 +129,8 @@ def check_same_architecture(student: nn.Module, teacher: nn.Module) -> None:
     """Compare all parameters and buffers by name and shape.
 
     Args:
-        student: May have a ``pixel_contrast`` that the teacher lacks; it plays no part
-            in prediction.
+        student: May have a ``pixel_contrast`` that the teacher lacks; prediction does
+            not use it.
         teacher: Takes over the student's weights.
 
     Raises:

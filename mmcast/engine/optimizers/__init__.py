@@ -1,4 +1,4 @@
-"""How parameters are optimised."""
+"""Optimiser constructors."""
 
 from .no_norm_decay import NoNormDecayConstructor
 

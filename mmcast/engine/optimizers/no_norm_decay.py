@@ -1,4 +1,4 @@
-"""No weight decay on normalisation layers, whatever else is set for their module."""
+"""No weight decay on normalisation layers, with any other setting of a module."""
 
 from typing import Any
 
@@ -12,10 +12,11 @@ NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class NoNormDecayConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor, whose ``norm_decay_mult`` ends where a custom key begins.
+    """Build parameter groups without weight decay on any normalisation layer.
 
-    There, a key like ``backbone`` that sets the learning rate alone switches off
-    ``norm_decay_mult`` for all norms below it. CAST and Mask2Former decay no norm.
+    In mmengine's constructor, a custom key like ``backbone`` that sets only a learning
+    rate also switches off ``norm_decay_mult`` for all norms below it. CAST and
+    Mask2Former decay no norm.
     """
 
     def add_params(
@@ -23,7 +24,7 @@ class NoNormDecayConstructor(DefaultOptimWrapperConstructor):
     ) -> None:
         """Add a module's parameters, one group each."""
         super().add_params(params, module, prefix=prefix, **kwargs)
-        if prefix:  # called by itself for a child
+        if prefix:  # a recursive call, for a child
             return
         norms = {
             id(parameter)

@@ -2,8 +2,8 @@
 
 DINOv2 (arXiv 2304.07193) applies its *final* layer norm to every layer that it returns;
 mmpretrain's ``VisionTransformer`` does so for the last layer only. This subclass
-normalises every output. It loads Meta's own file and mmpretrain's converted one, and
-refuses a file that does not fit.
+normalises every output. It loads Meta's file or mmpretrain's converted one, and raises
+if a file does not fit.
 """
 
 import re
@@ -37,10 +37,10 @@ class DINOv2(VisionTransformer):
             of ``embed_dims``, ``num_layers``, ``num_heads`` and
             ``feedforward_channels``.
         out_indices: Blocks whose output is returned, counted from zero; None for the
-            last of each quarter of them, (2, 5, 8, 11) of twelve.
+            last block of each quarter, (2, 5, 8, 11) of twelve.
         patch_size: Side of a patch in pixels.
-        img_size: Side of the square the position embedding is stored for, in
-            pixels; it is resized bicubically to each input.
+        img_size: Side in pixels of the square that the position embedding is stored
+            for; the embedding is resized bicubically to each input.
         drop_path_rate: Stochastic depth.
         frozen_stages: Number of leading blocks that do not train; -1 for none.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE_OR_URL)`` or None
@@ -124,8 +124,8 @@ def backbone_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
             prefix ``backbone.``.
 
     Returns:
-        Names in :class:`DINOv2` to tensors, without DINOv2's ``mask_token``, which acts
-        in its pre-training only.
+        Names in :class:`DINOv2` to tensors, without ``mask_token``, which only DINOv2's
+        pre-training uses.
     """
     names = [name for name in state if name.startswith('backbone.')]
     if names:

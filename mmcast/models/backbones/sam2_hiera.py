@@ -1,4 +1,4 @@
-"""SAM 2.1's image encoder as a backbone, with transformers' own model.
+"""SAM 2.1's image encoder as a backbone, with transformers' model.
 
 CAST (arXiv 2505.21904, Table 5) compares Hiera-S among its students' encoders. Hiera:
 arXiv 2306.00989; with SAM 2's windowed position embedding: arXiv 2408.00714.
@@ -26,7 +26,7 @@ class Sam2Hiera(BaseModule):
             encoder among other parts; None for random weights.
 
     Attributes:
-        divisor: What height and width of an input have to be multiples of.
+        divisor: Height and width of an input must be multiples of it.
     """
 
     def __init__(

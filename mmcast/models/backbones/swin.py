@@ -1,7 +1,7 @@
 """Swin Transformer (arXiv 2103.14030) with its ImageNet weights.
 
-The network is mmdet's. mmdet loads whatever fits from a file and trains the rest from
-random weights; here a file that does not fit is refused.
+The network is mmdet's. mmdet loads what fits from a file and trains the rest from
+random weights; this class raises if a file does not fit.
 """
 
 from mmdet.models.backbones.swin import SwinTransformer, swin_converter
@@ -15,7 +15,7 @@ class ImageNetSwin(SwinTransformer):
     """mmdet's ``SwinTransformer``, with its arguments except ``convert_weights``.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=FILE_OR_URL)`` names a file of Swin's
-    authors. It has no norms for the returned maps; these start as built.
+    authors. It has no norms for the returned maps; these keep their initial values.
     """
 
     def init_weights(self) -> None:

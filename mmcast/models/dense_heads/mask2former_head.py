@@ -43,7 +43,7 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         **kwargs,
     ) -> None:
         # The parent requires a deformable encoder in the pixel decoder's config; a
-        # stand-in satisfies it until the real decoder takes its place.
+        # stand-in satisfies it until the real decoder replaces it.
         levels = dict(num_levels=num_transformer_feat_level)
         super().__init__(
             in_channels=in_channels,
@@ -72,7 +72,7 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         mask_preds: Sequence[Tensor],
         samples: SampleList,
     ) -> dict[str, Tensor]:
-        """Loss of all decoder outputs on a slice of the batch.
+        """Compute the losses of all decoder outputs on a slice of the batch.
 
         Args:
             part: The images of the batch that ``samples`` describe.
@@ -99,7 +99,7 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         batch_img_metas: list[dict],
         return_sampling_results: bool = False,
     ) -> tuple[Any, ...]:
-        """mmdet's targets of one decoder layer, with the number of masks corrected."""
+        """Return mmdet's targets of one decoder layer, with a corrected mask count."""
         labels, label_weights, masks, mask_weights, _, *rest = super().get_targets(
             cls_scores_list,
             mask_preds_list,

@@ -27,7 +27,7 @@ class PixelContrastHead(BaseModule):
         mean: Mean of the three channels, RGB, that the data preprocessor subtracts.
         std: Standard deviation that it divides by.
         loss: Config of the loss on the embeddings; its ``loss_weight`` is the
-            method's lambda_pxl. It goes before the preset.
+            method's lambda_pxl. It overrides the preset.
         preset: Name of the settings in :data:`mmcast.models.losses.PRESETS`.
         strong_view: Config of the photometric strong view.
         embed_channels: Channels of hidden layers and embeddings.
@@ -35,8 +35,8 @@ class PixelContrastHead(BaseModule):
         in_index: Which of the encoder's maps is used.
         downsample: Factor of average pooling before the MLP.
         frozen_strong_mlp: Whether the strong view passes a copy of the initial MLP that
-            never learns, without gradient; None for the preset's choice (only the
-            research code's has it).
+            never learns, without gradient; None for the preset's choice (True only for
+            the research code's).
 
     Raises:
         ValueError: There is no such preset.
@@ -99,7 +99,7 @@ class PixelContrastHead(BaseModule):
         sizes: Sequence[tuple[int, int]],
         padded: tuple[int, int],
     ) -> Grid:
-        """Where the embeddings' cells lie.
+        """Return the positions of the embeddings' cells.
 
         Args:
             features: The encoder's maps of a batch.
@@ -122,7 +122,7 @@ class PixelContrastHead(BaseModule):
 
         Args:
             inputs: The batch, the weak view, float (B, 3, H, W).
-            samples: Its samples; their ``img_shape`` tells images from padding.
+            samples: Its samples; their ``img_shape`` separates images from padding.
             encoder: The module that made ``weak`` from ``inputs``.
             weak: Encoder maps of the weak view.
             mask_logits: Last mask predictions of the weak view, (B, K, h, w).

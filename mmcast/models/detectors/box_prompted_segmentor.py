@@ -1,4 +1,4 @@
-"""Fine-tuning of a box-prompted segmenter on ground-truth boxes.
+"""Fine-tune a box-prompted segmenter on ground-truth boxes.
 
 CAST fine-tunes SAM 2's prompt encoder and mask decoder, its image encoder frozen, with
 20 * focal + dice on images stretched to 1024x1024 (research notebooks of its author).
@@ -19,18 +19,19 @@ from mmcast.models.segmenters.masks import predict_masks
 
 @MODELS.register_module()
 class BoxPromptedSegmentor(BaseDetector):
-    """A segmenter as a detector whose boxes are given: those of the annotations.
+    """A segmenter as a detector: boxes are the annotated ones, masks are predicted.
 
-    In training it unfreezes what the segmenter wants to be trained. In evaluation the
-    annotated boxes are prompts as well, so mask AP tells the masks' quality alone.
+    It unfreezes the parts of the segmenter that should train. In evaluation the
+    annotated boxes are the prompts, too, so mask AP measures the masks alone.
 
     Args:
         segmenter: Config of a :class:`mmcast.models.segmenters.BoxSegmenter` with a
             method ``unfreeze``.
         loss_mask: Config of the loss on mask logits (n, H * W).
         loss_dice: Config of the loss on masks as a whole.
-        max_boxes: Boxes of an image in a training step, drawn anew; bounds memory.
-        box_chunk: Boxes a forward pass in evaluation.
+        max_boxes: Most boxes of an image in a training step, drawn at random; bounds
+            memory.
+        box_chunk: Boxes per forward pass in evaluation.
         data_preprocessor: RGB images in [0, 255], that is without mean and std.
     """
 
@@ -55,7 +56,7 @@ class BoxPromptedSegmentor(BaseDetector):
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: SampleList
     ) -> dict[str, Tensor]:
-        """Losses of the masks of annotated boxes, the mean over images that have any.
+        """Compute the mask losses of annotated boxes, averaged over images with boxes.
 
         Args:
             batch_inputs: RGB in [0, 255], float (B, 3, H, W).
@@ -84,7 +85,7 @@ class BoxPromptedSegmentor(BaseDetector):
             )[0].flatten(1)
             losses['loss_mask'].append(self.loss_mask(logits, target))
             losses['loss_dice'].append(self.loss_dice(logits, target))
-        if not losses['loss_mask']:  # no annotation at all, still a graph
+        if not losses['loss_mask']:  # no annotation: zero, with a graph
             nothing = sum(
                 p.sum() * 0 for p in self.segmenter.parameters() if p.requires_grad
             )
@@ -94,12 +95,12 @@ class BoxPromptedSegmentor(BaseDetector):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Masks of the annotated boxes, with their labels and score 1.
+        """Predict masks for the annotated boxes, with their labels and score 1.
 
         Args:
             batch_inputs: RGB in [0, 255], float (B, 3, H, W), not resized.
             batch_data_samples: With ``gt_instances``; ``pred_instances`` is added.
-            rescale: Of no effect, as images are not resized.
+            rescale: Has no effect, since images are not resized.
 
         Raises:
             ValueError: The pipeline resizes images or loads no annotations.
@@ -107,8 +108,8 @@ class BoxPromptedSegmentor(BaseDetector):
         for image, sample in zip(batch_inputs, batch_data_samples, strict=True):
             if sample.img_shape[:2] != sample.ori_shape[:2]:
                 raise ValueError(
-                    'BoxPromptedSegmentor evaluates images in their own size: remove '
-                    'Resize from the test pipeline.'
+                    'BoxPromptedSegmentor evaluates images in their original size: '
+                    'remove Resize from the test pipeline.'
                 )
             if 'gt_instances' not in sample:
                 raise ValueError(
@@ -135,5 +136,5 @@ class BoxPromptedSegmentor(BaseDetector):
         return self.predict(batch_inputs, batch_data_samples)
 
     def extract_feat(self, batch_inputs: Tensor) -> Any:
-        """What the segmenter computes of each image, before any box."""
+        """Encode each image with the segmenter, before any box."""
         return [self.segmenter.encode(image) for image in batch_inputs]

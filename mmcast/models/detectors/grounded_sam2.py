@@ -40,14 +40,14 @@ class GroundedSam2(BaseDetector):
     Args:
         classes: Class names in label order.
         detector: Config of an mmdet detector. One with a ``language_model``
-            (``GroundingDINO``, ``GLIP``) is prompted; any other has to know the
+            (``GroundingDINO``, ``GLIP``) is prompted; any other must have the same
             classes. With ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` it
             starts from FILE, which must hold all its weights.
         segmenter: Config of a :class:`mmcast.models.segmenters.BoxSegmenter`.
         prompts: Class name to the words that describe it to the detector; other
             classes are called by name.
-        score_thr: Boxes of a score at or below it are dropped.
-        max_per_img: Boxes of an image at most, the best.
+        score_thr: Boxes with a score at or below it are dropped.
+        max_per_img: Most boxes of an image; the best are kept.
         box_chunk: Boxes that the segmenter takes at a time.
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
             Pseudo-labels are stored with their overlaps;
@@ -57,9 +57,9 @@ class GroundedSam2(BaseDetector):
         data_preprocessor: The detector's, RGB.
 
     Raises:
-        FileNotFoundError: The text encoder's files are not where ``name`` says.
+        FileNotFoundError: The text encoder's files are not in its folder.
         ImportError: The segmenter's package is missing.
-        ValueError: Prompts are unfit.
+        ValueError: A prompt cannot be used.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class GroundedSam2(BaseDetector):
             check_text_encoder(detector['language_model']['name'])
         self.classes = tuple(classes)
         self.segmenter = MODELS.build(segmenter).requires_grad_(False)
-        # A copy: mmdet's DETRs write into their config, which may be built from again.
+        # A copy: mmdet's DETRs change their config, and it may be used again.
         self.detector = MODELS.build(copy.deepcopy(detector))
         language_model = getattr(self.detector, 'language_model', None)
         if prompts and language_model is None:
@@ -135,12 +135,12 @@ class GroundedSam2(BaseDetector):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Boxes, and a mask for each.
+        """Predict boxes, and a mask for each.
 
         Args:
             batch_inputs: The detector's, float (B, 3, H, W).
             batch_data_samples: With ``image`` in their meta information if
-                ``rescale``; it is removed, as nobody needs it any more.
+                ``rescale``; it is removed afterwards.
             rescale: Whether results are in the loaded image's size; else in that of
                 the detector's input, without padding.
 
@@ -155,8 +155,8 @@ class GroundedSam2(BaseDetector):
         if rescale and any('image' not in sample for sample in batch_data_samples):
             raise ValueError(
                 'GroundedSam2 needs the image as loaded: put '
-                "dict(type='KeepImage') behind LoadImageFromFile in the test pipeline "
-                "and 'image' into meta_keys of PackDetInputs."
+                "dict(type='KeepImage') after LoadImageFromFile in the test pipeline, "
+                "and add 'image' to meta_keys of PackDetInputs."
             )
         found = self.detect(batch_inputs, batch_data_samples, rescale=rescale)
         for i, sample in enumerate(batch_data_samples):
@@ -171,7 +171,7 @@ class GroundedSam2(BaseDetector):
     def detect(
         self, inputs: Tensor, samples: SampleList, rescale: bool
     ) -> list[InstanceData]:
-        """The detector's best boxes, over all chunks of classes.
+        """Return the detector's best boxes, over all chunks of classes.
 
         Args:
             inputs: Float (B, 3, H, W).
@@ -180,7 +180,7 @@ class GroundedSam2(BaseDetector):
 
         Returns:
             For each image ``bboxes``, ``labels`` and ``scores`` in descending score;
-            boxes lie within the image and have an area.
+            boxes are inside the image and have an area.
         """
         parts: list[list[InstanceData]] = [[] for _ in samples]
         labels = (
@@ -207,7 +207,7 @@ class GroundedSam2(BaseDetector):
         ]
 
     def _best(self, found: InstanceData, size: tuple[int, int]) -> InstanceData:
-        """The best boxes that have an area inside the image."""
+        """Return the best boxes that have an area inside the image."""
         height, width = size
         boxes = found.bboxes.clone()
         boxes[:, 0::2].clamp_(0, width)
@@ -226,14 +226,14 @@ class GroundedSam2(BaseDetector):
         return found[masks.flatten(1).any(1)]
 
     def _bare(self, sample: DetDataSample, labels: Sequence[int]) -> DetDataSample:
-        """A new sample of the same image, prompted with some classes."""
+        """Make a new sample of the same image, prompted with some classes."""
         meta = {k: v for k, v in sample.metainfo.items() if k != 'image'}
         if self.prompts is not None:
             meta.update(text=self.prompts.of(labels), custom_entities=True)
         return DetDataSample(metainfo=meta)
 
     def _pixels(self, image: Tensor, sample: DetDataSample) -> Tensor:
-        """A normalised, padded input as RGB in [0, 255], without padding."""
+        """Turn a normalised, padded input into RGB in [0, 255], without padding."""
         height, width = sample.img_shape[:2]
         preprocessor = self.data_preprocessor
         pixels = image[:, :height, :width] * preprocessor.std + preprocessor.mean
@@ -244,9 +244,9 @@ class GroundedSam2(BaseDetector):
     def losses(
         self, inputs: Tensor, parts: Sequence[Part]
     ) -> tuple[list[Losses], Losses]:
-        """The detector's own losses by part, and ``loss_pxl`` of the whole batch.
+        """Compute the detector's losses by part, and ``loss_pxl`` of the whole batch.
 
-        The image encoder runs once over the batch, the rest of the detector once a
+        The image encoder runs once over the batch, the rest of the detector once per
         part: it draws queries from a batch's annotations and normalises its losses by
         their number. Swin's activation checkpointing forbids a second pass of the
         encoder under ``DistributedDataParallel``.
@@ -279,7 +279,7 @@ class GroundedSam2(BaseDetector):
         )
 
     def _annotated(self, sample: DetDataSample) -> DetDataSample:
-        """A new sample with a prompt, and with labels that count in it."""
+        """Make a new sample with a prompt, and with labels that index its classes."""
         given = sample.gt_instances
         labels = given.labels
         shown = list(range(self.num_classes))
@@ -296,7 +296,7 @@ class GroundedSam2(BaseDetector):
     def _soft_instances(
         self, inputs: Tensor, samples: SampleList
     ) -> tuple[Tensor, Tensor]:
-        """What the whole teacher, as it predicts, says of the weak view."""
+        """Make soft instances of the whole teacher's predictions for the weak view."""
         training = self.detector.training
         self.detector.eval()
         found = self.detect(inputs, samples, rescale=False)
@@ -311,7 +311,7 @@ class GroundedSam2(BaseDetector):
         )
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Losses:
-        """The detector's losses, and lambda_pxl * L_pxl, on a labelled batch."""
+        """Compute the detector's losses and lambda_pxl * L_pxl on a labelled batch."""
         parts = [(slice(None), batch_data_samples)]
         (supervised,), of_batch = self.losses(batch_inputs, parts)
         return {**supervised, **of_batch}
@@ -320,12 +320,12 @@ class GroundedSam2(BaseDetector):
         return self.detect(batch_inputs, batch_data_samples, rescale=False)
 
     def extract_feat(self, batch_inputs: Tensor) -> Any:
-        """The detector's features."""
+        """Return the detector's features."""
         return self.detector.extract_feat(batch_inputs)
 
 
 def _rgb(image: np.ndarray) -> Tensor:
-    """(H, W, 3) BGR to (3, H, W) RGB."""
+    """Turn (H, W, 3) BGR into (3, H, W) RGB."""
     return torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
 
 

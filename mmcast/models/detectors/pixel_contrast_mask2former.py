@@ -1,6 +1,6 @@
-"""Mask2Former with the pixel contrast as a further loss.
+"""Mask2Former with the pixel contrast as an additional loss.
 
-It is CAST's student, and CAST's teacher where that is a Mask2Former
+It is CAST's student, and CAST's teacher if that is a Mask2Former
 (arXiv 2505.21904). Without ``pixel_contrast`` it is mmdet's Mask2Former.
 """
 
@@ -57,9 +57,9 @@ class PixelContrastMask2Former(Mask2Former):
     def losses(
         self, inputs: Tensor, parts: Sequence[Part]
     ) -> tuple[list[Losses], Losses]:
-        """mmdet's Mask2Former losses by part, and ``loss_pxl`` of the whole batch.
+        """Compute Mask2Former's losses by part, and ``loss_pxl`` of the whole batch.
 
-        One forward pass; see :class:`~mmcast.models.detectors.student.Student`.
+        Takes one forward pass; see :class:`~mmcast.models.detectors.student.Student`.
         """
         samples = [sample for _, of_part in parts for sample in of_part]
         encoder = self.backbone(inputs)
@@ -81,7 +81,7 @@ class PixelContrastMask2Former(Mask2Former):
         )
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Losses:
-        """L_sup + lambda_pxl * L_pxl on a labelled batch (B, 3, H, W)."""
+        """Compute L_sup + lambda_pxl * L_pxl on a labelled batch (B, 3, H, W)."""
         parts = [(slice(None), batch_data_samples)]
         (supervised,), of_batch = self.losses(batch_inputs, parts)
         return {**supervised, **of_batch}

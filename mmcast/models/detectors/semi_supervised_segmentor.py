@@ -5,7 +5,7 @@
 Source: CAST (arXiv 2505.21904), its unified objective. The student gets the union of
 both batches and returns its losses by part. With a teacher inside, ``query_rule`` and
 ``strong_view`` the wrapper is Guided Distillation (arXiv 2308.02668); that method's own
-code runs the student twice, once a source, each with its own batch norm statistics.
+code runs the student once per source, each time with its own batch norm statistics.
 """
 
 from collections.abc import Iterator
@@ -44,8 +44,8 @@ class SemiSupervisedSegmentor(BaseDetector):
             ``dict(checkpoint=FILE)``: see :func:`teacher_config_from_student`.
         score_thr: Online pseudo-labels must have a higher score.
         query_rule: Arguments of :func:`query_pseudo_labels`, which turns the logits of
-            a MaskFormer or Mask2Former teacher into labels, in place of ``score_thr``
-            and the teacher's own post-processing.
+            a MaskFormer or Mask2Former teacher into labels. It replaces ``score_thr``
+            and the teacher's post-processing.
         strong_view: Config of the photometric view that the student gets of the
             unlabelled images; None for the teacher's view. A pixel contrast makes its
             second view from this one.
@@ -53,7 +53,7 @@ class SemiSupervisedSegmentor(BaseDetector):
         predict_on: ``'student'`` or ``'teacher'``: which one predicts.
 
     Raises:
-        ValueError: The arguments need a teacher, or another one.
+        ValueError: The arguments need a teacher, or one of another kind.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class SemiSupervisedSegmentor(BaseDetector):
             )
         if predict_on not in ('student', 'teacher') or not getattr(self, predict_on):
             raise ValueError(
-                f"predict_on={predict_on!r} must be 'student', or 'teacher' where "
-                'there is one'
+                f"predict_on={predict_on!r} must be 'student', or 'teacher' if there "
+                'is one'
             )
         self.score_thr = score_thr
         self.query_rule = query_rule
@@ -124,7 +124,7 @@ class SemiSupervisedSegmentor(BaseDetector):
         batch_inputs: dict[str, Tensor],
         batch_data_samples: dict[str, SampleList],
     ) -> Losses:
-        """The weighted losses of both branches.
+        """Compute the weighted losses of both branches.
 
         Args:
             batch_inputs: Images of ``sup`` (B_l, 3, H_l, W_l) and ``unsup``.
@@ -219,7 +219,7 @@ class SemiSupervisedSegmentor(BaseDetector):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Predictions of the student, or of the teacher by ``predict_on``."""
+        """Predict with the network that ``predict_on`` names."""
         detector = getattr(self, self.semi_test_cfg['predict_on'])
         return detector.predict(batch_inputs, batch_data_samples, rescale=rescale)
 
@@ -227,7 +227,7 @@ class SemiSupervisedSegmentor(BaseDetector):
         return self.student._forward(batch_inputs, batch_data_samples)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """The student's features."""
+        """Return the student's features."""
         return self.student.extract_feat(batch_inputs)
 
 

@@ -1,4 +1,4 @@
-"""What the teacher-student wrapper asks of the network that it trains."""
+"""The interface of the network that the teacher-student wrapper trains."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,13 +13,13 @@ Part = tuple[slice, SampleList]
 class Student(Protocol):
     """A detector that takes its losses by parts of a batch.
 
-    ``mmdet``'s ``predict`` and ``loss`` belong to it as to any detector.
+    Like any detector of mmdet, it also has ``predict`` and ``loss``.
     """
 
     def losses(
         self, inputs: Tensor, parts: Sequence[Part]
     ) -> tuple[list[Losses], Losses]:
-        """Losses of a batch; the network decides on one forward pass or several.
+        """Compute the losses of a batch, in one forward pass or several.
 
         Args:
             inputs: Normalised, padded images, float (B, 3, H, W).

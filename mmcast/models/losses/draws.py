@@ -17,7 +17,7 @@ def draw_pixels(
     """Draw pixels of each image uniformly, without replacement.
 
     Args:
-        parts: Of each image, the rows and columns of the map that show it; the rest,
+        parts: For each image, the rows and columns of the map that show it; the rest,
             at the bottom and right, is padding and never drawn.
         width: Columns of the map.
         most: Bound on the number of all images together, which share it in proportion
@@ -25,7 +25,7 @@ def draw_pixels(
         device: Where to draw.
 
     Returns:
-        Of each image, pixel indices ``(P,)`` int64, row-major over the whole map;
+        For each image, pixel indices ``(P,)`` int64, row-major over the whole map;
         ascending if all are taken.
     """
     total = sum(rows * columns for rows, columns in parts)
@@ -44,15 +44,15 @@ def draw_pixels(
 def draw_with_replacement(s_nM: Tensor, u_nR: Tensor) -> Tensor:
     """Draw candidates in proportion to their scores, by inversion.
 
-    ``torch.multinomial`` does not serve here: it fails on rows that sum to zero or hold
-    NaN, and what it draws depends on the blocks.
+    ``torch.multinomial`` does not fit here: it fails on rows that sum to zero or hold
+    NaN, and its draws depend on the blocks.
 
     Args:
         s_nM: Non-negative scores.
         u_nR: Uniform random numbers in [0, 1).
 
     Returns:
-        Candidate indices ``(n, R)`` int64; M where the row has no positive score.
+        Candidate indices ``(n, R)`` int64; M if the row has no positive score.
     """
     cumulative_nM = s_nM.cumsum(1)
     # u <= 1 - eps / 2, so u * total rounds to less than total: some interval holds it.

@@ -1,4 +1,4 @@
-"""Where the cells of a map lie in a padded batch, and which of them show an image."""
+"""Positions of a map's cells in a padded batch, and which of them show an image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,9 +13,9 @@ class Grid(NamedTuple):
 
     Attributes:
         y: Vertical centres ``(h,)`` float64 on the CPU, 0 to 1 over the padded height.
-        x: Horizontal centres ``(w,)``, likewise.
-        parts: Of each image, the rows and columns of cells with their centre inside
-            it. Images lie at the top left; what follows is padding.
+        x: Horizontal centres ``(w,)``, the same over the padded width.
+        parts: For each image, the rows and columns of cells with their centre inside
+            it. Images are at the top left; what follows is padding.
     """
 
     y: Tensor
@@ -38,7 +38,7 @@ class Grid(NamedTuple):
             sizes: Height and width of each image in pixels, without padding.
             padded: Height and width of the batch in pixels.
             pool: Factor of ``avg_pool2d(pool, ceil_mode=True)``. The last cell may
-                pool fewer, so its centre lies closer to its neighbour's.
+                pool fewer, so its centre is closer to its neighbour's.
         """
         y, x = (
             F.avg_pool1d(
@@ -63,7 +63,7 @@ class Grid(NamedTuple):
         return cls.of_map(cells, [(1, 1)] * images, (1, 1))
 
     def points(self, index_P: Tensor) -> Tensor:
-        """Centres of cells as (x, y), ``(P, 2)`` float64, 0 to 1.
+        """Return centres of cells as (x, y), ``(P, 2)`` float64, 0 to 1.
 
         Args:
             index_P: Cells, row-major, int64, on any device.

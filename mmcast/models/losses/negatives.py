@@ -26,7 +26,7 @@ from .pairs import Pairing
 
 
 def block_shape(device: torch.device) -> tuple[int, int]:
-    """Anchors and candidates of a block: fits a core's cache, or fills a GPU."""
+    """Return a block's anchors and candidates, to fit a core's cache or fill a GPU."""
     return (256, 1024) if device.type == 'cpu' else (4096, 8192)
 
 
@@ -56,7 +56,7 @@ class ExpectedNegatives(torch.autograd.Function):
             weighted_A[rows] += e_nm.mul_(s_nm).sum(1)
         ctx.save_for_backward(anchor_AD, candidate_MD, weighted_A)
         ctx.pairing, ctx.temperature, ctx.margin = pairing, temperature, margin
-        # Not "> 0": an anchor of NaN scores must reach the loss, not leave it unseen.
+        # Not "> 0": NaN scores must make the loss NaN, not drop their anchor silently.
         has_negatives_A = ~(weight_A <= 0)
         log_mean_A = (weighted_A / weight_A).log_().add_(shift)
         ctx.mark_non_differentiable(has_negatives_A)
@@ -65,7 +65,7 @@ class ExpectedNegatives(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_A: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of anchors and candidates; the scores are constants."""
+        """Return gradients of anchors and candidates; the scores are constants."""
         anchor_AD, candidate_MD, weighted_A = ctx.saved_tensors
         temperature, margin = ctx.temperature, ctx.margin
         scaled_AD = anchor_AD / temperature
@@ -164,7 +164,7 @@ class SampledNegatives(torch.autograd.Function):
     def backward(
         ctx: Any, grad_A: Tensor, _: Tensor, __: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of anchors and candidates; the draws are constants."""
+        """Return gradients of anchors and candidates; the draws are constants."""
         anchor_AD, candidate_MD, index_AR, e_AR, sum_A = ctx.saved_tensors
         scaled_AD = anchor_AD / ctx.temperature
         factor_A = torch.where(grad_A == 0, 0.0, grad_A / sum_A)
@@ -202,7 +202,7 @@ def draw_negatives(
             total, see :class:`~mmcast.models.losses.PixelContrastLoss`.
 
     Yields:
-        The anchors; the range of candidates that theirs lie in; their scores
+        The anchors; the range that contains their candidates; their scores
         ``(n, m)``, m candidates of that range; and the draws ``(n, R)`` int64 counted
         from the range's start, m for a draw that found no candidate.
     """
@@ -252,7 +252,7 @@ def _wide_blocks(pairing: Pairing) -> list[tuple[int, slice, slice]]:
 
 
 def _bound(temperature: float, margin: float | None) -> float:
-    """Upper bound of the exponents."""
+    """Return an upper bound of the exponents."""
     return max(1 / temperature - (margin or 0.0), 0.0)
 
 

@@ -23,7 +23,7 @@ class Pixels:
     Attributes:
         z: Unit embeddings ``(A, D)`` float.
         same: Features for pairs within an image ``(A, F)``, see
-            :func:`~mmcast.models.losses.scores.score_features`. Where pixels of other
+            :func:`~mmcast.models.losses.scores.score_features`. If pixels of other
             batches or ranks follow, it covers the first ``sum(counts)`` only.
         cross: Features for pairs from different images ``(A, F)``.
         place: Number of the pixel in the batch, image after image, ``(A,)`` int64;
@@ -63,11 +63,11 @@ class Pairing:
         return torch.where(found_A, order_M[at_A], len(self.candidates.z))
 
     def row_blocks(self, size: int) -> list[tuple[int, slice]]:
-        """Ranges of at most ``size`` anchors, each with its image."""
+        """List ranges of at most ``size`` anchors, each with its image."""
         return _blocks(self.anchors.counts, size)
 
     def column_blocks(self, image: int, size: int) -> list[tuple[bool, slice]]:
-        """Ranges of candidates for an image's anchors; True for the image's own."""
+        """List ranges of candidates for an image's anchors; True for the same image."""
         counts = self.candidates.counts
         before, own = sum(counts[:image]), counts[image]
         runs = (before, own, len(self.candidates.z) - before - own)
@@ -81,7 +81,7 @@ class Pairing:
     def scores(
         self, own: bool, rows: slice, columns: slice, out: Tensor | None = None
     ) -> Tensor:
-        """Scores of a block ``(n, m)``; 0 for an anchor's own pixel."""
+        """Compute the scores of a block ``(n, m)``; 0 for an anchor's own pixel."""
         if not own:
             y_nF, y_mF = self.anchors.cross[rows], self.candidates.cross[columns]
             return debiased_scores(y_nF, y_mF, out)
@@ -92,7 +92,7 @@ class Pairing:
 
     def clear_itself(self, s_nm: Tensor, rows: slice, columns: slice) -> None:
         """Set the score of each anchor's own pixel to 0, in place."""
-        # One entry a row, not a comparison of all pairs.
+        # One entry per row, not a comparison of all pairs.
         itself_n1 = self.itself_A[rows, None] - columns.start
         within_n1 = (itself_n1 >= 0) & (itself_n1 < s_nm.shape[1])
         itself_n1.clamp_(0, s_nm.shape[1] - 1)
@@ -101,11 +101,11 @@ class Pairing:
 
 
 def unit_rows(z: Tensor, index: Sequence[Tensor]) -> Tensor:
-    """Unit embeddings ``(A, D)`` of pixels of each image, with a graph.
+    """Return unit embeddings ``(A, D)`` of pixels of each image, with a graph.
 
     Args:
         z: ``(B, D, h, w)`` float.
-        index: Of each image, pixels ``(P,)`` int64, row-major over the map.
+        index: For each image, pixels ``(P,)`` int64, row-major over the map.
     """
     z_BND = z.flatten(2).transpose(1, 2)
     rows_AD = torch.cat([z_BND[b, index_P] for b, index_P in enumerate(index)])

@@ -57,14 +57,14 @@ class PixelContrastLoss(nn.Module):
         unit_scores: Whether scores are cosines of the distributions instead of inner
             products.
         score_floor: f, for ``'sampled'`` only: a score s becomes
-            ``s + f * (1 + sum(s + f))``, the sum being over the anchor's candidates.
-            So CAST's research code adds f before and after it normalises.
+            ``s + f * (1 + sum(s + f))``, with the sum over the anchor's candidates.
+            CAST's research code does the same: it adds f before and after normalising.
         candidates: Where negatives come from: ``'all'`` (same and other images),
             ``'same_image'`` or ``'other_images'``.
         margin: A negative counts only as far as its similarity over T exceeds this:
             ``max(s- - margin, 0)``; None for no margin.
-        max_anchors: Bound on the anchors of a batch, drawn anew each time; None for
-            all pixels.
+        max_anchors: Bound on the anchors of a batch, drawn at random; None for all
+            pixels.
         max_candidates: The same for candidates.
         memory: Candidates of past batches kept as further negatives, without gradient.
             They count as other images'. Resuming a run starts with none.
@@ -159,9 +159,9 @@ class PixelContrastLoss(nn.Module):
         class_logits: Tensor,
         grid: Grid | None = None,
     ) -> Tensor:
-        """Loss of a batch, already times ``loss_weight``.
+        """Compute the loss of a batch, already times ``loss_weight``.
 
-        Computed in float32 (float64 for such embeddings) whatever the inputs' dtype and
+        Computed in float32 (float64 for float64 embeddings), for any input dtype and
         under autocast. The mean leaves out anchors without a candidate of positive
         score, as in a single image with equal predictions everywhere. NaN or Inf in any
         input makes the loss NaN, and with it the anchors' gradients, so that the
@@ -175,7 +175,7 @@ class PixelContrastLoss(nn.Module):
             mask_logits: ``(B, K, H, W)`` float, the last layer's masks at any
                 resolution; no gradient flows back.
             class_logits: ``(B, K, C + 1)`` float, its classes; no gradient either.
-            grid: Where the embeddings' cells lie, and which of them are padding;
+            grid: Positions of the embeddings' cells, and which of them are padding;
                 None for evenly spaced cells without padding.
 
         Returns:
@@ -224,7 +224,7 @@ class PixelContrastLoss(nn.Module):
         grid: Grid,
         index: Sequence[Tensor],
     ) -> Pixels:
-        """Embeddings and score features of some pixels of a batch.
+        """Return embeddings and score features of some pixels of a batch.
 
         Args:
             z: As in :meth:`forward`, like the three arguments after it.

@@ -12,7 +12,7 @@ def _world() -> int:
 
 
 def sum_over_ranks(count: Tensor) -> tuple[Tensor, int]:
-    """Sum a tensor over all ranks; the sum and the number of ranks."""
+    """Sum a tensor over all ranks; return the sum and the number of ranks."""
     count = count.clone()
     if _world() > 1:
         dist.all_reduce(count)
@@ -20,15 +20,14 @@ def sum_over_ranks(count: Tensor) -> tuple[Tensor, int]:
 
 
 def gather_rows(z: Tensor, cross: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The other ranks' rows of two tensors; ranks may have different numbers of rows.
+    """Gather the other ranks' rows of two tensors; their number of rows may differ.
 
     Args:
-        z: ``(M, D)`` float; gradients find their way back to the rank it is from, where
-            it has one.
+        z: ``(M, D)`` float; its gradient, if any, flows back to its rank.
         cross: ``(M, F)`` float, without gradient.
 
     Returns:
-        A pair like the arguments for each other rank, none without others.
+        A pair like the arguments for each other rank; empty if there is none.
     """
     if _world() == 1:
         return []
@@ -48,7 +47,7 @@ def gather_rows(z: Tensor, cross: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 class _AllGather(torch.autograd.Function):
-    """Gather equal tensors of all ranks; the gradient of each sums up at its own."""
+    """Gather same-shape tensors; each rank gets the summed gradient of its tensor."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

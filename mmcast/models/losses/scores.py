@@ -21,7 +21,7 @@ SCORES = ('fused', 'mask', 'class', 'uniform')
 def pixel_predictions(
     masks_KHW: Tensor, classes_KC: Tensor, points_P2: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Query distribution and expected class distribution at points of one image.
+    """Compute query and expected class distributions at points of one image.
 
     Args:
         masks_KHW: Mask logits ``(K, H, W)`` of any float type, read bilinearly.
@@ -48,15 +48,15 @@ def pixel_predictions(
 def score_features(
     p_AK: Tensor, f_AC: Tensor, score: str, unit: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Vectors whose inner products say how alike two pixels are.
+    """Return vectors; the inner product of two measures their pixels' similarity.
 
     Args:
         p_AK: Query distributions, see :func:`pixel_predictions`.
         f_AC: Expected class distributions.
         score: One of :data:`SCORES`.
-        unit: Whether vectors are scaled to unit length, so that every pixel is wholly
-            like itself. Otherwise they stay distributions; two equal ones are alike
-            only as far as they are certain.
+        unit: Whether vectors are scaled to unit length, so that every pixel has a
+            similarity of 1 to itself. Otherwise they stay distributions; the similarity
+            of two equal ones grows with their certainty.
 
     Returns:
         ``same_AF`` for pairs within an image and ``cross_AF`` for pairs from
@@ -78,7 +78,7 @@ def score_features(
 
 
 def debiased_scores(y_nF: Tensor, y_mF: Tensor, out: Tensor | None = None) -> Tensor:
-    """Debiased scores ``max(0, 1 - <y, y'>)`` of all pairs, ``(n, m)``.
+    """Compute debiased scores ``max(0, 1 - <y, y'>)`` of all pairs, ``(n, m)``.
 
     A score that is positive by rounding alone becomes 0: pixels with equal predictions
     must never be each other's negatives.

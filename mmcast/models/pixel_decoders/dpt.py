@@ -1,9 +1,8 @@
 """DPT as a pixel decoder for Mask2Former.
 
-Source: DPT (arXiv 2103.13413), sections 3.1 and 3.2; batch normalisation in the
-residual units and the outputs handed to Mask2Former as in CAST's student
-(arXiv 2505.21904). The first residual unit of the deepest fusion block, which
-has no skip input to act on, is not built.
+Source: DPT (arXiv 2103.13413), sections 3.1 and 3.2. Batch normalisation in the
+residual units and the choice of outputs follow CAST's student (arXiv 2505.21904). The
+deepest fusion block has no skip input, so its first residual unit is not built.
 """
 
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ class ResidualUnit(BaseModule):
 
 
 class FusionBlock(BaseModule):
-    """Add the skip to what comes from below, refine, upsample, project.
+    """Add the skip to the deeper block's output, refine, upsample, project.
 
     Args:
         channels: Channels of both inputs and of the output.
@@ -66,13 +65,13 @@ class DPTPixelDecoder(BaseModule):
     Args:
         in_channels: Channels of the backbone's four maps, finest first.
         feat_channels: Width of the fusion path and of all outputs.
-        out_channels: Channels of the mask features; equals ``feat_channels``,
-            since DPT's last fusion is handed over as it is.
+        out_channels: Channels of the mask features; must equal ``feat_channels``,
+            since DPT's last fusion is returned as it is.
         reassemble_channels: Channels of the reassembled pyramid for a plain
-            transformer, whose maps share one resolution; None where the
-            backbone is a pyramid already (ResNet, Swin).
-        upsample_last: Whether the last fusion doubles its resolution: mask
-            features at half the finest map's stride (as in CAST), else at it.
+            transformer, whose maps share one resolution; None if the backbone
+            is a pyramid already (ResNet, Swin).
+        upsample_last: Whether the last fusion doubles its resolution. Mask features
+            then have half the finest map's stride (as in CAST), else its stride.
 
     Raises:
         ValueError: ``out_channels`` differs from ``feat_channels``.

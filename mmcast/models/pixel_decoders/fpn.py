@@ -12,7 +12,7 @@ from .reassemble import Reassemble
 
 @MODELS.register_module()
 class FPNPixelDecoder(BaseModule):
-    """Reassemble, then a feature pyramid; masks from its finest level.
+    """Reassemble the maps and build a feature pyramid; masks use its finest level.
 
     Args:
         in_channels: Channels of the backbone's four maps.

@@ -1,6 +1,6 @@
-"""Reassemble: a plain transformer's maps of one resolution become a pyramid.
+"""Turn a plain transformer's maps of one resolution into a pyramid.
 
-Source: DPT (arXiv 2103.13413), section 3.1, in the form of CAST's student.
+Source: DPT (arXiv 2103.13413), section 3.1, as in CAST's student.
 """
 
 from collections.abc import Sequence

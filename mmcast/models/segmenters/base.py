@@ -1,4 +1,4 @@
-"""What a teacher asks of a box-prompted segmenter."""
+"""The interface of a teacher's box-prompted segmenter."""
 
 from typing import Any, Protocol
 
@@ -9,17 +9,17 @@ class BoxSegmenter(Protocol):
     """Any ``nn.Module`` with these two methods, registered in ``mmdet.registry``."""
 
     def encode(self, image: Tensor) -> Any:
-        """Do once per image what does not depend on the boxes.
+        """Compute once per image what does not depend on the boxes.
 
         Args:
             image: RGB, (3, H, W), uint8 or float in [0, 255].
 
         Returns:
-            Whatever :meth:`mask_logits` wants.
+            The image in the form that :meth:`mask_logits` takes.
         """
 
     def mask_logits(self, encoded: Any, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Segment what is in some boxes of the encoded image.
+        """Segment the objects in some boxes of the encoded image.
 
         Args:
             encoded: What :meth:`encode` returned.
@@ -27,6 +27,6 @@ class BoxSegmenter(Protocol):
             size: The image's height and width in pixels.
 
         Returns:
-            Logits, float (n, h, w), of any resolution, stretched over the whole
-            image; above 0 is the object.
+            Logits, float (n, h, w), at any resolution, for the whole image; above 0 is
+            the object.
         """

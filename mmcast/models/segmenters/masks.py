@@ -1,4 +1,4 @@
-"""From boxes to masks in the image's own size, whatever the segmenter."""
+"""Turn boxes into masks of the image's size, with any segmenter."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ def predict_masks(
         segmenter: The model.
         image: RGB, (3, H, W), uint8 or float in [0, 255].
         boxes: Float (n, 4), xyxy in pixels.
-        chunk: Boxes at a time, which bounds the memory for logits.
+        chunk: Boxes per call of the segmenter; bounds the memory for logits.
 
     Returns:
         Masks, bool (n, H, W).
@@ -39,7 +39,7 @@ def predict_masks(
 
 
 def remove_overlap(masks: Tensor) -> Tensor:
-    """Give each pixel to the first mask that has it.
+    """Give each pixel to the first mask that covers it.
 
     Args:
         masks: Bool (n, H, W), best first.

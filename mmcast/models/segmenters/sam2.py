@@ -1,8 +1,8 @@
-"""SAM 2.1 as a box-prompted segmenter, with transformers' own model.
+"""SAM 2.1 as a box-prompted segmenter, with transformers' model.
 
-SAM 2 (arXiv 2408.00714). CAST prompts its image predictor with boxes alone and takes
-one mask per box (``multimask_output=False``; an unstable mask is replaced by the best
-of three).
+SAM 2 (arXiv 2408.00714). CAST prompts its image predictor with boxes only and takes
+one mask per box (``multimask_output=False``; the best of three replaces an unstable
+mask).
 """
 
 import copy
@@ -41,7 +41,7 @@ _TIED = 'prompt_encoder.shared_embedding.positional_embedding'
 
 
 def sam2_config(arch: str | dict) -> Any:
-    """transformers' ``Sam2Config`` of a published size or of a dict of its arguments.
+    """Return transformers' ``Sam2Config`` for a published size or a dict of arguments.
 
     Raises:
         ImportError: transformers is missing or too old.
@@ -51,11 +51,11 @@ def sam2_config(arch: str | dict) -> Any:
         from transformers import Sam2Config
     except ImportError as error:
         raise ImportError(
-            'SAM 2 needs transformers >= 4.56, < 5, which is not installed: '
+            'SAM 2 needs transformers >= 4.56, < 5, but it is not installed: '
             "pip install 'transformers>=4.56,<5'"
         ) from error
     if isinstance(arch, dict):
-        return Sam2Config(**copy.deepcopy(arch))  # it writes into them
+        return Sam2Config(**copy.deepcopy(arch))  # it changes its arguments
     if arch not in ENCODERS:
         raise ValueError(f'arch={arch!r} is unknown; choose one of {tuple(ENCODERS)}.')
     encoder = copy.deepcopy(ENCODERS[arch])
@@ -99,10 +99,10 @@ class Sam2Segmenter(BaseModule):
         )
 
     def unfreeze(self) -> None:
-        """Let prompt encoder and mask decoder train, which CAST fine-tunes."""
+        """Let the prompt encoder and the mask decoder train, as in CAST."""
         self.sam2.prompt_encoder.requires_grad_(True)
         decoder = self.sam2.mask_decoder.requires_grad_(True)
-        # These two work on the image, before any prompt: part of the encoding.
+        # These two see the image before any prompt, so they belong to the encoder.
         decoder.conv_s0.requires_grad_(False)
         decoder.conv_s1.requires_grad_(False)
 
@@ -135,14 +135,14 @@ class Sam2Segmenter(BaseModule):
     def mask_logits(
         self, encoded: list[Tensor], boxes: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """One mask per box; see :class:`BoxSegmenter`.
+        """Return the logits of one mask per box; see :class:`BoxSegmenter`.
 
         Returns:
             Logits, float (n, s, s), s a quarter of SAM 2's square.
         """
         height, width = size
         scale = boxes.new_tensor([self.side / width, self.side / height] * 2)
-        # A new tensor, too: transformers shifts the boxes it is given in place.
+        # A new tensor, since transformers shifts its input boxes in place.
         prompts = (boxes * scale).to(self.sam2.dtype)[None]
         output = self.sam2(
             image_embeddings=encoded, input_boxes=prompts, multimask_output=False
@@ -155,7 +155,7 @@ def _rename(state: State) -> State:
         name.removeprefix('segmenter.').removeprefix('sam2.'): tensor
         for name, tensor in state.items()
     }
-    # One tensor under two names; published files hold one of them.
+    # One tensor with two names; published files have one of them.
     shared = found.get('shared_image_embedding.positional_embedding')
     if shared is not None:
         found.setdefault(_TIED, shared)

@@ -1,4 +1,4 @@
-"""The pixel contrast written slowly and plainly, one pair of pixels after another."""
+"""Compute the pixel contrast slowly and plainly, one pair of pixels at a time."""
 
 import math
 
@@ -18,7 +18,7 @@ def unit(x):
 
 
 def read(mask_logits, size):
-    """Mask logits at the centres of evenly spaced cells, (B, K, N)."""
+    """Read mask logits at the centres of evenly spaced cells, (B, K, N)."""
     return F.interpolate(mask_logits, size, mode='bilinear').flatten(2)
 
 
@@ -33,10 +33,10 @@ def scores(
     floor=0.0,
     logits=None,
 ):
-    """(B * N, B * N) scores as the paper writes them; 0 where a pair is excluded.
+    """Compute (B * N, B * N) scores as in the paper, with 0 for excluded pairs.
 
-    ``logits`` (B, K, N) are the mask logits at the cells, if these are not evenly
-    spaced.
+    ``logits`` (B, K, N) are the mask logits at the cells. They are needed only if the
+    cells are not evenly spaced.
     """
     h, w = size
     N = h * w
@@ -76,7 +76,7 @@ def scores(
                 y, z = y / math.sqrt(2), z / math.sqrt(2)
             out[a, c] = max(0.0, 1.0 - y @ z)
     if floor:
-        # CAST's research code: normalise, then add the floor a second time.
+        # As in CAST's research code: normalise, then add the floor a second time.
         weights = np.where(allowed, out + floor, 0.0)
         total = weights.sum(1, keepdims=True)
         out = np.where(allowed, (weights / np.maximum(total, 1e-30) + floor) * total, 0)
@@ -84,20 +84,20 @@ def scores(
 
 
 def rows(z):
-    """Unit embeddings (B * N, D) in float64."""
+    """Return unit embeddings (B * N, D) in float64."""
     flat = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1]).double()
     return F.normalize(flat, dim=-1)
 
 
 def logits(z_weak, temperature, margin):
-    """(B * N, B * N) similarities over T, hinged."""
+    """Return (B * N, B * N) similarities divided by T, with the margin's hinge."""
     weak = rows(z_weak)
     out = weak @ weak.T / temperature
     return out if margin is None else (out - margin).clamp(min=0)
 
 
 def loss_of_draws(z_weak, z_strong, index, temperature, margin=None):
-    """Mean loss for given negatives: a list of candidate indices by anchor."""
+    """Return the mean loss for given negatives: a list of indices per anchor."""
     negatives = logits(z_weak, temperature, margin)
     pos = (rows(z_weak) * rows(z_strong)).sum(1) / temperature
     losses = []
@@ -109,7 +109,7 @@ def loss_of_draws(z_weak, z_strong, index, temperature, margin=None):
 
 
 def expected_loss(z_weak, z_strong, weights, temperature, R, margin=None):
-    """Mean loss with the expectation of the denominator's negatives."""
+    """Return the mean loss with the expected sum of negatives in the denominator."""
     negatives = logits(z_weak, temperature, margin)
     pos = (rows(z_weak) * rows(z_strong)).sum(1) / temperature
     losses = []
@@ -124,5 +124,5 @@ def expected_loss(z_weak, z_strong, weights, temperature, R, margin=None):
 
 
 def floor_of_loss(R, temperature):
-    """All negatives orthogonal, both views equal."""
+    """Return the loss for equal views and orthogonal negatives."""
     return math.log(1 + R * math.exp(-1 / temperature))

@@ -1,8 +1,8 @@
-"""The contrast on a GPU against itself on the CPU.
+"""Compare the contrast on a GPU with that on the CPU.
 
-float32 products are compared at full precision, PyTorch's default. A run that allows
-TF32 (``torch.set_float32_matmul_precision('high')``) has scores and similarities with
-errors of about 1e-3; the tolerances here would not hold there.
+float32 products have full precision here, PyTorch's default. With TF32
+(``torch.set_float32_matmul_precision('high')``) scores and similarities have errors of
+about 1e-3, more than the tolerances here.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def assert_same(found, expected, dtype):
 @pytest.mark.parametrize('dtype', TOLERANCES)
 @pytest.mark.parametrize('margin', [None, 0.5])
 @pytest.mark.parametrize('candidates', CANDIDATES)
-def test_expected(candidates, margin, dtype):
+def test_expected_equals_the_cpu(candidates, margin, dtype):
     inputs = make(dtype=dtype, size=(8, 12))
     loss = PixelContrastLoss(candidates=candidates, margin=margin)
     found = grads(loss, [x.to(DEVICE) for x in inputs])
@@ -39,8 +39,8 @@ def test_expected(candidates, margin, dtype):
 
 @pytest.mark.parametrize('margin', [None, 0.5])
 @pytest.mark.parametrize('candidates', CANDIDATES)
-def test_sampled_from_the_same_random_numbers(candidates, margin, monkeypatch):
-    """In float64, where no rounding moves a draw to the next candidate."""
+def test_sampled_equals_the_cpu(candidates, margin, monkeypatch):
+    """Use float64, so that rounding does not move a draw to the next candidate."""
     rand = torch.rand
     monkeypatch.setattr(
         torch, 'rand', lambda *size, device, dtype: rand(*size, dtype=dtype).to(device)
@@ -53,8 +53,8 @@ def test_sampled_from_the_same_random_numbers(candidates, margin, monkeypatch):
     assert_same(found, grads(loss, inputs), torch.float64)
 
 
-def test_without_replacement():
-    """The second of two draws, by the closed form of drawing one after the other."""
+def test_two_draws_without_replacement():
+    """Compare which of three candidates is not drawn with the closed form."""
     scores, rows = np.array([1.0, 2.0, 0.0, 3.0]), 40_000
     s = torch.tensor(scores, device=DEVICE).float().repeat(rows, 1)
     index = draws.draw_without_replacement(s, 2).cpu().numpy()
@@ -76,7 +76,7 @@ def test_without_replacement():
 @pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_autocast(dtype, kind):
-    """Half inputs under autocast give what their float32 values give without."""
+    """Compare half inputs under autocast with their float32 values without it."""
     half = [x.to(DEVICE, dtype) for x in make(size=(8, 12))]
     loss = PixelContrastLoss(
         0.07,

@@ -1,4 +1,4 @@
-"""Where cells lie, and that padding takes no part in the contrast."""
+"""Test the positions of cells, and that padding takes no part in the contrast."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from mmcast.models.losses.ranks import sum_over_ranks
 from . import oracle
 
 B, K, C1, D, h, w = 3, 4, 3, 5, 3, 4
-SIZES = [(30, 40), (20, 40), (11, 21)]  # of cells of 10 pixels
+SIZES = [(30, 40), (20, 40), (11, 21)]  # in pixels; a cell has 10x10
 PADDED = (30, 40)
 PARTS = ((3, 4), (2, 4), (1, 2))
 OPTIONS = dict(max_anchors=None, max_candidates=None, loss_weight=1.0)
@@ -25,7 +25,7 @@ def make(seed=0):
 
 
 def scrambled(inputs):
-    """Other embeddings and masks where the images are padded."""
+    """Replace embeddings and masks in the padding by random values."""
     inputs = [x.clone() for x in inputs]
     for b, (rows, columns) in enumerate(PARTS):
         for x, fine in zip(inputs[:3], (1, 1, 2), strict=True):
@@ -42,8 +42,8 @@ def grid():
     ('tokens', 'pool', 'patch'),
     [((37, 74), 2, 14), ((45, 45), 2, 14), ((37, 74), 3, 14), ((16, 32), 1, 32)],
 )
-def test_pooled_cells_lie_where_their_pixels_are(tokens, pool, patch):
-    """The coordinates of tokens, pooled like the features: 0 pixels apart."""
+def test_pooled_cells_are_at_the_mean_of_their_tokens(tokens, pool, patch):
+    """Compare with the coordinates of the tokens, pooled like the features."""
     padded = tuple(n * patch for n in tokens)
     y, x = (torch.arange(n).double() * patch + patch / 2 for n in tokens)
     coordinates = torch.stack(torch.meshgrid(y, x, indexing='ij'))[None]
@@ -56,16 +56,16 @@ def test_pooled_cells_lie_where_their_pixels_are(tokens, pool, patch):
     torch.testing.assert_close(found.points(every), expected)
 
 
-def test_a_cell_belongs_to_the_image_if_its_centre_does():
+def test_a_cell_is_in_the_image_if_its_centre_is():
     assert grid().parts == PARTS
     found = Grid.of_map((37, 74), [(512, 1024), (14, 15), (3, 3)], (518, 1036), 2)
-    assert found.parts == ((19, 37), (1, 1), (1, 1))  # at least one
+    assert found.parts == ((19, 37), (1, 1), (1, 1))  # at least one cell
     assert Grid.without_padding(2, (3, 4)).parts == ((3, 4), (3, 4))
 
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
 @pytest.mark.parametrize('most', [None, 9])
-def test_only_the_padding_changes_and_the_loss_does_not(kind, most):
+def test_padding_does_not_change_the_loss(kind, most):
     options = {**OPTIONS, 'max_anchors': most, 'max_candidates': most}
     loss = PixelContrastLoss(
         negatives='expected' if kind == 'expected' else 'sampled',
@@ -89,8 +89,8 @@ def test_only_the_padding_changes_and_the_loss_does_not(kind, most):
         assert not gradient[:, :, columns:].any()
 
 
-def test_anchors_and_candidates_are_the_images_cells():
-    """The oracle's loss over pairs of cells with their centre in an image."""
+def test_anchors_and_candidates_are_cells_of_images():
+    """Compare with the oracle over pairs of cells with their centre in an image."""
     inputs = make()
     weights = oracle.scores(*inputs[2:], (h, w), score='fused', candidates='all')
     valid = np.zeros((B, h, w), bool)
@@ -104,7 +104,7 @@ def test_anchors_and_candidates_are_the_images_cells():
 
 
 def test_masks_are_read_at_uneven_centres():
-    """Five tokens pooled by two: the third cell lies on the fifth token."""
+    """Pool five tokens by two: the third cell is the fifth token."""
     z = torch.randn(1, D, 3, 1).double()
     masks = torch.randn(1, K, 5, 1).double() * 4
     classes = torch.randn(1, K, C1).double()
@@ -126,7 +126,7 @@ def test_masks_are_read_at_uneven_centres():
     assert not torch.allclose(loss(z, z, masks, classes), expected)
 
 
-def test_memory_keeps_the_images_cells():
+def test_memory_keeps_only_cells_of_images():
     loss = PixelContrastLoss(memory=50, **OPTIONS)
     inputs = make()
     loss(*inputs, grid())
@@ -138,7 +138,7 @@ def test_memory_keeps_the_images_cells():
 
 
 def test_padding_takes_no_part_across_ranks(tmp_path):
-    """One image on the first rank, two on the second, against one process."""
+    """Compare one image on rank 0 and two on rank 1 with one process."""
     inputs = make()
     expected = PixelContrastLoss(**OPTIONS)(*inputs, grid())
 

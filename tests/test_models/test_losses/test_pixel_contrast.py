@@ -1,4 +1,4 @@
-"""The contrast against a slow oracle, closed forms, and what a run may throw at it."""
+"""Test the contrast against a slow oracle, closed forms and difficult inputs."""
 
 import math
 
@@ -36,7 +36,7 @@ COMBINATIONS = [
 
 
 def make(seed=3, b=B, dtype=torch.float32, size=(h, w)):
-    """z_weak, z_strong, mask_logits, class_logits of a random batch."""
+    """Make z_weak, z_strong, mask_logits and class_logits of a random batch."""
     g = torch.Generator().manual_seed(seed)
     shapes = (b, D, *size), (b, D, *size), (b, K, 4 * h, 4 * w), (b, K, C1)
     return [
@@ -52,12 +52,12 @@ def batch():
 
 @pytest.fixture
 def blocks(monkeypatch):
-    """Blocks that cut images at odd places."""
+    """Use small blocks whose borders are inside images."""
     monkeypatch.setattr(negatives, 'block_shape', lambda device: (4, 5))
 
 
 def predictions(masks, classes, size=(h, w)):
-    """p (B, N, K) and f (B, N, C + 1) at evenly spaced cells."""
+    """Return p (B, N, K) and f (B, N, C + 1) at evenly spaced cells."""
     points = Grid.without_padding(1, size).points(torch.arange(size[0] * size[1]))
     read = [
         scores.pixel_predictions(*each, points)
@@ -80,7 +80,7 @@ def pairing(masks, classes, score='fused', candidates='all', unit=True):
 
 
 def all_scores(pairs, rows=2, columns=4):
-    """The matrix of all scores, block by block."""
+    """Compute the matrix of all scores, block by block."""
     count = len(pairs.anchors.z)
     out = torch.zeros(count, count, dtype=pairs.anchors.same.dtype)
     for image, anchors in pairs.row_blocks(rows):
@@ -99,7 +99,7 @@ def test_pixel_predictions_sum_over_queries(batch):
     assert f.shape == (B, N, C1)
     torch.testing.assert_close(p.sum(-1), torch.ones(B, N))
     torch.testing.assert_close(f.sum(-1), torch.ones(B, N))
-    # One query that owns a pixel gives it its own class distribution.
+    # A pixel that belongs to one query has that query's class distribution.
     masks = torch.full((1, 2, h, w), -30.0)
     masks[0, 0, 0, 0] = masks[0, 1, 1, 2] = 30.0
     _, f = predictions(masks, classes[:1, :2])
@@ -108,7 +108,7 @@ def test_pixel_predictions_sum_over_queries(batch):
 
 
 @pytest.mark.parametrize('masks_size', [(8, 12), (2, 3), (5, 7), (1, 1)])
-def test_masks_are_read_bilinearly_at_the_cells_centres(masks_size):
+def test_masks_are_read_bilinearly_at_cell_centres(masks_size):
     g = torch.Generator().manual_seed(0)
     masks = torch.randn(2, K, *masks_size, generator=g)
     classes = torch.randn(2, K, C1, generator=g)
@@ -136,7 +136,7 @@ def test_scores_equal_the_pairwise_oracle(batch, score, candidates, unit):
 
 
 @pytest.mark.parametrize('score', SCORES)
-def test_scores_do_not_know_the_order_of_an_images_queries(batch, score):
+def test_scores_do_not_depend_on_the_query_order(batch, score):
     _, _, masks, classes = (x.double() for x in batch)
     before = all_scores(pairing(masks, classes, score))
     order = torch.tensor([2, 0, 3, 1])
@@ -145,8 +145,8 @@ def test_scores_do_not_know_the_order_of_an_images_queries(batch, score):
     torch.testing.assert_close(after, before, rtol=1e-12, atol=1e-14)
 
 
-def test_an_anchors_own_pixel_is_no_candidate_of_a_drawn_pool():
-    """Pools in any order, with candidates of other ranks after the batch's own."""
+def test_an_anchors_own_pixel_is_not_its_candidate():
+    """Use pools in any order, with other ranks' candidates after the batch's own."""
     g = torch.Generator().manual_seed(0)
     anchors, candidates = (
         Pixels(
@@ -168,7 +168,7 @@ def test_an_anchors_own_pixel_is_no_candidate_of_a_drawn_pool():
 
 @pytest.mark.parametrize('score', ['fused', 'mask', 'class'])
 def test_certain_and_equal_pixels_are_never_negatives(score):
-    """Without unit length, too: one query, one class, both with probability 1."""
+    """Give all pixels one query and class of probability 1; use both score lengths."""
     masks = torch.full((1, 3, 1, 1), -99.0)
     masks[:, 0] = 99.0
     classes = torch.tensor([[[99.0, 0.0], [0.0, 99.0], [0.0, 99.0]]])
@@ -179,7 +179,7 @@ def test_certain_and_equal_pixels_are_never_negatives(score):
 
 @pytest.mark.parametrize('score', ['fused', 'mask', 'class'])
 def test_scores_of_equal_predictions_are_exactly_zero(score):
-    """Rounding noise would make an instance its own negative."""
+    """Check that rounding does not make an instance its own negative."""
     g = torch.Generator().manual_seed(0)
     masks = torch.randn(1, 100, 1, 1, generator=g).expand(1, 100, h, w) * 5
     classes = torch.randn(1, 100, 101, generator=g)
@@ -190,7 +190,7 @@ def test_scores_of_equal_predictions_are_exactly_zero(score):
 
 
 def chi_square(drawn, share):
-    """p-value of the drawn indices under the shares, of which zeros must not occur."""
+    """Return the p-value of drawn indices; a share of 0 must not be drawn at all."""
     counts = np.bincount(drawn, minlength=len(share))
     assert not counts[share == 0].any()
     used = share * len(drawn) > 5
@@ -202,7 +202,7 @@ def chi_square(drawn, share):
     ('score', 'candidates'),
     [('fused', 'all'), ('mask', 'same_image'), ('class', 'other_images')],
 )
-def test_negatives_are_drawn_in_proportion(batch, score, candidates, blocks):
+def test_negatives_are_drawn_in_proportion_to_scores(batch, score, candidates, blocks):
     _, _, masks, classes = batch
     pairs = pairing(masks, classes, score, candidates)
     expected = oracle.scores(masks, classes, (h, w), score=score, candidates=candidates)
@@ -216,8 +216,8 @@ def test_negatives_are_drawn_in_proportion(batch, score, candidates, blocks):
 
 
 @pytest.mark.parametrize('found', [None, 0, 1])
-def test_without_replacement_draws_follow_the_successive_distribution(found):
-    """Two draws, none or one of them found before, against the closed form."""
+def test_draws_without_replacement_match_the_closed_form(found):
+    """Compare two draws with the closed form; 0 or 1 of them may be given before."""
     weights = np.array([1.0, 2.0, 3.0, 0.0, 4.0])
     total, rows = weights.sum(), 40_000
     s = torch.tensor(weights).float().repeat(rows, 1)
@@ -239,8 +239,8 @@ def test_without_replacement_draws_follow_the_successive_distribution(found):
     assert chi_square(pairs[:, 0] * 5 + pairs[:, 1], share.ravel()) > 1e-4
 
 
-def test_the_research_codes_floor_counts_twice():
-    """In the scores' units 1e-6 * (1 + their sum): 2e-3 for 2,109 scores of 1."""
+def test_research_codes_floor_is_added_twice():
+    """Expect 1e-6 * (1 + sum of scores) on top, about 2e-3 for 2,109 scores of 1."""
     one, other = torch.zeros(1, 2), torch.eye(2)[:1]
     places = [torch.arange(1), torch.arange(1, 2110)]
     anchors = Pixels(torch.zeros(1, 1), one, one, places[0], (1, 0))
@@ -251,7 +251,7 @@ def test_the_research_codes_floor_counts_twice():
     ((_, _, found, _),) = negatives.draw_negatives(pairs, 5, False, floor=1e-6)
     expected = 1 + 1e-6 * (1 + 2109 * (1 + 1e-6))
     torch.testing.assert_close(found, torch.full((1, 2109), expected))
-    # A wholly like candidate among 2,108 unlike ones: its chance is the floor.
+    # One equal candidate among 2,108 different ones: its score is the floor alone.
     alike = Pixels(
         torch.zeros(2109, 1),
         one[:0],
@@ -265,13 +265,13 @@ def test_the_research_codes_floor_counts_twice():
     assert found[0, 0].item() == pytest.approx(1e-6 * (1 + 2108), rel=1e-3)
 
 
-def test_without_replacement_runs_out_of_candidates():
+def test_drawing_more_than_all_candidates():
     index = draws.draw_without_replacement(torch.tensor([[0.0, 0.3, 0.0, 0.1]]), 3)
     assert sorted(index[0].tolist()) == [1, 3, 4]
 
 
-def test_sampling_never_leaves_the_support():
-    """The extremes of u, where rounding could reach a candidate of score 0."""
+def test_candidates_of_score_zero_are_never_drawn():
+    """Use extreme u, for which rounding could reach a candidate of score 0."""
     weights = torch.tensor([[0.0, 0.3, 0.0, 0.1, 0.0], [0.0] * 5])
     u = torch.tensor([0.0, 1 - 2**-24, 0.75, 0.7499]).repeat(2, 1)
     index = draws.draw_with_replacement(weights, u)
@@ -287,7 +287,7 @@ def test_sampling_never_leaves_the_support():
 def test_pools_are_drawn_uniformly_without_repeats():
     torch.manual_seed(0)
     cpu = torch.device('cpu')
-    parts = ((3, 4), (2, 2))  # of maps of 3x5 cells
+    parts = ((3, 4), (2, 2))  # images in maps of 3x5 cells
     seen = ([], [])
     for _ in range(3000):
         pools = draws.draw_pixels(parts, 5, 8, cpu)
@@ -344,7 +344,7 @@ def test_expected_equals_the_oracle(score, candidates, unit, margin, blocks):
 
 @pytest.fixture
 def record(monkeypatch):
-    """The draws of SampledNegatives, by anchor, as they leave it."""
+    """Record the draws that SampledNegatives returns, per anchor."""
     drawn = []
     apply = negatives.SampledNegatives.apply
 
@@ -402,7 +402,7 @@ def test_sampled_equals_the_oracle(
 
 
 def test_sampled_approaches_expected_with_many_draws():
-    """The expectation is of the sum in the denominator: draws by the thousand."""
+    """Use many draws, because the expectation is that of the denominator's sum."""
     inputs = make()
     expected = PixelContrastLoss(0.3, 50_000, negatives='expected')(*inputs)
     torch.manual_seed(0)
@@ -434,7 +434,7 @@ def test_gradcheck(kind, candidates, margin, blocks):
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
 def test_closed_forms(batch, kind):
-    """All embeddings equal: ln(1 + R). One orthonormal vector a pixel: the floor."""
+    """Expect ln(1 + R) for equal embeddings, and the floor for orthonormal ones."""
     _, _, masks, classes = batch
     options = dict(num_negatives=50, negatives=kind, loss_weight=1.0)
     same = torch.ones(B, D, h, w)
@@ -448,8 +448,8 @@ def test_closed_forms(batch, kind):
 
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
-def test_below_the_margin_nothing_pushes(kind):
-    """Orthogonal negatives at any temperature, in float32, where rounding is coarse."""
+def test_negatives_below_the_margin_have_no_gradient(kind):
+    """Use orthogonal negatives in float32, where rounding is coarse."""
     eye = torch.eye(4).view(2, 2, 4).transpose(1, 2).reshape(2, 4, 1, 2)
     masks, classes = torch.zeros(2, 1, 1, 2), torch.zeros(2, 1, 2)
     for temperature in (0.3, 0.07, 0.03, 0.0295, 0.0265):
@@ -458,13 +458,13 @@ def test_below_the_margin_nothing_pushes(kind):
         )
         weak = eye.clone().requires_grad_()
         loss(weak, eye, masks, classes).backward()
-        # Towards the positive the gradient has no part across its own direction.
+        # The positive gives no gradient across its own direction.
         across = weak.grad * (1 - eye)
         assert not across.any()
 
 
-def test_the_published_floors():
-    """With the margin satisfied and equal views: ln(1 + R e^(-1/T))."""
+def test_loss_has_the_published_floors():
+    """Expect ln(1 + R e^(-1/T)) for equal views and negatives below the margin."""
     eye = torch.eye(4).view(2, 2, 4).transpose(1, 2).reshape(2, 4, 1, 2)
     masks, classes = torch.zeros(2, 1, 1, 2), torch.zeros(2, 1, 2)
     for temperature, value in ((0.3, 2.10), (0.2, 0.85), (0.07, 1.2e-4)):
@@ -477,7 +477,7 @@ def test_the_published_floors():
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
 @pytest.mark.parametrize('candidates', CANDIDATES)
-def test_blocks_change_nothing(batch, candidates, kind, monkeypatch):
+def test_block_shape_does_not_change_the_loss(batch, candidates, kind, monkeypatch):
     results = []
     for shape in ((1, 1), (4, 5), (1024, 1024)):
         monkeypatch.setattr(negatives, 'block_shape', lambda device, shape=shape: shape)
@@ -491,8 +491,8 @@ def test_blocks_change_nothing(batch, candidates, kind, monkeypatch):
 
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
-def test_bounded_pools_estimate_the_whole(kind):
-    """The mean over many pools comes near the loss over all pixels."""
+def test_bounded_pools_estimate_the_full_loss(kind):
+    """Compare the mean over many pools with the loss over all pixels."""
     inputs = make(size=(8, 12))
     whole = PixelContrastLoss(0.5, 20, negatives=kind, max_candidates=None)(*inputs)
     pooled = PixelContrastLoss(
@@ -505,8 +505,8 @@ def test_bounded_pools_estimate_the_whole(kind):
 
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
-def test_all_pairs_are_never_held(kind, monkeypatch):
-    """No tensor, saved or passing, has a size of anchors times candidates."""
+def test_all_pairs_are_never_in_memory_at_once(kind, monkeypatch):
+    """Check that no tensor, saved or temporary, has anchors x candidates elements."""
     monkeypatch.setattr(negatives, 'block_shape', lambda device: (8, 32))
     inputs = make(size=(16, 24))
     anchors = B * 16 * 24
@@ -567,7 +567,7 @@ def test_half_precision_and_autocast(batch, dtype, kind, temperature):
     torch.testing.assert_close(ours, expected)
 
 
-def test_opposite_embeddings_at_the_lowest_temperature_stay_finite():
+def test_loss_is_finite_at_the_lowest_temperature():
     z = torch.ones(2, D, 1, 2)
     z[1] *= -1
     masks, classes = torch.zeros(2, 1, 1, 2), torch.zeros(2, 1, 2)
@@ -580,12 +580,12 @@ def test_opposite_embeddings_at_the_lowest_temperature_stay_finite():
             candidates='other_images',
             loss_weight=1.0,
         )
-        worst = loss(z, -z, masks, classes)  # far from the positive as from negatives
+        worst = loss(z, -z, masks, classes)  # negatives are as close as the positive
         assert worst.item() == pytest.approx(math.log(11), rel=1e-5)
         assert loss(z, z, masks, classes).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_compiled_it_gives_the_same(batch):
+def test_compiled_loss_is_the_same(batch):
     for kind in ('expected', 'sampled'):
         loss = PixelContrastLoss(negatives=kind)
         torch.manual_seed(0)
@@ -596,11 +596,11 @@ def test_compiled_it_gives_the_same(batch):
             torch.testing.assert_close(part, expected)
 
 
-# -- what a run may throw at it --------------------------------------------------------
+# -- difficult inputs ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
-def test_one_image(batch, kind):
+def test_one_image_has_a_loss(batch, kind):
     one = [x[:1] for x in batch]
     for candidates in ('all', 'same_image'):
         assert PixelContrastLoss(candidates=candidates, negatives=kind)(*one) > 0
@@ -608,7 +608,7 @@ def test_one_image(batch, kind):
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
 def test_one_query_has_negatives_in_other_images_only(batch, kind):
-    """K = 1, an image of one instance: within it every pixel has one prediction."""
+    """Use K = 1, so that all pixels of an image have the same prediction."""
     z_weak, z_strong, masks, classes = batch
     one = (z_weak, z_strong, masks[:, :1], classes[:, :1])
     assert PixelContrastLoss(candidates='same_image', negatives=kind)(*one) == 0
@@ -617,7 +617,7 @@ def test_one_query_has_negatives_in_other_images_only(batch, kind):
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
 @pytest.mark.parametrize('case', ['equal', 'one_pixel'])
-def test_without_negatives_the_loss_is_zero_with_a_graph(batch, case, kind):
+def test_loss_without_negatives_is_zero_with_a_graph(batch, case, kind):
     z_weak, z_strong, masks, classes = (x[:1] for x in batch)
     if case == 'equal':
         masks = torch.zeros_like(masks)
@@ -637,7 +637,7 @@ def test_without_negatives_the_loss_is_zero_with_a_graph(batch, case, kind):
 
 @pytest.mark.parametrize('kind', ['expected', 'sampled'])
 def test_anchors_without_negatives_are_left_out_of_the_mean(batch, kind):
-    """Image 1's pixels are all alike: only the others' anchors count."""
+    """Make all pixels of image 1 equal, so that only the anchors of image 0 count."""
     batch[2][1] = 0
     loss = PixelContrastLoss(candidates='same_image', negatives=kind)
     torch.manual_seed(1)
@@ -651,7 +651,7 @@ def test_anchors_without_negatives_are_left_out_of_the_mean(batch, kind):
 @pytest.mark.parametrize('which', range(4))
 @pytest.mark.parametrize('candidates', CANDIDATES)
 @pytest.mark.parametrize('kind', ['expected', 'sampled', 'distinct'])
-def test_not_finite_inputs_make_the_loss_nan(batch, value, which, candidates, kind):
+def test_non_finite_inputs_make_the_loss_nan(batch, value, which, candidates, kind):
     batch[which].view(-1)[5] = value
     z_weak = batch[0].requires_grad_()
     loss = PixelContrastLoss(
@@ -665,7 +665,7 @@ def test_not_finite_inputs_make_the_loss_nan(batch, value, which, candidates, ki
 
 
 def test_optimising_separates_the_instances():
-    """Two queries own half of the pixels each: their embeddings drift apart."""
+    """Give two queries half of the pixels each; their embeddings must separate."""
     torch.manual_seed(0)
     masks = torch.full((1, 2, 4, 4), -9.0)
     masks[0, 0, :, :2] = masks[0, 1, :, 2:] = 9.0
@@ -688,7 +688,7 @@ def test_optimising_separates_the_instances():
 # -- state -----------------------------------------------------------------------------
 
 
-def test_the_schedule_counts_training_forwards_and_is_resumed(batch):
+def test_schedule_counts_training_steps_and_is_resumed(batch):
     schedule = dict(start=0.3, end=0.1, iters=4)
     loss = PixelContrastLoss(schedule)
     seen = []
@@ -713,7 +713,7 @@ def test_memory_holds_the_latest_candidates_as_other_images():
     alone = PixelContrastLoss(0.3, 7)
     torch.testing.assert_close(loss(*first), alone(*first))
     ours = grads(loss, second)
-    # The same as a batch of both whose anchors are the second's only.
+    # Compare with a batch of both in which only the second has anchors.
     joined = [torch.cat(pair) for pair in zip(second, first, strict=True)]
     weights = oracle.scores(*joined[2:], (h, w), score='fused', candidates='all')
     weights[B * N :] = 0
@@ -733,7 +733,7 @@ def test_memory_holds_the_latest_candidates_as_other_images():
     before = loss._remembered
     loss.eval()(*first)
     assert loss._remembered is before
-    # A batch that overflowed leaves nothing behind.
+    # A batch with a NaN is not stored.
     loss.train()
     bad = make(1)
     bad[0][0, 0, 0, 0] = math.nan

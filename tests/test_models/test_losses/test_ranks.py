@@ -1,4 +1,4 @@
-"""Two gloo ranks under DDP against one process on the joined batch."""
+"""Compare two gloo ranks under DDP with one process on the joined batch."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ B, D, h, w = 4, 5, 3, 4
 
 
 class Model(nn.Module):
-    """A projection with something to learn, and the loss on it."""
+    """A trainable projection, and the loss on it."""
 
     def __init__(self, loss):
         super().__init__()
@@ -44,13 +44,13 @@ def gradient(model, inputs):
 @pytest.mark.parametrize('share', [2, 1])
 @pytest.mark.parametrize('candidates', ['all', 'other_images'])
 def test_two_ranks_equal_one_process(candidates, share, tmp_path):
-    """Also where ranks have different numbers of images, hence of pixels."""
+    """Compare also ranks with different numbers of images, and so of pixels."""
     options = dict(
         candidates=candidates, max_candidates=None, all_ranks=True, loss_weight=1.0
     )
     inputs = make()
     if share == 1:
-        # Anchors count alike on all ranks, so these are weighted as one batch, too.
+        # An anchor has the same weight on all ranks, so unequal ranks equal one batch.
         inputs = [x[:3] for x in inputs]
     expected, expected_grads = gradient(Model(PixelContrastLoss(**options)), inputs)
     assert all(g.any() for g in expected_grads[:1])
@@ -67,8 +67,8 @@ def test_two_ranks_equal_one_process(candidates, share, tmp_path):
     assert two_ranks(work, tmp_path) == [0, 0]
 
 
-def test_detached_the_other_ranks_candidates_are_constants(tmp_path):
-    """The mean over two ranks' anchors, each with the other's embeddings detached."""
+def test_detached_candidates_of_other_ranks_are_constants(tmp_path):
+    """Expect the mean over both ranks, each with the other's embeddings detached."""
     options = dict(max_candidates=None, loss_weight=1.0)
     inputs = make()
     _, _, masks, classes = inputs
@@ -101,7 +101,7 @@ def test_detached_the_other_ranks_candidates_are_constants(tmp_path):
     assert two_ranks(work, tmp_path) == [0, 0]
 
 
-def test_without_a_process_group_there_is_nobody_else():
+def test_without_a_process_group_there_is_one_rank():
     assert gather_rows(torch.ones(2, 3), torch.ones(2, 1)) == []
     total, ranks = sum_over_ranks(torch.tensor(5))
     assert (total.item(), ranks) == (5, 1)

@@ -1,4 +1,4 @@
-"""The temperature's schedule through a run that dies and is resumed."""
+"""Test the temperature's schedule in a run that stops and is resumed."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ SCHEDULE = dict(start=0.3, end=0.1, iters=8)
 
 
 class Model(BaseModel):
-    """A projection and the loss on it; dies before its forward number ``dies_at``."""
+    """A projection and the loss on it; it stops before forward ``dies_at``."""
 
     def __init__(self, dies_at=None):
         super().__init__()
@@ -54,7 +54,7 @@ def run(work_dir, model, **arguments):
     return model.temperatures
 
 
-def test_the_schedule_goes_on_where_the_checkpoint_was_written(tmp_path):
+def test_schedule_continues_from_the_checkpoint(tmp_path):
     whole = run(tmp_path / 'whole', Model())
     assert whole == pytest.approx([0.3, 0.275, 0.25, 0.225, 0.2, 0.175])
     cut = tmp_path / 'cut'

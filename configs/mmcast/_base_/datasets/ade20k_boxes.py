@@ -1,5 +1,5 @@
-# ADE20K for SAM 2: it learns on images and masks stretched to its square, and
-# is evaluated on annotated boxes in the images' own size.
+# ADE20K for SAM 2. It learns from images and masks stretched to its square. It is
+# evaluated on annotated boxes in the images' own size.
 _base_ = './ade20k.py'
 weak_view = [
     dict(type='Resize', scale=(1024, 1024), keep_ratio=False),

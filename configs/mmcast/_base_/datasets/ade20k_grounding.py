@@ -1,4 +1,4 @@
-# ADE20K as Grounding-DINO sees it.
+# ADE20K for Grounding-DINO.
 _base_ = ['./ade20k.py', './grounding_views.py']
 train_dataloader = dict(dataset=dict(weak_view=_base_.grounding_view))
 with_unlabeled = dict(pseudo_labels=_base_.box_labels)

@@ -1,4 +1,4 @@
-# Cityscapes as Grounding-DINO sees it.
+# Cityscapes for Grounding-DINO.
 _base_ = ['./cityscapes.py', './grounding_views.py']
 train_dataloader = dict(dataset=dict(weak_view=_base_.grounding_view))
 with_unlabeled = dict(pseudo_labels=_base_.box_labels)

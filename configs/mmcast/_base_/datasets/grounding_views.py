@@ -1,5 +1,5 @@
-# What Grounding-DINO sees: mmdet's augmentation, as in CAST's research code.
-sides = [(480 + 32 * k, 1333) for k in range(11)]  # short and longest long side
+# Views for Grounding-DINO: mmdet's augmentation, as in CAST's research code.
+sides = [(480 + 32 * k, 1333) for k in range(11)]  # short side, limit of the long side
 resize = dict(type='RandomChoiceResize', scales=sides, keep_ratio=True)
 grounding_view = [
     dict(type='RandomFlip', prob=0.5),
@@ -27,7 +27,7 @@ grounding_view = [
 ]
 load_and_keep = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='KeepImage'),  # SAM 2 makes its own size from it
+    dict(type='KeepImage'),  # SAM 2 resizes it by itself
 ]
 annotate_and_pack = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -43,5 +43,5 @@ annotate_and_pack = [
         ),
     ),
 ]
-# Boxes learn from the detector's own boxes, so nothing is taken from any of them.
+# The detector learns from its own boxes, so no overlap is removed from them.
 box_labels = dict(boxes='stored', remove_overlap=False)

@@ -1,12 +1,12 @@
-# What all data sets share: loaders and evaluation. A data set adds paths, classes, its
-# weak view and its test size. SPLIT is a switch, see default_runtime.py; the lists come
-# from tools/misc/split_labels.py (docs/data.md).
+# Loaders and evaluation for all data sets. A data set adds paths, classes, its weak
+# view and its test size. SPLIT is a switch (default_runtime.py). The lists come from
+# tools/misc/split_labels.py (docs/data.md).
 split = 'splits/{{$SPLIT:10pct}}/'
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
-    # Half labelled, half unlabelled where there are both (the paper gives no ratio).
+    # Half labelled, half unlabelled, if there are both (the paper gives no ratio).
     sampler=dict(type='LabeledUnlabeledSampler', source_ratio=[1, 1]),
     dataset=dict(
         type='SemiSupervisedDataset',
@@ -17,9 +17,9 @@ train_dataloader = dict(
         ),
     ),
 )
-# An entry point that learns from unlabelled images has the line train_dataloader =
-# dict(dataset=_base_.with_unlabeled), or _base_.online if a teacher labels each batch.
-# Then the unlabelled images are all there are, the labelled ones too.
+# To learn from unlabelled images, an entry point has the line train_dataloader =
+# dict(dataset=_base_.with_unlabeled). If a teacher labels each batch, the line has
+# _base_.online: then all images count as unlabelled, the labelled ones too.
 with_unlabeled = dict(
     unlabeled_dataset=dict(type='ImageListDataset', ann_file=split + 'unlabeled.txt'),
     pseudo_labels=dict(score_thr=0.3),

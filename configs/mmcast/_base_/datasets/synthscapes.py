@@ -25,8 +25,8 @@ with_unlabeled = dict(
     unlabeled_dataset=dict(data_root=data_root, ann_file='splits/unlabeled.txt'),
     pseudo_labels=dict(score_thr=0.5),
 )
-# They have annotations here, which nothing learns from: the log's precision and recall
-# of the teacher need them.
+# Unlabelled images have annotations here. Nothing learns from them, but the log needs
+# them for the teacher's precision and recall.
 online = dict(
     unlabeled_dataset=dict(
         type='ListedCocoDataset',

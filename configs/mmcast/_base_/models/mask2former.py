@@ -1,10 +1,10 @@
 # Mask2Former's decoder, losses and inference as published (9 layers, 100 queries,
 # 12,544 points, no-object weight 0.1), and CAST's pixel contrast; lambda_pxl is
-# pixel_contrast.loss.loss_weight. Children add pixel decoder and backbone.
+# pixel_contrast.loss.loss_weight. A child adds pixel decoder and backbone.
 width = 256
 model = dict(
     type='PixelContrastMask2Former',
-    num_classes=8,  # an entry point gives its data set's
+    num_classes=8,  # an entry point gives its own number
     data_preprocessor=dict(
         type='DetDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
@@ -65,5 +65,5 @@ model = dict(
         panoptic_on=False, semantic_on=False, instance_on=True, max_per_image=100
     ),
 )
-# COCO's images are padded to one size, whatever their scale.
+# COCO's images of any scale are padded to one size.
 coco_padding = [dict(type='BatchFixedSizePad', size=(1024, 1024), pad_mask=True)]

@@ -1,4 +1,4 @@
-# Mask2Former with DPT as pixel decoder, for a backbone that is a pyramid.
+# Mask2Former with DPT as pixel decoder, for a backbone that gives a feature pyramid.
 _base_ = './mask2former.py'
 model = dict(
     data_preprocessor=dict(pad_size_divisor=32),

@@ -1,4 +1,4 @@
-# SAM 2.1 Hiera-L by itself, prompted with annotated boxes: 20 * focal + dice.
+# SAM 2.1 Hiera-L alone, prompted with annotated boxes. Loss: 20 * focal + dice.
 segmenter_weights = 'checkpoints/sam2.1-hiera-large/model.safetensors'
 made_by = {
     segmenter_weights: 'hf download facebook/sam2.1-hiera-large model.safetensors '

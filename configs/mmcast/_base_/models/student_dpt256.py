@@ -18,5 +18,5 @@ model = dict(
     ),
     pixel_contrast=dict(in_channels=384, downsample=2),
 )
-# The next multiple of the patch.
+# The next multiple of the patch size.
 coco_padding = [dict(type='BatchFixedSizePad', size=(1036, 1036), pad_mask=True)]

@@ -1,4 +1,4 @@
-# The research code's committed student: width 384 throughout (81 M parameters).
+# The research code's student: width 384 throughout (81 M parameters).
 _base_ = './student_dpt256.py'
 width = 384
 model = dict(

@@ -1,4 +1,4 @@
-# Guided Distillation's network on Cityscapes: batch norm is trained, and synchronised
+# Guided Distillation's network on Cityscapes: batch norm is trained and synchronised
 # over GPUs.
 _base_ = './student_r50.py'
 model = dict(

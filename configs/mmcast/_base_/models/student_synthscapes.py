@@ -1,5 +1,5 @@
-# A small student of the full-size one's kind: ResNet-18 of an eighth of the width, DPT,
-# masked decoder. weights/README.md says how its starting weights were made.
+# A small version of the full-size student: ResNet-18 with an eighth of the width, DPT,
+# masked decoder. weights/README.md says how to make its starting weights.
 _base_ = './mask2former_dpt.py'
 width = 32
 model = dict(

@@ -1,7 +1,7 @@
 # CAST's teacher: MM-Grounding-DINO with Swin-L, and SAM 2.1 Hiera-L (CAST, Table 1;
 # architecture as in mmdet's grounding_dino_swin-l_pretrain_all). docs/teachers.md says
-# which files belong where, and how smaller ones are configured. An entry point gives
-# `classes`, and may give `prompts`, class name to the words that describe it.
+# where each file belongs, and how to configure smaller models. An entry point gives
+# `classes`. It may give `prompts`: class names to the words that describe them.
 detector_weights = 'checkpoints/grounding_dino_swin-l_pretrain_all-56d69e78.pth'
 bert_folder = 'checkpoints/bert-base-uncased'
 segmenter_weights = 'checkpoints/sam2.1-hiera-large/model.safetensors'
@@ -71,7 +71,7 @@ model = dict(
         ),
         encoder=dict(
             num_layers=6,
-            num_cp=6,  # layers that recompute activations; 0 is faster, takes memory
+            num_cp=6,  # layers that recompute activations; 0 is faster, needs memory
             layer_cfg=dict(
                 self_attn_cfg=dict(embed_dims=256, num_levels=levels, dropout=0.0),
                 ffn_cfg=dict(embed_dims=256, feedforward_channels=2048, ffn_drop=0.0),

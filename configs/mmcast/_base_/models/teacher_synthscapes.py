@@ -1,6 +1,6 @@
 # A small Mask2Former as stand-in foundation teacher (3.8 M parameters): half-width
 # ResNet-18, one deformable encoder layer, three decoder layers. weights/README.md
-# says how its weights were made.
+# says how to make its weights.
 _base_ = './mask2former_deformable.py'
 width = 128
 model = dict(

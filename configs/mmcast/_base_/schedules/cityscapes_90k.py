@@ -1,5 +1,5 @@
 # CAST on Cityscapes: AdamW 5e-5, weight decay 0.1, poly 0.9 without warm-up, 90k
-# iterations at a total batch of 8 (2 GPUs x 4), gradients clipped at 0.01.
+# iterations with a total batch of 8 (2 GPUs x 4), gradients clipped at 0.01.
 embeddings = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
     constructor='NoNormDecayConstructor',
@@ -8,7 +8,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             'backbone': dict(lr_mult=0.1),
-            'reassemble': dict(lr_mult=0.1),  # the research code's backbone has it
+            'reassemble': dict(lr_mult=0.1),  # in the research code's backbone
             'pos_embed': dict(lr_mult=0.1, decay_mult=0.0),
             'cls_token': dict(lr_mult=0.1, decay_mult=0.0),
             'relative_position_bias_table': dict(lr_mult=0.1, decay_mult=0.0),

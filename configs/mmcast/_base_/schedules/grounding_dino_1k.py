@@ -1,5 +1,5 @@
 # MM-Grounding-DINO on a few labelled images, as in CAST's research code: AdamW 5e-5,
-# weight decay 0.01, backbone at a tenth, text encoder frozen, 1,000 iterations at a
+# weight decay 0.01, backbone at a tenth, text encoder frozen, 1,000 iterations with a
 # total batch of 8 (2 GPUs x 4), gradients clipped at 0.1, evaluated every 500.
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -1,5 +1,5 @@
-# Guided Distillation on COCO: AdamW 1e-4, weight decay 0.05, 368,750 iterations at 16
-# labelled images, a tenth of the rate from 327,778 on and again from 355,092, gradients
+# Guided Distillation on COCO: AdamW 1e-4, weight decay 0.05, 368,750 iterations with 16
+# labelled images, rate cut to a tenth at 327,778 and again at 355,092, gradients
 # clipped at 0.01, evaluated every 5k. The published 10 iterations of warm-up start at
 # the full rate, so they change nothing.
 _base_ = './guided_cityscapes_90k.py'

@@ -9,4 +9,4 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=15000, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=1)
-find_unused_parameters = True  # box prompts leave points, masks, quality unused
+find_unused_parameters = True  # box prompts do not use points, masks, quality
