@@ -11,11 +11,16 @@ import torch.nn.functional as F
 from mmdet.structures import SampleList
 from torch import Tensor
 
+from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.losses import Grid
 
 
 def query_pseudo_labels(
-    classes: Tensor, masks: Tensor, score_thr: float = 0.7, min_area: float = 5.0
+    classes: Tensor,
+    masks: FactoredMasks,
+    score_thr: float = 0.7,
+    min_area: float = 5.0,
+    part: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Select the confident queries of one image, as hard labels and masks.
 
@@ -25,10 +30,12 @@ def query_pseudo_labels(
 
     Args:
         classes: Class logits ``(K, C + 1)``, the last one "no object".
-        masks: Mask logits ``(K, h, w)``; -inf where no mask is allowed.
+        masks: Masks ``(1, K, h, w)``.
         score_thr: Probability over all C + 1 classes.
         min_area: In pixels of the logits' map, which has a quarter of the image's
             height and width in Mask2Former.
+        part: Rows and columns of the logits' map, from the top left, that masks may
+            cover; None for all. The rest is padding.
 
     Returns:
         For the n queries kept, in their order: labels int64 ``(n,)``, masks bool
@@ -37,29 +44,13 @@ def query_pseudo_labels(
     """
     scores, labels = classes.softmax(-1).max(-1)
     kept = (labels < classes.shape[-1] - 1) & (scores > score_thr)
-    probabilities = masks[kept].sigmoid()
+    probabilities = masks.of([kept.nonzero()[:, 0]]).sigmoid()
+    height, width = probabilities.shape[1:]
+    rows, columns = part or (height, width)
+    probabilities = probabilities[:, :rows, :columns]
     large = probabilities.sum((1, 2)) > min_area
-    return labels[kept][large], probabilities[large] > 0.5, scores[kept][large]
-
-
-def blank_margin(
-    masks: Tensor, image: tuple[int, int], padded: tuple[int, int]
-) -> Tensor:
-    """Set mask logits to -inf where the image was padded.
-
-    Args:
-        masks: Logits ``(K, h, w)`` over the padded image.
-        image: Height and width of the image, which is at the top left.
-        padded: Height and width with the margin.
-
-    Returns:
-        A new tensor; a cell is padding if its centre is.
-    """
-    height, width = masks.shape[-2:]
-    ((rows, columns),) = Grid.of_map((height, width), [image], padded).parts
-    blank = torch.full_like(masks, -torch.inf)
-    blank[:, :rows, :columns] = masks[:, :rows, :columns]
-    return blank
+    inside = F.pad(probabilities[large] > 0.5, (0, width - columns, 0, height - rows))
+    return labels[kept][large], inside, scores[kept][large]
 
 
 def masks_on_grid(masks: Any, padded: tuple[int, int], grid: Grid) -> Tensor:

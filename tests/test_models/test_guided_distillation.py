@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from tiny_student import batch, both, sample, seeded, student_config, wrapper
 from torch import nn
 
+from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.pseudo_labels import teacher_stats
 
 BARE = dict(pixel_contrast=None)
@@ -77,13 +78,14 @@ def test_rule_is_applied_to_a_real_teachers_logits():
     images, samples = batch(2)
     with torch.no_grad():
         classes, masks = model.teacher._forward(images, samples)
+    masks = masks[-1].dense()
     labelled = model.pseudo_label(images, samples)
     assert sum(len(each.gt_instances) for each in labelled) > 0
     for b, each in enumerate(labelled):
         kept = []
-        for k in range(masks[-1].shape[1]):
+        for k in range(masks.shape[1]):
             p = classes[-1][b, k].softmax(0)
-            soft = masks[-1][b, k].sigmoid()
+            soft = masks[b, k].sigmoid()
             if p.argmax() != NO_OBJECT and p.max() > 0.13 and soft.sum() > 5:
                 kept.append((int(p.argmax()), soft > 0.5))
         assert each.gt_instances.labels.tolist() == [label for label, _ in kept]
@@ -175,13 +177,13 @@ def test_low_resolution_masks_match_full_masks():
     classes, masks = head(model.student.backbone(images), samples)
     # The prediction fits the rectangle, so a misplaced target has a high loss.
     logits = block((2, 14), (3, 21))[None, None] / 4
-    masks = [logits.expand(1, 12, -1, -1)] * len(masks)
+    masks = [FactoredMasks(logits.expand(1, 12, -1, -1))] * len(masks)
 
     def loss(mask):
         samples[0].gt_instances = InstanceData(
             labels=torch.tensor([3]), masks=mask[None]
         )
-        losses = seeded(head.loss_on, slice(None), classes, masks, samples)
+        (losses,) = seeded(head.losses, [(slice(None), samples)], classes, masks)
         return float(losses['loss_dice'])
 
     small = block((2, 14), (3, 21)) > 0
@@ -291,13 +293,13 @@ def test_the_teacher_labels_in_full_precision():
 
     def record(*args):
         classes, masks = forward(*args)
-        dtypes.append(masks[-1].dtype)
+        dtypes.append({factor.dtype for factor in masks[-1].factors})
         return classes, masks
 
     model.teacher._forward = record
     with torch.autocast('cpu', torch.bfloat16):
         losses = model.loss(*both())
-    assert dtypes == [torch.float32]
+    assert dtypes == [{torch.float32}]
     assert all(value.isfinite() for value in losses.values())
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine import Config
 
+from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.pixel_decoders import DPTPixelDecoder, FPNPixelDecoder
 from mmcast.models.pixel_decoders.dpt import FusionBlock
 
@@ -19,7 +20,8 @@ def plain(channels=6, height=5, width=7):
 def test_dpt_on_plain_transformer_has_published_strides():
     decoder = DPTPixelDecoder([6] * 4, 8, 8, reassemble_channels=[2, 3, 4, 5])
     masks, levels = decoder(plain())
-    assert masks.shape == (2, 8, 40, 56)  # stride s / 8
+    assert masks.shape == (2, 8, 20, 28)
+    assert decoder.mask_scale == 2  # so masks have stride s / 8
     assert [tuple(x.shape[1:]) for x in levels] == [(8, 5, 7), (8, 10, 14), (8, 20, 28)]
 
 
@@ -31,11 +33,12 @@ def test_dpt_on_pyramid_without_the_last_upsampling():
     ]
     masks, levels = decoder(pyramid)
     assert masks.shape == (1, 8, 16, 24)
+    assert decoder.mask_scale == 1
     assert [tuple(x.shape[2:]) for x in levels] == [(4, 6), (8, 12), (16, 24)]
 
 
 def test_dpt_equals_a_functional_reference():
-    """Write out the fusion path with functional calls, batch norm in eval mode."""
+    """Write out the published order with functional calls, batch norm in eval mode."""
     torch.manual_seed(0)
     decoder = DPTPixelDecoder([2, 3, 4, 5], 8, 8).eval()
     for module in decoder.modules():
@@ -81,6 +84,7 @@ def test_dpt_equals_a_functional_reference():
         path = conv(path, block.project)
         expected.append(path)
     masks, levels = decoder(pyramid)
+    masks = FactoredMasks(masks, scale=decoder.mask_scale).dense()
     for ours, theirs in zip([*levels, masks], expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 

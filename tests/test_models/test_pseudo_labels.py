@@ -6,9 +6,9 @@ import pytest
 import torch
 from mmdet.structures.mask import BitmapMasks
 
+from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.losses import Grid
 from mmcast.models.pseudo_labels import (
-    blank_margin,
     count_found,
     masks_on_grid,
     query_pseudo_labels,
@@ -23,7 +23,7 @@ def class_logits(*rows):
 def mask_logits(*areas):
     """Return 4x4 maps of equal pixels whose probabilities sum to the given areas."""
     maps = [torch.full((4, 4), area / 16, dtype=torch.float64) for area in areas]
-    return torch.stack(maps).logit()
+    return FactoredMasks(torch.stack(maps).logit()[None])
 
 
 def test_each_condition_drops_its_queries():
@@ -52,7 +52,9 @@ def test_no_object_counts_in_the_softmax():
 
 def test_thresholds_are_exclusive():
     classes = torch.tensor([[math.log(3.0), 0.0, -torch.inf]], dtype=torch.float64)
-    masks = torch.zeros(1, 2, 5, dtype=torch.float64)  # ten pixels of 0.5
+    masks = FactoredMasks(
+        torch.zeros(1, 1, 2, 5, dtype=torch.float64)
+    )  # ten pixels of 0.5
     p = float(classes.softmax(-1).max())
     for score_thr, kept in ((p - 1e-9, 1), (p, 0)):
         labels, *_ = query_pseudo_labels(classes, mask_logits(12), score_thr)
@@ -65,26 +67,34 @@ def test_thresholds_are_exclusive():
 
 def test_masks_are_thresholded_at_one_half():
     masks = torch.tensor([[[9.0, 9.0, 9.0], [9.0, 9.0, 0.01], [9.0, -0.01, -9.0]]])
-    _, found, _ = query_pseudo_labels(class_logits((0.9, 0.1)), masks)
+    _, found, _ = query_pseudo_labels(
+        class_logits((0.9, 0.1)), FactoredMasks(masks[None]), min_area=0.0
+    )
     assert torch.equal(found, masks > 0)
 
 
 def test_no_confident_query_gives_empty_tensors():
     labels, found, scores = query_pseudo_labels(
-        class_logits((0.1, 0.9)), torch.zeros(1, 4, 6)
+        class_logits((0.1, 0.9)), FactoredMasks(torch.zeros(1, 1, 4, 6))
     )
     assert (labels.shape, found.shape, scores.shape) == ((0,), (0, 4, 6), (0,))
     assert labels.dtype == torch.int64
 
 
 def test_padding_has_no_probability():
-    """Use cells of 4 pixels: 9x14 pixels in 16x24 contain the centres of 2x3 cells."""
-    inside = blank_margin(torch.full((2, 4, 6), 3.0), (9, 14), (16, 24)).sigmoid() > 0
-    expected = torch.zeros(4, 6, dtype=torch.bool)
-    expected[:2, :3] = True
-    assert torch.equal(inside, expected.expand(2, 4, 6))
-    whole = torch.randn(2, 4, 6)
-    assert torch.equal(blank_margin(whole, (16, 24), (16, 24)), whole)
+    """Check the masks, and their areas: six cells of 0.95 are 5.7, all 24 are 22.9."""
+    classes, masks = (
+        class_logits((0.9, 0.1)),
+        FactoredMasks(torch.full((1, 1, 4, 6), 3.0)),
+    )
+    for min_area, rest in ((5.6, 1), (5.8, 0)):
+        _, found, _ = query_pseudo_labels(classes, masks, 0.7, min_area, part=(2, 3))
+        expected = torch.zeros(4, 6, dtype=torch.bool)
+        expected[:2, :3] = True
+        assert torch.equal(found, expected.expand(rest, 4, 6))
+    _, found, _ = query_pseudo_labels(classes, masks, 0.7, 22.8)
+    assert found.all()
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize('kind', ['tensor', 'bitmap'])

@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmcast.models.factored_masks import FactoredMasks, as_factored
 from mmcast.models.losses import Grid, PixelContrastLoss
 from mmcast.models.losses.draws import draw_pixels
 from mmcast.models.losses.negatives import draw_negatives
@@ -83,7 +84,7 @@ class ContrastMonitorHook(Hook):
             return
         loss = self._losses(runner)[0]
 
-        def keep(module: Any, arguments: tuple[Tensor, ...]) -> None:
+        def keep(module: Any, arguments: tuple[Any, ...]) -> None:
             names = ('weak', 'strong', 'masks', 'classes')
             found = dict(zip(names, arguments[:4], strict=True))
             self._seen.update((k, v.detach()) for k, v in found.items())
@@ -150,23 +151,23 @@ def measure(
 
     Args:
         loss: The loss of this batch.
-        seen: Its arguments, ``weak`` and ``strong`` (B, D, h, w), ``masks``
-            (B, K, H', W'), ``classes`` (B, K, C + 1) and ``grid``, and ``size``, height
-            and width of the padded batch in pixels.
+        seen: Its arguments, ``weak`` and ``strong`` (B, D, h, w), ``masks``,
+            ``classes`` (B, K, C + 1) and ``grid``, and ``size``, height and width of
+            the padded batch in pixels.
         samples: For each image, a sample with ground truth, or None.
         anchors: How many anchors to draw at most.
 
     Returns:
         Name to value, see :class:`ContrastMonitorHook`.
     """
-    weak, strong, masks, classes = (
-        seen[name].float() for name in ('weak', 'strong', 'masks', 'classes')
+    weak, strong, classes = (
+        seen[name].float() for name in ('weak', 'strong', 'classes')
     )
-    grid = seen['grid']
+    masks, grid = as_factored(seen['masks']), seen['grid']
     drawn, candidates, index_AR = draw(loss, weak, masks, classes, grid, anchors)
     instance_N = torch.cat(
         [
-            own_queries(masks[b], classes[b], grid)
+            own_queries(masks[b : b + 1], classes[b], grid)
             if sample is None
             else instances_on_grid(sample, seen['size'], grid).to(weak.device)
             for b, sample in enumerate(samples)
@@ -201,7 +202,7 @@ def measure(
 def draw(
     loss: PixelContrastLoss,
     weak: Tensor,
-    masks: Tensor,
+    masks: FactoredMasks,
     classes: Tensor,
     grid: Grid,
     anchors: int,
@@ -211,7 +212,7 @@ def draw(
     Args:
         loss: The loss; its settings are used.
         weak: (B, D, h, w) float.
-        masks: (B, K, H', W') float.
+        masks: Masks of K queries.
         classes: (B, K, C + 1) float.
         grid: Positions of the embeddings' cells.
         anchors: How many to draw at most.
@@ -251,10 +252,11 @@ def _images(pixels: Pixels) -> Tensor:
     return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
 
 
-def own_queries(masks: Tensor, classes: Tensor, grid: Grid) -> Tensor:
+def own_queries(masks: FactoredMasks, classes: Tensor, grid: Grid) -> Tensor:
     """Return the query that each cell of one image belongs to most, ``(h * w,)``."""
-    every = torch.arange(len(grid.y) * len(grid.x), device=masks.device)
-    p_PK, _ = pixel_predictions(masks, classes, grid.points(every))
+    every = torch.arange(len(grid.y) * len(grid.x), device=classes.device)
+    read = masks.at_points(grid.points(every)[None], 'border')
+    p_PK, _ = pixel_predictions(read[0], classes)
     return p_PK.argmax(1)
 
 

@@ -1,6 +1,7 @@
-"""Heads: Mask2Former for any pixel decoder, and the contrast's projection."""
+"""Heads: Mask2Former, instances from its masks, and the contrast's projection."""
 
+from .instance_fusion_head import InstanceFusionHead
 from .mask2former_head import SlicedMask2FormerHead
 from .pixel_contrast_head import PixelContrastHead
 
-__all__ = ['PixelContrastHead', 'SlicedMask2FormerHead']
+__all__ = ['InstanceFusionHead', 'PixelContrastHead', 'SlicedMask2FormerHead']

@@ -1,23 +1,39 @@
-"""mmdet's Mask2Former head for any pixel decoder, with losses by slice."""
+"""Mask2Former's head for any pixel decoder, with masks that stay factored."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+import torch.nn.functional as F
+from mmcv.ops import point_sample
 from mmdet.models.dense_heads import Mask2FormerHead
+from mmdet.models.task_modules import HungarianAssigner
+from mmdet.models.utils import get_uncertain_point_coords_with_randomness
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
+from mmdet.utils import reduce_mean
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmcast.models.factored_masks import FactoredMasks, as_factored, read_bool_masks
+
+from .masked_attention import attended, masked_decoder_layer
+from .matching import Match, match
+
+Part = tuple[slice, SampleList]
 
 
 @MODELS.register_module()
 class SlicedMask2FormerHead(Mask2FormerHead):
-    """Mask2Former head that takes its losses on slices of a batch.
+    """mmdet's Mask2Former head: the same results and weights, less time and memory.
 
-    One forward pass serves labelled and unlabelled images; each slice then has
-    its own matching and its own normaliser.
+    It takes its losses on slices of a batch. One forward pass serves labelled and
+    unlabelled images; each slice then has its own normaliser.
+
+    It does not compute the masks of all queries. Attention gets masks from features of
+    the level's size, the matching from features at its points, and the losses compute
+    the masks of matched queries alone: :class:`FactoredMasks`.
 
     Mask and dice losses are divided by the number of annotated masks in the slice,
     averaged over the devices, at least 1: as published (Mask2Former, arXiv 2112.01527).
@@ -28,9 +44,16 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         feat_channels: Width of the pixel decoder's levels.
         out_channels: Width of the mask features.
         pixel_decoder: Config of a module that maps the backbone's maps to
-            ``(mask_features, levels)``, levels coarsest first.
+            ``(mask_features, levels)``, levels coarsest first. If it has a
+            ``mask_scale``, masks have that many times the mask features' height and
+            width.
         num_transformer_feat_level: Number of levels the masked decoder uses.
+        with_cp: Whether to compute the decoder's layers again in backward, which
+            saves memory.
         kwargs: As mmdet's ``Mask2FormerHead``.
+
+    Raises:
+        ValueError: The assigner is not mmdet's ``HungarianAssigner``.
     """
 
     def __init__(
@@ -40,6 +63,7 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         out_channels: int,
         pixel_decoder: ConfigDict,
         num_transformer_feat_level: int = 3,
+        with_cp: bool = False,
         **kwargs,
     ) -> None:
         # The parent requires a deformable encoder in the pixel decoder's config; a
@@ -64,55 +88,205 @@ class SlicedMask2FormerHead(Mask2FormerHead):
                 'out_channels': out_channels,
             }
         )
+        self.with_cp = with_cp
+        assigner = getattr(self, 'assigner', None)
+        if assigner is not None and not isinstance(assigner, HungarianAssigner):
+            raise ValueError(
+                f'SlicedMask2FormerHead cannot use {type(assigner).__name__}: set '
+                "train_cfg.assigner.type='HungarianAssigner'"
+            )
 
-    def loss_on(
-        self,
-        part: slice,
-        cls_preds: Sequence[Tensor],
-        mask_preds: Sequence[Tensor],
-        samples: SampleList,
-    ) -> dict[str, Tensor]:
-        """Compute the losses of all decoder outputs on a slice of the batch.
+    def forward(
+        self, x: Sequence[Tensor], batch_data_samples: SampleList
+    ) -> tuple[list[Tensor], list[FactoredMasks]]:
+        """Predict classes and masks after each decoder layer and before the first.
 
         Args:
-            part: The images of the batch that ``samples`` describe.
-            cls_preds: Class logits of each decoder output, (B, K, C + 1).
-            mask_preds: Mask logits of each decoder output, (B, K, h, w).
-            samples: Ground truth or pseudo-labels of the slice, masks padded to
-                the batch's size.
+            x: Maps of the backbone or neck, each (B, C_i, h_i, w_i).
+            batch_data_samples: Not used; mmdet's heads have it.
 
         Returns:
-            mmdet's named Mask2Former losses.
+            Class logits (B, K, C + 1) and masks (B, K, H, W), first to last.
         """
-        return self.loss_by_feat(
-            [pred[part] for pred in cls_preds],
-            [pred[part] for pred in mask_preds],
-            [self._target(sample.gt_instances) for sample in samples],
-            [sample.metainfo for sample in samples],
-        )
+        features, maps = self.pixel_decoder(x)
+        scale = getattr(self.pixel_decoder, 'mask_scale', 1)
+        maps = maps[: self.num_transformer_feat_level]
+        with torch.no_grad():
+            whole = FactoredMasks(features, scale=scale)
+            small = [whole.at(tuple(level.shape[2:])).flatten(2) for level in maps]
+        values, keys = zip(*map(self._level, range(len(maps)), maps), strict=True)
+        position = self.query_embed.weight
+        query = self.query_feat.weight.expand(len(features), -1, -1)
+        classes, masks = [], []
 
-    def get_targets(
+        def predict(query: Tensor) -> Tensor:
+            normed = self.transformer_decoder.post_norm(query)
+            embed = self.mask_embed(normed)
+            classes.append(self.cls_embed(normed))
+            masks.append(FactoredMasks(features, embed, scale))
+            return embed.detach()
+
+        embed = predict(query)
+        for i, layer in enumerate(self.transformer_decoder.layers):
+            level = i % len(maps)
+            mask = attended(embed.detach() @ small[level])
+            arguments = (layer, query, position, keys[level], values[level], mask)
+            if self.with_cp and query.requires_grad:
+                query = checkpoint(
+                    masked_decoder_layer, *arguments, use_reentrant=False
+                )
+            else:
+                query = masked_decoder_layer(*arguments)
+            embed = predict(query)
+        return classes, masks
+
+    def _level(self, number: int, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a level's features (B, P, C), without and with their positions."""
+        value = self.decoder_input_projs[number](level).flatten(2).transpose(1, 2)
+        value = value + self.level_embed.weight[number]
+        everywhere = level.new_zeros((1, *level.shape[2:]), dtype=torch.bool)
+        position = self.decoder_positional_encoding(everywhere)
+        return value, value + position.flatten(2).transpose(1, 2).to(value)
+
+    def losses(
         self,
-        cls_scores_list: list[Tensor],
-        mask_preds_list: list[Tensor],
-        batch_gt_instances: list[InstanceData],
-        batch_img_metas: list[dict],
-        return_sampling_results: bool = False,
-    ) -> tuple[Any, ...]:
-        """Return mmdet's targets of one decoder layer, with a corrected mask count."""
-        labels, label_weights, masks, mask_weights, _, *rest = super().get_targets(
-            cls_scores_list,
-            mask_preds_list,
-            batch_gt_instances,
-            batch_img_metas,
-            return_sampling_results,
-        )
-        count = sum(len(instances) for instances in batch_gt_instances)
-        return labels, label_weights, masks, mask_weights, count, *rest
+        parts: Sequence[Part],
+        classes: Sequence[Tensor],
+        masks: Sequence[FactoredMasks],
+    ) -> list[dict[str, Tensor]]:
+        """Compute the losses of all decoder outputs on each slice of a batch.
 
-    @staticmethod
-    def _target(instances: InstanceData) -> InstanceData:
-        masks = instances.masks
-        if not isinstance(masks, Tensor):  # mmdet's BitmapMasks or PolygonMasks
-            masks = masks.to_tensor(torch.bool, instances.labels.device)
-        return InstanceData(labels=instances.labels, masks=masks.long())
+        Args:
+            parts: Slices of the batch that cover it in order, each with its samples:
+                ground truth or pseudo-labels, masks padded to the batch's size.
+            classes: See :meth:`forward`.
+            masks: See there.
+
+        Returns:
+            For each part, mmdet's named Mask2Former losses.
+        """
+        targets = [
+            _target(sample.gt_instances) for _, samples in parts for sample in samples
+        ]
+        return self._losses([part for part, _ in parts], classes, masks, targets)
+
+    def loss_by_feat(
+        self,
+        all_cls_scores: Sequence[Tensor],
+        all_mask_preds: Sequence[Tensor | FactoredMasks],
+        batch_gt_instances: Sequence[InstanceData],
+        batch_img_metas: Sequence[dict],
+    ) -> dict[str, Tensor]:
+        """Compute mmdet's losses of a batch, also from mask logits (B, K, H, W)."""
+        masks = [as_factored(each) for each in all_mask_preds]
+        targets = [_target(instances) for instances in batch_gt_instances]
+        (losses,) = self._losses([slice(None)], all_cls_scores, masks, targets)
+        return losses
+
+    def predict(
+        self, x: Sequence[Tensor], batch_data_samples: SampleList
+    ) -> tuple[Tensor, Tensor]:
+        """Predict for mmdet's fusion head, with all masks at the images' size.
+
+        Returns:
+            Class logits (B, K, C + 1) and mask logits (B, K, H, W).
+        """
+        classes, masks = self(x, batch_data_samples)
+        size = batch_data_samples[0].batch_input_shape
+        return classes[-1], F.interpolate(masks[-1].dense(), size, mode='bilinear')
+
+    def _losses(
+        self,
+        parts: Sequence[slice],
+        classes: Sequence[Tensor],
+        masks: Sequence[FactoredMasks],
+        targets: Sequence[InstanceData],
+    ) -> list[dict[str, Tensor]]:
+        matches = match(self.assigner, classes, masks, targets, self.num_points)
+        names = [*(f'd{i}.' for i in range(len(classes) - 1)), '']
+        # In float16, masks times points overflow from six masks on.
+        exact = torch.promote_types(classes[0].dtype, torch.float32)
+        results = []
+        for part in parts:
+            of_part = targets[part]
+            count = sum(len(target) for target in of_part)
+            total = reduce_mean(classes[0].new_tensor(count, dtype=exact)).clamp(min=1)
+            losses = [
+                self._layer_losses(
+                    of_layer[part], masks_of[part], matches_of[part], of_part, total
+                )
+                for of_layer, masks_of, matches_of in zip(
+                    classes, masks, matches, strict=True
+                )
+            ]
+            # mmdet's order: the last layer comes first.
+            order = [len(names) - 1, *range(len(names) - 1)]
+            results.append(
+                {
+                    names[i] + name: loss
+                    for i in order
+                    for name, loss in losses[i].items()
+                }
+            )
+        return results
+
+    def _layer_losses(
+        self,
+        classes: Tensor,
+        masks: FactoredMasks,
+        matches: Sequence[Match],
+        targets: Sequence[InstanceData],
+        total: Tensor,
+    ) -> dict[str, Tensor]:
+        labels = torch.full(
+            classes.shape[:2],
+            self.num_classes,
+            dtype=torch.int64,
+            device=classes.device,
+        )
+        for of_image, (query, instance), target in zip(
+            labels, matches, targets, strict=True
+        ):
+            of_image[query] = target.labels[instance]
+        flat = labels.flatten()
+        weight = classes.new_tensor(self.class_weight)
+        loss_cls = self.loss_cls(
+            classes.flatten(0, 1),
+            flat,
+            torch.ones_like(flat),
+            avg_factor=weight[flat].sum(),
+        )
+        chosen = masks.of([query for query, _ in matches])
+        if not len(chosen):
+            nothing = chosen.sum()
+            return dict(loss_cls=loss_cls, loss_mask=nothing, loss_dice=nothing)
+        with torch.no_grad():
+            points = get_uncertain_point_coords_with_randomness(
+                chosen[:, None],
+                None,
+                self.num_points,
+                self.oversample_ratio,
+                self.importance_sample_ratio,
+            )
+            counts = [len(query) for query, _ in matches]
+            true = torch.cat(
+                [
+                    read_bool_masks(target.masks[instance], places)
+                    for target, (_, instance), places in zip(
+                        targets, matches, points.split(counts), strict=True
+                    )
+                ]
+            )
+        found = point_sample(chosen[:, None], points)[:, 0]
+        loss_dice = self.loss_dice(found, true, avg_factor=total)
+        loss_mask = self.loss_mask(
+            found.flatten(), true.flatten(), avg_factor=total * self.num_points
+        )
+        return dict(loss_cls=loss_cls, loss_mask=loss_mask, loss_dice=loss_dice)
+
+
+def _target(instances: InstanceData) -> InstanceData:
+    masks = instances.masks
+    if not isinstance(masks, Tensor):  # mmdet's BitmapMasks or PolygonMasks
+        masks = masks.to_tensor(torch.bool, instances.labels.device)
+    return InstanceData(labels=instances.labels, masks=masks.bool())

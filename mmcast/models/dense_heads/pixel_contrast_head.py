@@ -12,6 +12,7 @@ from mmdet.structures import SampleList
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.losses import PRESETS, Grid
 
 
@@ -115,7 +116,7 @@ class PixelContrastHead(BaseModule):
         samples: SampleList,
         encoder: Callable[[Tensor], Sequence[Tensor]],
         weak: Sequence[Tensor],
-        mask_logits: Tensor,
+        masks: FactoredMasks | Tensor,
         class_logits: Tensor,
     ) -> dict[str, Tensor]:
         """Contrast a batch with its strong view.
@@ -125,7 +126,7 @@ class PixelContrastHead(BaseModule):
             samples: Its samples; their ``img_shape`` separates images from padding.
             encoder: The module that made ``weak`` from ``inputs``.
             weak: Encoder maps of the weak view.
-            mask_logits: Last mask predictions of the weak view, (B, K, h, w).
+            masks: Last masks of the weak view, or their logits (B, K, h, w).
             class_logits: Last class predictions, (B, K, C + 1).
 
         Returns:
@@ -141,7 +142,7 @@ class PixelContrastHead(BaseModule):
         loss = self.contrast(
             self(weak),
             self(strong, strong=True),
-            mask_logits,
+            masks,
             class_logits,
             self.grid(weak, sizes, padded),
         )

@@ -25,7 +25,7 @@ class PixelContrastMask2Former(Mask2Former):
         num_classes: Number of classes, all of them things. Both heads and the
             classification loss take it from here.
         panoptic_head: Config of a ``SlicedMask2FormerHead``.
-        panoptic_fusion_head: Config of mmdet's ``MaskFormerFusionHead``.
+        panoptic_fusion_head: Config of an ``InstanceFusionHead``.
         no_object_weight: Weight of the class "no object" in the loss.
         pixel_contrast: Config of a ``PixelContrastHead``, or None.
         kwargs: As mmdet's ``Mask2Former``.
@@ -65,10 +65,7 @@ class PixelContrastMask2Former(Mask2Former):
         encoder = self.backbone(inputs)
         features = self.neck(encoder) if self.with_neck else encoder
         classes, masks = self.panoptic_head(features, samples)
-        by_part = [
-            self.panoptic_head.loss_on(part, classes, masks, of_part)
-            for part, of_part in parts
-        ]
+        by_part = self.panoptic_head.losses(parts, classes, masks)
         if self.pixel_contrast is None:
             return by_part, {}
         return by_part, self.pixel_contrast.loss(
@@ -85,3 +82,14 @@ class PixelContrastMask2Former(Mask2Former):
         parts = [(slice(None), batch_data_samples)]
         (supervised,), of_batch = self.losses(batch_inputs, parts)
         return {**supervised, **of_batch}
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Predict the instances of a batch (B, 3, H, W), as mmdet's Mask2Former."""
+        features = self.extract_feat(batch_inputs)
+        classes, masks = self.panoptic_head(features, batch_data_samples)
+        results = self.panoptic_fusion_head.predict(
+            classes[-1], masks[-1], batch_data_samples, rescale=rescale
+        )
+        return self.add_pred_to_datasample(batch_data_samples, results)

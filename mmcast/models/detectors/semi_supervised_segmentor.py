@@ -20,7 +20,9 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmcast.models.pseudo_labels import blank_margin, query_pseudo_labels, teacher_stats
+from mmcast.models.factored_masks import as_factored
+from mmcast.models.losses import Grid
+from mmcast.models.pseudo_labels import query_pseudo_labels, teacher_stats
 from mmcast.models.views import normalization
 
 from .student import Losses
@@ -206,15 +208,18 @@ class SemiSupervisedSegmentor(BaseDetector):
     ) -> Iterator[tuple[InstanceData, int]]:
         assert self.query_rule is not None
         every_class, every_mask = self.teacher._forward(inputs, samples)
-        padded = (inputs.shape[-2], inputs.shape[-1])
-        for classes, masks, sample in zip(
-            every_class[-1], every_mask[-1], samples, strict=True
-        ):
+        masks = as_factored(every_mask[-1])
+        cells = (masks.shape[2], masks.shape[3])
+        padded = (inputs.shape[2], inputs.shape[3])
+        sizes = [sample.img_shape[:2] for sample in samples]
+        parts = Grid.of_map(cells, sizes, padded).parts
+        for i, (classes, part) in enumerate(zip(every_class[-1], parts, strict=True)):
             # At the logits' resolution, as published: the loss reads points at
             # coordinates relative to the padded image.
-            masks = blank_margin(masks, sample.img_shape[:2], padded)
-            labels, masks, _ = query_pseudo_labels(classes, masks, **self.query_rule)
-            yield InstanceData(labels=labels, masks=masks), len(classes)
+            labels, found, _ = query_pseudo_labels(
+                classes, masks[i : i + 1], **self.query_rule, part=part
+            )
+            yield InstanceData(labels=labels, masks=found), len(classes)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True

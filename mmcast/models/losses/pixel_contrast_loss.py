@@ -7,6 +7,8 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from mmcast.models.factored_masks import FactoredMasks, as_factored
+
 from .draws import draw_pixels
 from .grid import Grid
 from .negatives import (
@@ -155,7 +157,7 @@ class PixelContrastLoss(nn.Module):
         self,
         z_weak: Tensor,
         z_strong: Tensor,
-        mask_logits: Tensor,
+        masks: FactoredMasks | Tensor,
         class_logits: Tensor,
         grid: Grid | None = None,
     ) -> Tensor:
@@ -172,8 +174,8 @@ class PixelContrastLoss(nn.Module):
                 and negatives; L2-normalised here.
             z_strong: The same of the strong view, positives. Detach it for the
                 research code's variant.
-            mask_logits: ``(B, K, H, W)`` float, the last layer's masks at any
-                resolution; no gradient flows back.
+            masks: The last layer's masks, or their logits ``(B, K, H, W)`` float, at
+                any resolution; no gradient flows back.
             class_logits: ``(B, K, C + 1)`` float, its classes; no gradient either.
             grid: Positions of the embeddings' cells, and which of them are padding;
                 None for evenly spaced cells without padding.
@@ -185,13 +187,14 @@ class PixelContrastLoss(nn.Module):
             ValueError: The shapes do not fit together, or negatives come from other
                 images only and there is none.
         """
-        self._check(z_weak, z_strong, mask_logits, class_logits)
+        self._check(z_weak, z_strong, masks, class_logits)
         h, w = z_weak.shape[2:]
         grid = grid or Grid.without_padding(len(z_weak), (h, w))
         with torch.autocast(z_weak.device.type, enabled=False):
             dtype = torch.promote_types(z_weak.dtype, torch.float32)
             z_weak, z_strong = z_weak.to(dtype), z_strong.to(dtype)
-            masks, classes = mask_logits.detach(), class_logits.detach().to(dtype)
+            masks = as_factored(masks).detach()
+            classes = class_logits.detach().to(dtype)
             drawn, among = (
                 draw_pixels(grid.parts, w, most, z_weak.device)
                 for most in (self.max_anchors, self.max_candidates)
@@ -208,7 +211,7 @@ class PixelContrastLoss(nn.Module):
             if self.all_ranks:
                 count, ranks = sum_over_ranks(count)
             # Factors instead of a branch, which would wait for the device.
-            inputs = (z_weak.detach(), z_strong.detach(), masks, classes)
+            inputs = (z_weak.detach(), z_strong.detach(), *masks.factors, classes)
             sums = torch.stack([x.sum(dtype=dtype) for x in inputs])
             finite = sums.isfinite().all()
             loss = total * ranks / count.clamp(min=1)
@@ -219,7 +222,7 @@ class PixelContrastLoss(nn.Module):
     def take(
         self,
         z: Tensor,
-        mask_logits: Tensor,
+        masks: FactoredMasks,
         class_logits: Tensor,
         grid: Grid,
         index: Sequence[Tensor],
@@ -228,7 +231,7 @@ class PixelContrastLoss(nn.Module):
 
         Args:
             z: As in :meth:`forward`, like the three arguments after it.
-            mask_logits: See there.
+            masks: See there.
             class_logits: See there.
             grid: See there.
             index: Pixels of each image, see
@@ -236,9 +239,11 @@ class PixelContrastLoss(nn.Module):
         """
         cells = z.shape[2] * z.shape[3]
         with torch.no_grad():
-            # One image at a time: masks are large, and so is a copy in another dtype.
             read = [
-                pixel_predictions(mask_logits[b], class_logits[b], grid.points(index_P))
+                pixel_predictions(
+                    masks[b : b + 1].at_points(grid.points(index_P)[None], 'border')[0],
+                    class_logits[b],
+                )
                 for b, index_P in enumerate(index)
             ]
             p_AK, f_AC = (torch.cat(part) for part in zip(*read, strict=True))
@@ -292,7 +297,7 @@ class PixelContrastLoss(nn.Module):
         self,
         z_weak: Tensor,
         z_strong: Tensor,
-        mask_logits: Tensor,
+        masks: FactoredMasks | Tensor,
         class_logits: Tensor,
     ) -> None:
         if z_weak.dim() != 4 or z_weak.shape != z_strong.shape or not z_weak.numel():
@@ -302,13 +307,13 @@ class PixelContrastLoss(nn.Module):
                 'photometric only.'
             )
         if (
-            mask_logits.dim() != 4
+            len(masks.shape) != 4
             or class_logits.dim() != 3
-            or mask_logits.shape[:2] != class_logits.shape[:2]
-            or len(mask_logits) != len(z_weak)
+            or masks.shape[:2] != class_logits.shape[:2]
+            or len(masks) != len(z_weak)
         ):
             raise ValueError(
-                f'mask_logits {tuple(mask_logits.shape)} and class_logits '
+                f'masks {tuple(masks.shape)} and class_logits '
                 f'{tuple(class_logits.shape)} must be (B, K, H, W) and (B, K, C + 1) '
                 f"with the embeddings' B={len(z_weak)}; pass one decoder layer's "
                 'predictions of the same batch.'

@@ -18,30 +18,20 @@ from torch import Tensor
 SCORES = ('fused', 'mask', 'class', 'uniform')
 
 
-def pixel_predictions(
-    masks_KHW: Tensor, classes_KC: Tensor, points_P2: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Compute query and expected class distributions at points of one image.
+def pixel_predictions(masks_KP: Tensor, classes_KC: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute query and expected class distributions of pixels of one image.
 
     Args:
-        masks_KHW: Mask logits ``(K, H, W)`` of any float type, read bilinearly.
+        masks_KP: Mask logits ``(K, P)`` float.
         classes_KC: Class logits ``(K, C)`` float, "no object" among the C; the result
             has its dtype.
-        points_P2: Where to read, ``(P, 2)`` float as (x, y), 0 to 1 over the map.
 
     Returns:
         ``p_PK``, the softmax over queries of the mask logits, and ``f_PC``, the class
         distributions of the queries averaged with these weights. The rows of both sum
         to one.
     """
-    dtype = classes_KC.dtype
-    read_1K1P = F.grid_sample(
-        masks_KHW[None].to(dtype),
-        points_P2.to(dtype)[None, None] * 2 - 1,
-        padding_mode='border',
-        align_corners=False,
-    )
-    p_PK = read_1K1P[0, :, 0].T.softmax(1)
+    p_PK = masks_KP.to(classes_KC.dtype).T.softmax(1)
     return p_PK, p_PK @ classes_KC.softmax(1)
 
 

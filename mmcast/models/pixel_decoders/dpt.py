@@ -2,7 +2,8 @@
 
 Source: DPT (arXiv 2103.13413), sections 3.1 and 3.2. Batch normalisation in the
 residual units and the choice of outputs follow CAST's student (arXiv 2505.21904). The
-deepest fusion block has no skip input, so its first residual unit is not built.
+deepest fusion block has no skip input, so its first residual unit is not built. Fusion
+blocks project before they upsample, which is the same and takes a quarter of the time.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class ResidualUnit(BaseModule):
 
 
 class FusionBlock(BaseModule):
-    """Add the skip to the deeper block's output, refine, upsample, project.
+    """Add the skip to the deeper block's output, refine, project, upsample.
 
     Args:
         channels: Channels of both inputs and of the output.
@@ -52,10 +53,11 @@ class FusionBlock(BaseModule):
         """Fuse (N, C, h, w) with its skip and resize to (N, C, *size)."""
         if self.skip_unit is not None and skip is not None:
             x = x + self.skip_unit(skip)
-        x = self.unit(x)
+        # Published in the opposite order; both are linear, bilinear weights sum to 1.
+        x = self.project(self.unit(x))
         if tuple(x.shape[-2:]) != tuple(size):
             x = F.interpolate(x, tuple(size), mode='bilinear', align_corners=True)
-        return self.project(x)
+        return x
 
 
 @MODELS.register_module()
@@ -70,8 +72,8 @@ class DPTPixelDecoder(BaseModule):
         reassemble_channels: Channels of the reassembled pyramid for a plain
             transformer, whose maps share one resolution; None if the backbone
             is a pyramid already (ResNet, Swin).
-        upsample_last: Whether the last fusion doubles its resolution. Mask features
-            then have half the finest map's stride (as in CAST), else its stride.
+        upsample_last: Whether masks have half the finest map's stride (as in CAST),
+            else its stride. The upsampling itself is left to the masks: ``mask_scale``.
 
     Raises:
         ValueError: ``out_channels`` differs from ``feat_channels``.
@@ -97,7 +99,7 @@ class DPTPixelDecoder(BaseModule):
             if reassemble_channels is not None
             else None
         )
-        self.upsample_last = upsample_last
+        self.mask_scale = 2 if upsample_last else 1
         self.laterals = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(channels, feat_channels, 3, padding=1, bias=False),
@@ -117,10 +119,9 @@ class DPTPixelDecoder(BaseModule):
             features: Four maps (N, C_i, h_i, w_i), finest (or first block) first.
 
         Returns:
-            Mask features (N, C, H, W), and the fused maps of the three coarser
-            levels (N, C, ...), coarsest first. With a plain transformer of
-            stride s these have stride s / 8 (s / 4 without ``upsample_last``)
-            and s, s / 2, s / 4.
+            Mask features (N, C, H, W) before the last upsampling by ``mask_scale``, and
+            the fused maps of the three coarser levels (N, C, ...), coarsest first. With
+            a plain transformer of stride s they have stride s / 4 and s, s / 2, s / 4.
         """
         if self.reassemble is not None:
             features = self.reassemble(features)
@@ -130,11 +131,7 @@ class DPTPixelDecoder(BaseModule):
         path = laterals[-1]
         paths = []
         for i in range(len(laterals) - 1, -1, -1):
-            if i > 0:
-                size = laterals[i - 1].shape[-2:]
-            else:
-                scale = 2 if self.upsample_last else 1
-                size = [scale * side for side in laterals[0].shape[-2:]]
+            size = laterals[max(i - 1, 0)].shape[-2:]
             skip = laterals[i] if i < len(laterals) - 1 else None
             path = self.fusions[i](path, skip, size)
             paths.append(path)

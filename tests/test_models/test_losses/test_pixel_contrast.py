@@ -11,6 +11,7 @@ from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmcast  # noqa: F401
+from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.losses import (
     PRESETS,
     Grid,
@@ -59,9 +60,11 @@ def blocks(monkeypatch):
 def predictions(masks, classes, size=(h, w)):
     """Return p (B, N, K) and f (B, N, C + 1) at evenly spaced cells."""
     points = Grid.without_padding(1, size).points(torch.arange(size[0] * size[1]))
+    at_cells = FactoredMasks(masks).at_points(
+        points.expand(len(masks), -1, -1), 'border'
+    )
     read = [
-        scores.pixel_predictions(*each, points)
-        for each in zip(masks, classes, strict=True)
+        scores.pixel_predictions(*each) for each in zip(at_cells, classes, strict=True)
     ]
     return tuple(torch.stack(part) for part in zip(*read, strict=True))
 

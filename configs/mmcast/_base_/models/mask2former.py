@@ -46,7 +46,7 @@ model = dict(
         preset='default',
         loss=dict(type='PixelContrastLoss', loss_weight=0.1),
     ),
-    panoptic_fusion_head=dict(type='MaskFormerFusionHead', loss_panoptic=None),
+    panoptic_fusion_head=dict(type='InstanceFusionHead'),
     train_cfg=dict(
         num_points=12544,
         oversample_ratio=3.0,

@@ -1,0 +1,74 @@
+"""Match the queries of all decoder layers with the annotated instances."""
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.models.task_modules import HungarianAssigner
+from mmengine.structures import InstanceData
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from mmcast.models.factored_masks import FactoredMasks, joined, read_bool_masks
+
+Match = tuple[Tensor, Tensor]
+
+
+@torch.no_grad()
+def match(
+    assigner: HungarianAssigner,
+    classes: Sequence[Tensor],
+    masks: Sequence[FactoredMasks],
+    targets: Sequence[InstanceData],
+    num_points: int,
+) -> list[list[Match]]:
+    """Find the cheapest one-to-one matching for every decoder layer and image.
+
+    Costs compare masks at random points, as in Mask2Former (arXiv 2112.01527), section
+    3.3. All layers share an image's points. All costs go to the host together.
+
+    Args:
+        assigner: Its ``match_costs`` are used.
+        classes: Class logits of each layer, (B, K, C + 1).
+        masks: Masks of each layer, (B, K, H, W).
+        targets: For each image, ``labels`` int64 (g,) and ``masks`` bool (g, H', W') of
+            any resolution.
+        num_points: Points of an image.
+
+    Returns:
+        For each layer and image, indices of matched queries, ascending, and of their
+        instances, int64 (n,).
+    """
+    layers, queries = len(classes), classes[0].shape[1]
+    device = classes[0].device
+    every = joined(masks)
+    costs = []
+    for i, target in enumerate(targets):
+        points = torch.rand((1, num_points, 2), device=device)
+        if not len(target):
+            continue
+        found = InstanceData(
+            scores=torch.cat([of_layer[i] for of_layer in classes]),
+            masks=every[i : i + 1].at_points(points)[0].float(),  # as mmdet's costs
+        )
+        true = InstanceData(
+            labels=target.labels, masks=read_bool_masks(target.masks, points[0])
+        )
+        costs.append(sum(cost(found, true) for cost in assigner.match_costs).float())
+    on_host = torch.cat([cost.flatten() for cost in costs]).cpu() if costs else None
+    pairs, start = [], 0
+    for target in targets:
+        count = len(target)
+        for _ in range(layers):
+            if on_host is None or not count:
+                pairs.append(torch.zeros(2, 0, dtype=torch.int64))
+                continue
+            end = start + queries * count
+            cost = on_host[start:end].reshape(queries, count)
+            start = end
+            rows, columns = linear_sum_assignment(cost.numpy())
+            pairs.append(torch.stack([torch.as_tensor(rows), torch.as_tensor(columns)]))
+    on_device = torch.cat(pairs, dim=1).to(device)
+    split = on_device.split([pair.shape[1] for pair in pairs], dim=1)
+    return [
+        [(pair[0], pair[1]) for pair in split[layer::layers]] for layer in range(layers)
+    ]

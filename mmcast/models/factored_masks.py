@@ -1,0 +1,200 @@
+"""Mask logits of a masked decoder as a product that is computed where it is needed.
+
+Mask2Former (arXiv 2112.01527) predicts a mask as ``embedding . features``. Resizing and
+reading points are linear, too. So they are applied to the features, once for all
+queries and all decoder layers, or to the masks of a few queries.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class FactoredMasks:
+    """Mask logits ``(B, K, H, W)``, kept as queries times features.
+
+    Args:
+        features: Mask features ``(B, C, h, w)`` float.
+        embed: Mask embeddings of the queries ``(B, K, C)`` float. None makes each
+            channel of ``features`` a mask of its own, as for logits that are there
+            already.
+        scale: The logits have ``scale`` times the features' height and width. Values
+            between are bilinear, with aligned corners.
+    """
+
+    def __init__(
+        self, features: Tensor, embed: Tensor | None = None, scale: int = 1
+    ) -> None:
+        self.features = features
+        self.embed = embed
+        self.scale = scale
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the logits, (B, K, H, W)."""
+        batch, channels, height, width = self.features.shape
+        queries = channels if self.embed is None else self.embed.shape[1]
+        return torch.Size((batch, queries, self.scale * height, self.scale * width))
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """The tensors that the logits are made of."""
+        return (self.features,) if self.embed is None else (self.embed, self.features)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.features)
+
+    def __getitem__(self, part: slice) -> 'FactoredMasks':
+        """Return the masks of some images."""
+        embed = None if self.embed is None else self.embed[part]
+        return FactoredMasks(self.features[part], embed, self.scale)
+
+    def detach(self) -> 'FactoredMasks':
+        """Return the same masks without gradient."""
+        embed = None if self.embed is None else self.embed.detach()
+        return FactoredMasks(self.features.detach(), embed, self.scale)
+
+    def of(self, queries: Sequence[Tensor]) -> Tensor:
+        """Compute the whole masks of some queries.
+
+        Args:
+            queries: For each image, indices of queries, int64 (n_b,).
+
+        Returns:
+            Logits (sum n_b, H, W), image after image.
+        """
+        size = self.features.shape[2:]
+        flat = self.features.flatten(2)
+        rows = flat if self.embed is None else self.embed
+        chosen = [
+            of_image[index] for of_image, index in zip(rows, queries, strict=True)
+        ]
+        if self.embed is not None:
+            chosen = [embed @ maps for embed, maps in zip(chosen, flat, strict=True)]
+        low = torch.cat(chosen).unflatten(1, size)
+        # One channel each: interpolate takes any number of images, even none.
+        return self._full(low[:, None])[:, 0]
+
+    def dense(self) -> Tensor:
+        """Compute all logits (B, K, H, W)."""
+        batch, queries = self.shape[:2]
+        every = torch.arange(queries, device=self.features.device)
+        return self.of([every] * batch).unflatten(0, (batch, queries))
+
+    def at(self, size: tuple[int, int]) -> Tensor:
+        """Compute all logits, resized bilinearly without aligned corners.
+
+        Args:
+            size: Height and width of the result.
+
+        Returns:
+            Logits (B, K, *size).
+        """
+        height, width = self.features.shape[2:]
+        if self.scale == 1:
+            small = F.interpolate(
+                self.features, size, mode='bilinear', align_corners=False
+            )
+        else:
+            rows, columns = (
+                _resize_matrix(side, self.scale * side, to).to(self.features)
+                for side, to in zip((height, width), size, strict=True)
+            )
+            small = rows @ self.features @ columns.T
+        if self.embed is None:
+            return small
+        return (self.embed @ small.flatten(2)).unflatten(2, size)
+
+    def at_points(self, points: Tensor, padding_mode: str = 'zeros') -> Tensor:
+        """Read all logits bilinearly at points.
+
+        Args:
+            points: (B, P, 2) as (x, y), 0 to 1 over the map.
+            padding_mode: What is outside, as in ``grid_sample``.
+
+        Returns:
+            Logits (B, K, P), at least float32.
+        """
+        # A place is not exact in half precision.
+        dtype = torch.promote_types(self.features.dtype, torch.float32)
+        # One image at a time, because the features at full size are large.
+        read = torch.cat(
+            [
+                F.grid_sample(
+                    self._full(maps[None].to(dtype)),
+                    places[None, None].to(dtype) * 2 - 1,
+                    padding_mode=padding_mode,
+                    align_corners=False,
+                )[:, :, 0]
+                for maps, places in zip(self.features, points, strict=True)
+            ]
+        )
+        return read if self.embed is None else self.embed.to(dtype) @ read
+
+    def _full(self, maps: Tensor) -> Tensor:
+        if self.scale == 1:
+            return maps
+        size = [self.scale * side for side in maps.shape[2:]]
+        return F.interpolate(maps, size, mode='bilinear', align_corners=True)
+
+
+def joined(layers: Sequence[FactoredMasks]) -> FactoredMasks:
+    """Return the masks of several decoder layers as more queries of one.
+
+    Args:
+        layers: Masks (B, K, H, W) of each layer, with the same features.
+
+    Returns:
+        Masks (B, L * K, H, W), layer after layer.
+    """
+    first = layers[0]
+    if first.embed is None:
+        features = torch.cat([masks.features for masks in layers], dim=1)
+        return FactoredMasks(features, scale=first.scale)
+    embeds = [masks.embed for masks in layers if masks.embed is not None]
+    return FactoredMasks(first.features, torch.cat(embeds, dim=1), first.scale)
+
+
+def as_factored(masks: 'Tensor | FactoredMasks') -> FactoredMasks:
+    """Return masks as they are, or logits (B, K, H, W) as masks."""
+    return masks if isinstance(masks, FactoredMasks) else FactoredMasks(masks)
+
+
+def read_bool_masks(masks: Tensor, points: Tensor) -> Tensor:
+    """Read masks bilinearly at points; outside is 0.
+
+    The same as ``grid_sample`` of the masks as floats, which would need four bytes for
+    every pixel.
+
+    Args:
+        masks: (N, H, W) bool.
+        points: (P, 2) for all masks or (N, P, 2), float, as (x, y), 0 to 1.
+
+    Returns:
+        (N, P) of the points' dtype.
+    """
+    height, width = masks.shape[1:]
+    flat = masks.flatten(1)
+    x, y = (points * points.new_tensor([width, height]) - 0.5).unbind(-1)
+    left, top = x.floor(), y.floor()
+    result = points.new_zeros(len(masks), points.shape[-2])
+    for row, weight_y in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for column, weight_x in ((left, 1 - (x - left)), (left + 1, x - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            place = (row * width + column).where(inside, 0.0).long()
+            weight = (weight_y * weight_x).where(inside, 0.0)
+            if points.dim() == 2:
+                result += flat[:, place] * weight
+            else:
+                result += flat.gather(1, place) * weight
+    return result
+
+
+def _resize_matrix(side: int, between: int, to: int) -> Tensor:
+    """Return the matrix (to, side) that upsamples to ``between``, then resizes."""
+    one_by_one = torch.eye(side, dtype=torch.float64)[:, None]
+    upsampled = F.interpolate(one_by_one, between, mode='linear', align_corners=True)
+    return F.interpolate(upsampled, to, mode='linear', align_corners=False)[:, 0].T
