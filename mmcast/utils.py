@@ -1,12 +1,15 @@
 """Small helpers that several packages need and no library offers."""
 
+import functools
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from mmengine.model import is_model_wrapper
 
 
@@ -55,6 +58,22 @@ def tool(name: str) -> str:
     path = (Path(__file__).parent / '.mim' / 'tools' / name).resolve()
     here = Path.cwd()
     return f'python {path.relative_to(here) if path.is_relative_to(here) else path}'
+
+
+def outside_compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function that ``torch.compile`` must call as it is.
+
+    The same as ``torch.compiler.disable``, which takes half a second to import
+    ``torch._dynamo``, even if nothing is ever compiled.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if 'torch._dynamo' not in sys.modules:
+            return function(*args, **kwargs)
+        return torch.compiler.disable(function)(*args, **kwargs)
+
+    return call
 
 
 def unwrapped(model: Any) -> Any:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
+import mmcast  # noqa: F401  (before any test imports mmdet.models)
+
 
 @pytest.fixture(scope='session', autouse=True)
 def _mmdet_scope():
-    import mmcast  # noqa: F401  (registers the modules)
-
     init_default_scope('mmdet')
 
 
@@ -66,8 +66,6 @@ def teacher_world(tmp_path_factory):
     import numpy as np
     from mmdet.registry import MODELS
     from mmengine.config import Config
-
-    import mmcast  # noqa: F401
 
     init_default_scope('mmdet')
     root = tmp_path_factory.mktemp('teacher_world')

@@ -1,12 +1,18 @@
-"""Helpers for scripts that run many trainings: do a run once, digest its inputs."""
+"""Helpers for scripts that run many trainings, and for benchmarks."""
 
+import contextlib
+import ctypes
+import gc
 import hashlib
 import json
+import math
 import os
 import platform
 import re
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +111,68 @@ def hardware(device: str) -> str:
     found = re.search(r'^model name\s*: (.+)', text, re.MULTILINE)
     name = found[1].strip() if found else platform.machine()
     return f'{name}, {os.cpu_count()} cores'
+
+
+def start_peak(device: str) -> float:
+    """Start to measure peak memory.
+
+    Returns:
+        What is in use now, in MB (1e6 bytes): on the GPU, or by this process.
+    """
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e6
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):  # Linux only
+        Path('/proc/self/clear_refs').write_text('5')
+    return _status_mb('VmRSS')
+
+
+def peak_mb(device: str) -> float:
+    """Return the peak in MB since :func:`start_peak`; NaN where it is not known."""
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() / 1e6
+    return _status_mb('VmHWM')
+
+
+def _status_mb(name: str) -> float:
+    listing = Path('/proc/self/status')
+    text = listing.read_text() if listing.is_file() else ''
+    found = re.search(rf'^{name}:\s+(\d+) kB', text, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else math.nan
+
+
+def compare(
+    actions: dict[str, Callable[[], Any]], repeats: int, device: str
+) -> dict[str, dict[str, float]]:
+    """Run actions in turn and return the time and memory of each.
+
+    Args:
+        actions: Name to what is measured.
+        repeats: How often, after a first time that does not count.
+        device: Where they run.
+
+    Returns:
+        Name to ``s``, the median of the seconds, ``min_s``, the least, and ``mb``, the
+        peak memory beyond what was in use before, in MB (1e6 bytes).
+    """
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    memory: dict[str, float] = {}
+    for repeat in range(repeats + 1):
+        for name, action in actions.items():
+            before = start_peak(device)
+            start = time.perf_counter()
+            action()
+            peak = peak_mb(device)
+            seconds = time.perf_counter() - start
+            if repeat:
+                times[name].append(seconds)
+            memory[name] = max(memory.get(name, 0.0), peak - before)
+    return {
+        name: dict(s=statistics.median(taken), min_s=min(taken), mb=memory[name])
+        for name, taken in times.items()
+    }

@@ -9,8 +9,8 @@ from . import (
     backbone_train,
     checkpoints,
     fairscale_checkpoint,
+    light_imports,
     numpy_in1d,
-    transformers_names,
 )
 
 __all__ = ['apply']
@@ -19,7 +19,7 @@ __all__ = ['apply']
 def apply() -> None:
     """Bridge every gap; must run before `mmdet.models` is imported."""
     checkpoints.apply()
-    transformers_names.apply()
+    light_imports.apply()
     backbone_train.apply()
     numpy_in1d.apply()
     fairscale_checkpoint.apply()

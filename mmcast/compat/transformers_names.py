@@ -6,7 +6,7 @@ elsewhere. A bare `except` in mmpretrain then makes a class inherit from None. S
 `import mmdet.models`, which imports mmpretrain, fails with a TypeError.
 
 The cure: set the missing names in `transformers.modeling_utils`, before the first
-import of `mmpretrain` or `mmdet.models`.
+import that needs them; `light_imports` calls it.
 
 Remove it when mmdet's newest release no longer imports mmpretrain 1.2's multimodal
 models, or when these import the names from their new places.

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CHANNELS = 8  # that are upsampled together: they fit into a cache
+
 
 class FactoredMasks:
     """Mask logits ``(B, K, H, W)``, kept as queries times features.
@@ -78,6 +80,25 @@ class FactoredMasks:
         # One channel each: interpolate takes any number of images, even none.
         return self._full(low[:, None])[:, 0]
 
+    def computed(self, queries: Sequence[Tensor]) -> 'FactoredMasks':
+        """Compute the product for some queries, without the scale.
+
+        Args:
+            queries: For each image, indices of n queries, int64 (n,).
+
+        Returns:
+            Masks (B, n, H, W).
+        """
+        flat = self.features.flatten(2)
+        rows = flat if self.embed is None else self.embed
+        chosen = torch.stack(
+            [of_image[index] for of_image, index in zip(rows, queries, strict=True)]
+        )
+        low = chosen if self.embed is None else chosen @ flat
+        return FactoredMasks(
+            low.unflatten(2, self.features.shape[2:]), None, self.scale
+        )
+
     def dense(self) -> Tensor:
         """Compute all logits (B, K, H, W)."""
         batch, queries = self.shape[:2]
@@ -93,17 +114,15 @@ class FactoredMasks:
         Returns:
             Logits (B, K, *size).
         """
-        height, width = self.features.shape[2:]
-        if self.scale == 1:
-            small = F.interpolate(
-                self.features, size, mode='bilinear', align_corners=False
-            )
-        else:
-            rows, columns = (
-                _resize_matrix(side, self.scale * side, to).to(self.features)
-                for side, to in zip((height, width), size, strict=True)
-            )
-            small = rows @ self.features @ columns.T
+        # Some channels at a time, because the features at full size are large.
+        count = CHANNELS if self.scale > 1 else self.features.shape[1]
+        small = torch.cat(
+            [
+                F.interpolate(self._full(maps), size, mode='bilinear')
+                for maps in self.features.split(count, dim=1)
+            ],
+            dim=1,
+        )
         if self.embed is None:
             return small
         return (self.embed @ small.flatten(2)).unflatten(2, size)
@@ -191,10 +210,3 @@ def read_bool_masks(masks: Tensor, points: Tensor) -> Tensor:
             else:
                 result += flat.gather(1, place) * weight
     return result
-
-
-def _resize_matrix(side: int, between: int, to: int) -> Tensor:
-    """Return the matrix (to, side) that upsamples to ``between``, then resizes."""
-    one_by_one = torch.eye(side, dtype=torch.float64)[:, None]
-    upsampled = F.interpolate(one_by_one, between, mode='linear', align_corners=True)
-    return F.interpolate(upsampled, to, mode='linear', align_corners=False)[:, 0].T

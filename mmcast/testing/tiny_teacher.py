@@ -43,8 +43,13 @@ WORDS = (
 )
 
 
-def save_bert(folder: Path) -> Path:
-    """Save a BERT with random weights and few words, in transformers' own files."""
+def save_bert(folder: Path, **size: int) -> Path:
+    """Save a BERT with random weights and few words, in transformers' own files.
+
+    Args:
+        folder: Where to.
+        size: Arguments of transformers' ``BertConfig`` that are not tiny.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     letters = [mark + c for c in 'abcdefghijklmnopqrstuvwxyz' for mark in ('', '##')]
     special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', ',']
@@ -54,12 +59,15 @@ def save_bert(folder: Path) -> Path:
         torch.manual_seed(0)
         model = BertModel(
             BertConfig(
-                vocab_size=len(vocabulary),
-                hidden_size=32,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=32,
-                max_position_embeddings=256,
+                **dict(
+                    vocab_size=len(vocabulary),
+                    hidden_size=32,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    intermediate_size=32,
+                    max_position_embeddings=256,
+                )
+                | size
             )
         )
     model.save_pretrained(folder)

@@ -49,8 +49,9 @@ def test_restored_names_are_those_of_transformers() -> None:
     import transformers.modeling_utils
     import transformers.pytorch_utils
 
-    import mmcast  # noqa: F401
+    from mmcast.compat import transformers_names
 
+    transformers_names.apply()
     old_home = transformers.modeling_utils
     mixin = transformers.generation.GenerationMixin
     chunking = transformers.pytorch_utils.apply_chunking_to_forward

@@ -65,6 +65,16 @@ def test_no_query_keeps_the_graph(scale):
     assert not any(grad.any() for grad in grads)
 
 
+def test_computed_masks_are_the_same_masks(both):
+    masks, logits, leaves = both
+    low = masks.computed([torch.tensor([4, 0]), torch.tensor([2, 2])])
+    expected = torch.stack([logits[0][[4, 0]], logits[1][[2, 2]]])
+    assert low.features.shape[2:] == SIZE
+    same(low.dense(), expected, leaves)
+    dense = FactoredMasks(logits).computed([torch.tensor([1])] * B)
+    assert torch.equal(dense.dense(), logits[:, 1:2])
+
+
 @pytest.mark.parametrize('size', [(3, 4), (6, 7), (11, 9), (1, 1)])
 def test_resized_masks_are_resized_logits(both, size):
     masks, logits, leaves = both

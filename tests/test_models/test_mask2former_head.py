@@ -266,19 +266,19 @@ def test_a_step_waits_for_the_device_once(monkeypatch):
     assert watch.waits == []
 
 
-def fusion(chunk=4, **test_cfg):
+def fusion(max_pixels=4096, **test_cfg):
     settings = dict(panoptic_on=False, instance_on=True, max_per_image=7)
     return InstanceFusionHead(
-        chunk=chunk,
+        max_pixels=max_pixels,
         num_things_classes=3,
         num_stuff_classes=0,
         test_cfg=ConfigDict({**settings, **test_cfg}),
     )
 
 
-@pytest.mark.parametrize('chunk', [1, 2, 100])
+@pytest.mark.parametrize('max_pixels', [1, 2 * 70 * 99, 10**6])
 @pytest.mark.parametrize('rescale', [True, False])
-def test_instances_equal_mmdets(chunk, rescale):
+def test_instances_equal_mmdets(max_pixels, rescale):
     """Use padding, resizing, queries with several classes, and an empty mask."""
     from mmdet.models import MaskFormerFusionHead
 
@@ -289,7 +289,7 @@ def test_instances_equal_mmdets(chunk, rescale):
     masks[0, 0] = -1
     samples = [sample(41, 60, padded=(48, 64)), sample(48, 64)]
     samples[0].set_metainfo(dict(ori_shape=(70, 99)))
-    ours = fusion(chunk)
+    ours = fusion(max_pixels)
     stock = MaskFormerFusionHead(3, 0, test_cfg=ours.test_cfg)
     dense = torch.nn.functional.interpolate(masks, (48, 64), mode='bilinear')
     expected = stock.predict(classes, dense, samples, rescale=rescale)
@@ -307,8 +307,6 @@ def test_instances_equal_mmdets(chunk, rescale):
 def test_other_results_than_instances_raise(setting):
     with pytest.raises(ValueError, match='instances only'):
         fusion(**{setting: True})
-    with pytest.raises(ValueError, match='chunk=0'):
-        fusion(chunk=0)
 
 
 def test_other_assigners_raise():

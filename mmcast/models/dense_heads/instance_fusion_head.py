@@ -19,24 +19,22 @@ class InstanceFusionHead(MaskFormerFusionHead):
     """mmdet's ``MaskFormerFusionHead`` for instances, with bounded memory.
 
     It chooses the instances by their class scores first, and only then computes their
-    masks, ``chunk`` at a time. The results are mmdet's.
+    masks, a few at a time. The results are mmdet's.
 
     Args:
-        chunk: Masks that are computed together. One needs 9 bytes per pixel of the
-            image meanwhile.
+        max_pixels: Most pixels of masks at the image's size that are computed together,
+            but at least one mask. Each needs 9 bytes; a processor is fastest if they
+            fit into its cache.
         kwargs: As mmdet's ``MaskFormerFusionHead``; its ``test_cfg`` must have
             ``panoptic_on=False``.
 
     Raises:
-        ValueError: ``chunk`` is less than 1, or ``test_cfg`` asks for other results
-            than instances.
+        ValueError: ``test_cfg`` asks for other results than instances.
     """
 
-    def __init__(self, chunk: int = 4, **kwargs) -> None:
+    def __init__(self, max_pixels: int = 2**21, **kwargs) -> None:
         super().__init__(**{'loss_panoptic': None, **kwargs})
-        if chunk < 1:
-            raise ValueError(f'chunk={chunk} must be at least 1.')
-        self.chunk = chunk
+        self.max_pixels = max_pixels
         if self.test_cfg and (
             self.test_cfg.get('panoptic_on', True)
             or self.test_cfg.get('semantic_on', False)
@@ -94,11 +92,17 @@ class InstanceFusionHead(MaskFormerFusionHead):
         found = torch.empty(
             len(query), height, width, dtype=torch.bool, device=classes.device
         )
-        quality = scores.new_empty(len(chosen))
+        # In half precision a mean over a mask is not exact.
+        exact = torch.promote_types(scores.dtype, torch.float32)
+        quality = scores.new_empty(len(chosen), dtype=exact)
         boxes = scores.new_empty(len(chosen), 4, dtype=torch.float32)
-        for start in range(0, len(chosen), self.chunk):
-            part = slice(start, start + self.chunk)
-            logits = full_size(masks.of([chosen[part]]), meta, rescale)
+        candidates = masks.computed([chosen])
+        count = max(1, self.max_pixels // (height * width))
+        every = torch.arange(len(chosen), device=classes.device)
+        for start in range(0, len(chosen), count):
+            part = slice(start, start + count)
+            logits = candidates.of([every[part]]).to(exact)
+            logits = full_size(logits, meta, rescale)
             inside = logits > 0
             rows = ((slot >= part.start) & (slot < part.stop)).nonzero()[:, 0]
             found[rows] = inside[slot[rows] - start]
@@ -143,8 +147,8 @@ def mask_scores(logits: Tensor, inside: Tensor) -> Tensor:
 def mask_boxes(masks: Tensor) -> Tensor:
     """Return the boxes (n, 4) float32 of bool masks (n, H, W).
 
-    The same as mmdet's ``mask2bbox``, for all masks at once. A box is (x1, y1, x2, y2) in
-    pixels, its ends exclusive; all 0 for an empty mask.
+    The same as mmdet's ``mask2bbox``, for all masks at once. A box is (x1, y1, x2, y2)
+    in pixels, its ends exclusive; all 0 for an empty mask.
     """
     sides = []
     for axis in (1, 2):

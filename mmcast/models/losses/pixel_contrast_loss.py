@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from mmcast.models.factored_masks import FactoredMasks, as_factored
+from mmcast.utils import outside_compile
 
 from .draws import draw_pixels
 from .grid import Grid
@@ -152,7 +153,7 @@ class PixelContrastLoss(nn.Module):
         self.loss_weight = loss_weight
         self._remembered: tuple[Tensor, Tensor] | None = None
 
-    @torch.compiler.disable  # its loops over blocks would be unrolled
+    @outside_compile  # its loops over blocks would be unrolled
     def forward(
         self,
         z_weak: Tensor,
