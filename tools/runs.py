@@ -148,7 +148,7 @@ def _status_mb(name: str) -> float:
 
 def compare(
     actions: dict[str, Callable[[], Any]], repeats: int, device: str
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Run actions in turn and return the time and memory of each.
 
     Args:
@@ -157,8 +157,8 @@ def compare(
         device: Where they run.
 
     Returns:
-        Name to ``s``, the median of the seconds, ``min_s``, the least, and ``mb``, the
-        peak memory beyond what was in use before, in MB (1e6 bytes).
+        Name to ``times``, the seconds of each repeat, ``s``, their median, and ``mb``,
+        the peak memory beyond what was in use before, in MB (1e6 bytes).
     """
     times: dict[str, list[float]] = {name: [] for name in actions}
     memory: dict[str, float] = {}
@@ -173,6 +173,6 @@ def compare(
                 times[name].append(seconds)
             memory[name] = max(memory.get(name, 0.0), peak - before)
     return {
-        name: dict(s=statistics.median(taken), min_s=min(taken), mb=memory[name])
+        name: dict(times=taken, s=statistics.median(taken), mb=memory[name])
         for name, taken in times.items()
     }

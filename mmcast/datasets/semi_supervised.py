@@ -10,7 +10,7 @@ from mmdet.datasets import ConcatDataset
 from mmdet.registry import DATASETS
 
 _LOAD = dict(type='LoadImageFromFile')
-_LOAD_LABELS = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+_LOAD_LABELS = dict(type='LoadInstances')
 _PACK = dict(type='PackDetInputs')
 
 

@@ -315,7 +315,7 @@ def test_loading_gives_the_types_of_load_annotations(store):
         assert type(ours['gt_bboxes']) is type(theirs['gt_bboxes'])
         assert ours['gt_bboxes'].tensor.dtype == theirs['gt_bboxes'].tensor.dtype
         assert ours['gt_bboxes'].tensor.shape == theirs['gt_bboxes'].tensor.shape
-        assert type(ours['gt_masks']) is type(theirs['gt_masks'])
+        assert isinstance(ours['gt_masks'], type(theirs['gt_masks']))
         assert ours['gt_masks'].masks.dtype == theirs['gt_masks'].masks.dtype
         assert (ours['gt_masks'].masks == theirs['gt_masks'].masks).all()
 

@@ -117,6 +117,28 @@ def test_train_step_writes_its_report(tmp_path):
     assert report['batch'] == 2
     assert report['with_contrast_s'] > report['encoder_s'] > 0
     assert 'contrast_share_of_floor' in report
+    for name in ('stock_head_s', 'stock_head_mb', 'ours_mb'):
+        assert report[name] > 0, name
+    assert report['ratio'] == report['stock_head_s'] / report['with_contrast_s']
+
+
+def test_prediction_is_compared_on_the_same_weights(tmp_path):
+    file = tmp_path / 'out.json'
+    options = ['--cases', 'dpt256', '--size', '60', '90', '--repeats', '1']
+    assert 'times as fast' in run('predict', *options, '--json', file)
+    (case,) = json.loads(file.read_text())['cases']
+    assert (case['student'], case['size']) == ('dpt256', [60, 90])
+    for name in ('stock_s', 'ours_s', 'head_stock_s', 'head_ours_s', 'stock_mb'):
+        assert case[name] > 0, name
+    assert case['max_mask_difference'] < 1e-2
+
+
+def test_loading_is_compared_on_the_same_images(tmp_path):
+    file = tmp_path / 'out.json'
+    run('loading', '--size', '512', '1024', '--images', '2', '--json', file)
+    report = json.loads(file.read_text())
+    for name in ('stock', 'labelled', 'pseudo_labelled', 'image_alone'):
+        assert report[f'{name}_images_per_s'] == pytest.approx(1 / report[f'{name}_s'])
 
 
 def test_both_ways_of_labelling_are_measured(tmp_path):

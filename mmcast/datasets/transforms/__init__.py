@@ -1,6 +1,6 @@
-"""Transforms that keep the loaded image and load pseudo-labels."""
+"""Transforms that keep the loaded image, and load annotations and pseudo-labels."""
 
 from .keep_image import KeepImage
-from .loading import LoadPseudoAnnotations
+from .loading import LoadInstances, LoadPseudoAnnotations
 
-__all__ = ['KeepImage', 'LoadPseudoAnnotations']
+__all__ = ['KeepImage', 'LoadInstances', 'LoadPseudoAnnotations']

@@ -1,16 +1,46 @@
-"""Load an image's pseudo-labels as training annotations."""
+"""Load an image's instances: those of a data set, and pseudo-labels."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks
 from pycocotools import mask as mask_utils
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+from mmcast.datasets.windowed_masks import WindowedMasks
+
+
+@TRANSFORMS.register_module()
+class LoadInstances(LoadAnnotations):
+    """mmdet's ``LoadAnnotations`` with boxes and masks, faster if a crop follows.
+
+    Masks stay encoded until a crop has chosen those it shows: :class:`WindowedMasks`.
+
+    Args:
+        kwargs: As mmdet's ``LoadAnnotations``.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**{'with_bbox': True, 'with_mask': True, **kwargs})
+
+    def _load_masks(self, results: dict[str, Any]) -> None:
+        height, width = results['ori_shape']
+        masks = self._process_masks(results)
+        rles = [_encoded(mask, height, width) for mask in masks]
+        results['gt_masks'] = WindowedMasks(rles, height, width)
+
+
+def _encoded(mask: Any, height: int, width: int) -> dict[str, Any]:
+    """Return polygons, an uncompressed or a compressed RLE as a compressed RLE."""
+    if isinstance(mask, list):
+        return mask_utils.merge(mask_utils.frPyObjects(mask, height, width))
+    if isinstance(mask['counts'], list):
+        return mask_utils.frPyObjects(mask, height, width)
+    return mask
 
 
 @TRANSFORMS.register_module()
@@ -26,7 +56,8 @@ class LoadPseudoAnnotations(BaseTransform):
     ``ImageListDataset``), ``img_shape``.
 
     Added keys: ``gt_bboxes`` (HorizontalBoxes, float32, n x 4), ``gt_bboxes_labels``
-    (int64, n), ``gt_ignore_flags`` (bool, n), ``gt_masks`` (BitmapMasks, n x H x W).
+    (int64, n), ``gt_ignore_flags`` (bool, n), ``gt_masks`` (WindowedMasks, which are
+    BitmapMasks, n x H x W).
 
     Args:
         store: Folder of the pseudo-labels; None for the one that ``PseudoLabelHook``
@@ -111,30 +142,27 @@ class LoadPseudoAnnotations(BaseTransform):
                 f'{store.path(name)} and start again.'
             )
 
-        taken = np.zeros((height, width), np.uint8)
+        taken: dict[str, Any] | None = None
         masks, kept = [], []
         for i, (score, rle) in enumerate(zip(entry.scores, entry.masks, strict=True)):
             if score <= self.score_thr:
                 continue
-            mask = mask_utils.decode(rle)
-            if self.remove_overlap:
-                mask &= ~taken & 1
-            if int(mask.sum()) < self.min_area:
+            if self.remove_overlap and taken is not None:
+                rle = without(rle, taken)
+            if mask_utils.area(rle) < self.min_area:
                 continue
-            taken |= mask
-            masks.append(mask)
+            taken = rle if taken is None else mask_utils.merge([taken, rle])
+            masks.append(rle)
             kept.append(i)
         if self.skip_empty and not kept:
             return None
 
-        stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
-        gt_masks = BitmapMasks(stacked, height, width)
-        results['gt_masks'] = gt_masks
-        results['gt_bboxes'] = (
-            HorizontalBoxes(entry.bboxes[kept])
-            if self.boxes == 'stored'
-            else gt_masks.get_bboxes(HorizontalBoxes)
-        )
+        results['gt_masks'] = WindowedMasks(masks, height, width)
+        boxes = entry.bboxes[kept]
+        if self.boxes == 'masks' and masks:
+            boxes = np.asarray(mask_utils.toBbox(masks), np.float32)
+            boxes[:, 2:] += boxes[:, :2]
+        results['gt_bboxes'] = HorizontalBoxes(boxes)
         results['gt_bboxes_labels'] = entry.labels[kept]
         results['gt_ignore_flags'] = np.zeros(len(masks), bool)
         return results
@@ -146,3 +174,10 @@ class LoadPseudoAnnotations(BaseTransform):
             f'remove_overlap={self.remove_overlap}, boxes={self.boxes!r}, '
             f'skip_empty={self.skip_empty})'
         )
+
+
+def without(rle: dict[str, Any], taken: dict[str, Any]) -> dict[str, Any]:
+    """Return the pixels of a mask that another one does not have, all as COCO RLE."""
+    if not mask_utils.area(mask_utils.merge([rle, taken], intersect=True)):
+        return rle
+    return mask_utils.encode(mask_utils.decode(rle) & ~mask_utils.decode(taken) & 1)

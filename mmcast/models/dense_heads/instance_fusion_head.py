@@ -89,9 +89,11 @@ class InstanceFusionHead(MaskFormerFusionHead):
         # A query may stand for several classes.
         chosen, slot = query.unique(return_inverse=True)
         height, width = meta['ori_shape' if rescale else 'img_shape'][:2]
+        # Columns first in memory, as pycocotools wants them: encoding for CocoMetric
+        # then takes half the time.
         found = torch.empty(
-            len(query), height, width, dtype=torch.bool, device=classes.device
-        )
+            len(query), width, height, dtype=torch.bool, device=classes.device
+        ).transpose(1, 2)
         # In half precision a mean over a mask is not exact.
         exact = torch.promote_types(scores.dtype, torch.float32)
         quality = scores.new_empty(len(chosen), dtype=exact)
