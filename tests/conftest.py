@@ -15,6 +15,19 @@ def _mmdet_scope():
     init_default_scope('mmdet')
 
 
+@pytest.fixture
+def same_points(monkeypatch):
+    """Make draws of points depend on their shape alone, not on earlier draws."""
+    rand = torch.rand
+
+    def again(*size, device=None, **_):
+        shape = size[0] if isinstance(size[0], tuple | list | torch.Size) else size
+        g = torch.Generator().manual_seed(sum(shape))
+        return rand(*shape, generator=g, dtype=torch.get_default_dtype()).to(device)
+
+    monkeypatch.setattr(torch, 'rand', again)
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _plain_config_text():
     """Keep configs unformatted when a runner logs or dumps them.

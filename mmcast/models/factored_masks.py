@@ -182,31 +182,33 @@ def as_factored(masks: 'Tensor | FactoredMasks') -> FactoredMasks:
     return masks if isinstance(masks, FactoredMasks) else FactoredMasks(masks)
 
 
-def read_bool_masks(masks: Tensor, points: Tensor) -> Tensor:
+def read_bool_masks(
+    masks: Tensor, points: Tensor, which: Tensor | None = None
+) -> Tensor:
     """Read masks bilinearly at points; outside is 0.
 
     The same as ``grid_sample`` of the masks as floats, which would need four bytes for
     every pixel.
 
     Args:
-        masks: (N, H, W) bool.
-        points: (P, 2) for all masks or (N, P, 2), float, as (x, y), 0 to 1.
+        masks: (G, H, W) bool.
+        points: (P, 2) or (N, P, 2) float, as (x, y), 0 to 1.
+        which: The mask of each row of points, int64 (N,); None to read all masks at
+            the same points.
 
     Returns:
-        (N, P) of the points' dtype.
+        (N, P), or (G, P), of the points' dtype.
     """
     height, width = masks.shape[1:]
-    flat = masks.flatten(1)
-    x, y = (points * points.new_tensor([width, height]) - 0.5).unbind(-1)
-    left, top = x.floor(), y.floor()
-    result = points.new_zeros(len(masks), points.shape[-2])
-    for row, weight_y in ((top, 1 - (y - top)), (top + 1, y - top)):
-        for column, weight_x in ((left, 1 - (x - left)), (left + 1, x - left)):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            place = (row * width + column).where(inside, 0.0).long()
-            weight = (weight_y * weight_x).where(inside, 0.0)
-            if points.dim() == 2:
-                result += flat[:, place] * weight
-            else:
-                result += flat.gather(1, place) * weight
-    return result
+    # A frame of zeros, so that all four neighbours exist.
+    framed = F.pad(masks, (1, 1, 1, 1))
+    places = points * points.new_tensor([width, height]) + 0.5
+    x, y = places.clamp(min=0).unbind(-1)
+    left, top = x.floor().clamp(max=width), y.floor().clamp(max=height)
+    x, y = (x - left).clamp(max=1), (y - top).clamp(max=1)
+    rows = torch.arange(len(masks), device=masks.device) if which is None else which
+    corner = (top * (width + 2) + left).long() + rows[:, None] * framed[:1].numel()
+    above = framed.take(corner).to(x).lerp(framed.take(corner + 1).to(x), x)
+    corner += width + 2
+    below = framed.take(corner).to(x).lerp(framed.take(corner + 1).to(x), x)
+    return above.lerp(below, y)

@@ -24,18 +24,6 @@ def test_joint_pass_gives_each_part_its_own_loss(same_points):
             torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)
 
 
-@pytest.fixture
-def same_points(monkeypatch):
-    """Make each draw of points the same, independent of earlier draws."""
-    rand = torch.rand
-
-    def again(*size, device=None, **_):
-        shape = size[0] if isinstance(size[0], tuple | list | torch.Size) else size
-        return rand(*shape, generator=torch.Generator().manual_seed(3)).to(device)
-
-    monkeypatch.setattr(torch, 'rand', again)
-
-
 def mask_losses(student, images, samples):
     found = student.loss(images, samples)
     return {name: v for name, v in found.items() if 'mask' in name or 'dice' in name}

@@ -20,19 +20,6 @@ BASE = 'configs/mmcast/_base_/models'
 
 
 @pytest.fixture
-def same_points(monkeypatch):
-    """Make draws of points depend on their shape alone, not on earlier draws."""
-    rand = torch.rand
-
-    def again(*size, device=None, **_):
-        shape = size[0] if isinstance(size[0], tuple | list | torch.Size) else size
-        g = torch.Generator().manual_seed(sum(shape))
-        return rand(*shape, generator=g, dtype=torch.get_default_dtype()).to(device)
-
-    monkeypatch.setattr(torch, 'rand', again)
-
-
-@pytest.fixture
 def in_float64(monkeypatch, same_points):
     """Compute in float64, also where mmdet asks for float32."""
     torch.set_default_dtype(torch.float64)
@@ -307,6 +294,29 @@ def test_instances_equal_mmdets(max_pixels, rescale):
 def test_other_results_than_instances_raise(setting):
     with pytest.raises(ValueError, match='instances only'):
         fusion(**{setting: True})
+
+
+def test_other_fusion_heads_raise():
+    config = tiny(**{'panoptic_fusion_head.type': 'MaskFormerFusionHead'})
+    with pytest.raises(ValueError, match="type='InstanceFusionHead'"):
+        MODELS.build(config)
+
+
+def test_backbone_and_pixel_decoder_can_be_compiled(same_points):
+    model = MODELS.build(tiny()).train()
+    images, samples = three_images()
+    expected, _ = losses_and_gradients(model, images, samples)
+    for owner, name in (
+        (model, 'backbone'),
+        (model.panoptic_head, 'pixel_decoder'),
+    ):
+        compiled = torch.compile(
+            getattr(owner, name), backend='eager', fullgraph=name != 'backbone'
+        )
+        setattr(owner, name, compiled)
+    (found,), _ = model.losses(images, [(slice(None), samples)])
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].detach().reshape(()), value)
 
 
 def test_other_assigners_raise():

@@ -16,7 +16,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmcast.models.factored_masks import FactoredMasks, as_factored, read_bool_masks
+from mmcast.models.factored_masks import (
+    FactoredMasks,
+    as_factored,
+    joined,
+    read_bool_masks,
+)
 
 from .masked_attention import attended, masked_decoder_layer
 from .matching import Match, match
@@ -109,6 +114,8 @@ class SlicedMask2FormerHead(Mask2FormerHead):
             Class logits (B, K, C + 1) and masks (B, K, H, W), first to last.
         """
         features, maps = self.pixel_decoder(x)
+        # Upsampling and reading points are slow with channels last.
+        features = features.contiguous()
         scale = getattr(self.pixel_decoder, 'mask_scale', 1)
         maps = maps[: self.num_transformer_feat_level]
         with torch.no_grad():
@@ -204,40 +211,34 @@ class SlicedMask2FormerHead(Mask2FormerHead):
     ) -> list[dict[str, Tensor]]:
         matches = match(self.assigner, classes, masks, targets, self.num_points)
         names = [*(f'd{i}.' for i in range(len(classes) - 1)), '']
-        # In float16, masks times points overflow from six masks on.
-        exact = torch.promote_types(classes[0].dtype, torch.float32)
+        layers = len(classes)
+        names = [*(f'd{i}.' for i in range(layers - 1)), '']
+        # mmdet's order: the last layer comes first.
+        order = [layers - 1, *range(layers - 1)]
+        every = joined(masks)
         results = []
         for part in parts:
             of_part = targets[part]
-            count = sum(len(target) for target in of_part)
-            total = reduce_mean(classes[0].new_tensor(count, dtype=exact)).clamp(min=1)
-            losses = [
-                self._layer_losses(
-                    of_layer[part], masks_of[part], matches_of[part], of_part, total
-                )
-                for of_layer, masks_of, matches_of in zip(
-                    classes, masks, matches, strict=True
-                )
-            ]
-            # mmdet's order: the last layer comes first.
-            order = [len(names) - 1, *range(len(names) - 1)]
+            of_layers = [each[part] for each in matches]
+            mask_losses = self._mask_losses(every[part], of_layers, of_part)
             results.append(
                 {
                     names[i] + name: loss
                     for i in order
-                    for name, loss in losses[i].items()
+                    for name, loss in (
+                        (
+                            'loss_cls',
+                            self._class_loss(classes[i][part], of_layers[i], of_part),
+                        ),
+                        *mask_losses[i].items(),
+                    )
                 }
             )
         return results
 
-    def _layer_losses(
-        self,
-        classes: Tensor,
-        masks: FactoredMasks,
-        matches: Sequence[Match],
-        targets: Sequence[InstanceData],
-        total: Tensor,
-    ) -> dict[str, Tensor]:
+    def _class_loss(
+        self, classes: Tensor, matches: Sequence[Match], targets: Sequence[InstanceData]
+    ) -> Tensor:
         labels = torch.full(
             classes.shape[:2],
             self.num_classes,
@@ -250,39 +251,75 @@ class SlicedMask2FormerHead(Mask2FormerHead):
             of_image[query] = target.labels[instance]
         flat = labels.flatten()
         weight = classes.new_tensor(self.class_weight)
-        loss_cls = self.loss_cls(
+        return self.loss_cls(
             classes.flatten(0, 1),
             flat,
             torch.ones_like(flat),
             avg_factor=weight[flat].sum(),
         )
-        chosen = masks.of([query for query, _ in matches])
+
+    def _mask_losses(
+        self,
+        masks: FactoredMasks,
+        matches: Sequence[Sequence[Match]],
+        targets: Sequence[InstanceData],
+    ) -> list[dict[str, Tensor]]:
+        """Compute mask and dice loss of each layer.
+
+        Args:
+            masks: Masks of all layers, (B, L * K, H, W).
+            matches: For each layer and image.
+            targets: For each image.
+        """
+        layers, counts = len(matches), [len(query) for query, _ in matches[0]]
+        queries, instances = (
+            [
+                torch.cat([pair[i] + step * n for n, pair in enumerate(of_image)])
+                for of_image in zip(*matches, strict=True)
+            ]
+            for i, step in ((0, masks.shape[1] // layers), (1, 0))
+        )
+        chosen = masks.of(queries)  # image after image, in it layer after layer
+        # In float16, masks times points would overflow from six masks on.
+        exact = torch.promote_types(chosen.dtype, torch.float32)
+        total = reduce_mean(chosen.new_tensor(sum(counts), dtype=exact)).clamp(min=1)
         if not len(chosen):
             nothing = chosen.sum()
-            return dict(loss_cls=loss_cls, loss_mask=nothing, loss_dice=nothing)
+            return [dict(loss_mask=nothing, loss_dice=nothing)] * layers
+        sizes = [count for count in counts for _ in range(layers)]
         with torch.no_grad():
-            points = get_uncertain_point_coords_with_randomness(
-                chosen[:, None],
-                None,
-                self.num_points,
-                self.oversample_ratio,
-                self.importance_sample_ratio,
-            )
-            counts = [len(query) for query, _ in matches]
+            # Each layer by itself, since the draw needs three times the points.
+            drawn = [
+                get_uncertain_point_coords_with_randomness(
+                    torch.cat(chosen.split(sizes)[layer::layers])[:, None],
+                    None,
+                    self.num_points,
+                    self.oversample_ratio,
+                    self.importance_sample_ratio,
+                ).split(counts)
+                for layer in range(layers)
+            ]
+            points = [torch.cat(of_image) for of_image in zip(*drawn, strict=True)]
             true = torch.cat(
                 [
-                    read_bool_masks(target.masks[instance], places)
-                    for target, (_, instance), places in zip(
-                        targets, matches, points.split(counts), strict=True
+                    read_bool_masks(target.masks, places, instance)
+                    for target, places, instance in zip(
+                        targets, points, instances, strict=True
                     )
                 ]
             )
-        found = point_sample(chosen[:, None], points)[:, 0]
-        loss_dice = self.loss_dice(found, true, avg_factor=total)
-        loss_mask = self.loss_mask(
-            found.flatten(), true.flatten(), avg_factor=total * self.num_points
-        )
-        return dict(loss_cls=loss_cls, loss_mask=loss_mask, loss_dice=loss_dice)
+        found = point_sample(chosen[:, None], torch.cat(points))[:, 0]
+        losses = []
+        for layer in range(layers):
+            logits, labels = (
+                torch.cat(x.split(sizes)[layer::layers]) for x in (found, true)
+            )
+            loss_mask = self.loss_mask(
+                logits.flatten(), labels.flatten(), avg_factor=total * self.num_points
+            )
+            loss_dice = self.loss_dice(logits, labels, avg_factor=total)
+            losses.append(dict(loss_mask=loss_mask, loss_dice=loss_dice))
+        return losses
 
 
 def _target(instances: InstanceData) -> InstanceData:

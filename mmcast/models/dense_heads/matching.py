@@ -1,9 +1,11 @@
 """Match the queries of all decoder layers with the annotated instances."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from mmdet.models.task_modules import HungarianAssigner
+import torch.nn.functional as F
+from mmdet.models.task_modules import CrossEntropyLossCost, HungarianAssigner
 from mmengine.structures import InstanceData
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -53,7 +55,11 @@ def match(
         true = InstanceData(
             labels=target.labels, masks=read_bool_masks(target.masks, points[0])
         )
-        costs.append(sum(cost(found, true) for cost in assigner.match_costs).float())
+        costs.append(
+            torch.stack(
+                [_cost(cost, found, true) for cost in assigner.match_costs]
+            ).sum(0)
+        )
     on_host = torch.cat([cost.flatten() for cost in costs]).cpu() if costs else None
     pairs, start = [], 0
     for target in targets:
@@ -72,3 +78,13 @@ def match(
     return [
         [(pair[0], pair[1]) for pair in split[layer::layers]] for layer in range(layers)
     ]
+
+
+def _cost(cost: Any, found: InstanceData, true: InstanceData) -> Tensor:
+    """Return mmdet's cost (K, g); cross entropy with one softplus instead of two."""
+    if not isinstance(cost, CrossEntropyLossCost) or not cost.use_sigmoid:
+        return cost(found, true)
+    # -log(sigmoid(x)) = softplus(x) - x, -log(1 - sigmoid(x)) = softplus(x).
+    both = F.softplus(found.masks).sum(1, keepdim=True)
+    entropy = both - found.masks @ true.masks.to(found.masks).T
+    return cost.weight * entropy / found.masks.shape[1]

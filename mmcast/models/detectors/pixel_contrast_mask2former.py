@@ -12,6 +12,7 @@ from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
 from torch import Tensor
 
+from mmcast.models.dense_heads import InstanceFusionHead
 from mmcast.models.views import normalization
 
 from .student import Losses, Part
@@ -29,6 +30,9 @@ class PixelContrastMask2Former(Mask2Former):
         no_object_weight: Weight of the class "no object" in the loss.
         pixel_contrast: Config of a ``PixelContrastHead``, or None.
         kwargs: As mmdet's ``Mask2Former``.
+
+    Raises:
+        ValueError: The fusion head is another one.
     """
 
     def __init__(
@@ -48,6 +52,12 @@ class PixelContrastMask2Former(Mask2Former):
             panoptic_fusion_head=ConfigDict(panoptic_fusion_head, **counts),
             **kwargs,
         )
+        if not isinstance(self.panoptic_fusion_head, InstanceFusionHead):
+            raise ValueError(
+                f'{type(self).__name__} cannot use '
+                f'{type(self.panoptic_fusion_head).__name__}: set '
+                "panoptic_fusion_head.type='InstanceFusionHead'"
+            )
         self.pixel_contrast = None
         if pixel_contrast is not None:
             self.pixel_contrast = MODELS.build(
