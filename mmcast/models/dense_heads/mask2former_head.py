@@ -126,17 +126,17 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         query = self.query_feat.weight.expand(len(features), -1, -1)
         classes, masks = [], []
 
-        def predict(query: Tensor) -> Tensor:
+        def decode(query: Tensor) -> Tensor:
             normed = self.transformer_decoder.post_norm(query)
             embed = self.mask_embed(normed)
             classes.append(self.cls_embed(normed))
             masks.append(FactoredMasks(features, embed, scale))
             return embed.detach()
 
-        embed = predict(query)
+        embed = decode(query)
         for i, layer in enumerate(self.transformer_decoder.layers):
             level = i % len(maps)
-            mask = attended(embed.detach() @ small[level])
+            mask = attended(embed @ small[level])
             arguments = (layer, query, position, keys[level], values[level], mask)
             if self.with_cp and query.requires_grad:
                 query = checkpoint(
@@ -144,7 +144,7 @@ class SlicedMask2FormerHead(Mask2FormerHead):
                 )
             else:
                 query = masked_decoder_layer(*arguments)
-            embed = predict(query)
+            embed = decode(query)
         return classes, masks
 
     def _level(self, number: int, level: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,30 +210,23 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         targets: Sequence[InstanceData],
     ) -> list[dict[str, Tensor]]:
         matches = match(self.assigner, classes, masks, targets, self.num_points)
-        names = [*(f'd{i}.' for i in range(len(classes) - 1)), '']
-        layers = len(classes)
-        names = [*(f'd{i}.' for i in range(layers - 1)), '']
-        # mmdet's order: the last layer comes first.
-        order = [layers - 1, *range(layers - 1)]
         every = joined(masks)
+        # mmdet's names and order: the last layer comes first.
+        last = len(classes) - 1
+        prefixes = {last: '', **{i: f'd{i}.' for i in range(last)}}
         results = []
         for part in parts:
             of_part = targets[part]
             of_layers = [each[part] for each in matches]
             mask_losses = self._mask_losses(every[part], of_layers, of_part)
-            results.append(
-                {
-                    names[i] + name: loss
-                    for i in order
-                    for name, loss in (
-                        (
-                            'loss_cls',
-                            self._class_loss(classes[i][part], of_layers[i], of_part),
-                        ),
-                        *mask_losses[i].items(),
-                    )
-                }
-            )
+            losses = {}
+            for i, prefix in prefixes.items():
+                losses[f'{prefix}loss_cls'] = self._class_loss(
+                    classes[i][part], of_layers[i], of_part
+                )
+                for name, loss in mask_losses[i].items():
+                    losses[prefix + name] = loss
+            results.append(losses)
         return results
 
     def _class_loss(
@@ -282,7 +275,8 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         chosen = masks.of(queries)  # image after image, in it layer after layer
         # In float16, masks times points would overflow from six masks on.
         exact = torch.promote_types(chosen.dtype, torch.float32)
-        total = reduce_mean(chosen.new_tensor(sum(counts), dtype=exact)).clamp(min=1)
+        annotated = sum(len(target) for target in targets)
+        total = reduce_mean(chosen.new_tensor(annotated, dtype=exact)).clamp(min=1)
         if not len(chosen):
             nothing = chosen.sum()
             return [dict(loss_mask=nothing, loss_dice=nothing)] * layers
