@@ -72,7 +72,10 @@ def apply() -> None:
         dependency.WITH_MULTIMODAL = False
         import mmdet.datasets
         import mmdet.models  # noqa: F401
+        from mmengine.registry import OPTIMIZERS
         from mmpretrain.registry import MODELS
+    if 'Adafactor' not in OPTIMIZERS.module_dict:  # mmengine takes it from transformers
+        OPTIMIZERS.register_module(name='Adafactor', module=_adafactor)
     for name, build in MODELS.module_dict.items():
         if build.__module__ == dependency.__name__:
             MODELS.module_dict[name] = _left_out(name)
@@ -82,6 +85,10 @@ def apply() -> None:
             setattr(module, name, Later(_function, 'transformers', theirs))
     fusion: Any = sys.modules['mmdet.models.dense_heads.atss_vlfusion_head']
     fusion.BertEncoderLayer = Later(_bert_encoder_layer)
+
+
+def _adafactor(*args: Any, **kwargs: Any) -> Any:
+    return _function('transformers', 'Adafactor')(*args, **kwargs)
 
 
 def _bert_encoder_layer() -> Any:

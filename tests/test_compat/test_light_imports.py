@@ -44,6 +44,15 @@ assert isinstance(layer, BertPreTrainedModel)
     run(code)
 
 
+def test_mmengines_optimizer_from_transformers_is_there() -> None:
+    run(
+        'import mmcast, torch\nfrom mmengine.registry import OPTIMIZERS\n'
+        'weights = [torch.nn.Parameter(torch.ones(2))]\n'
+        'found = OPTIMIZERS.build(dict(type="Adafactor", params=weights))\n'
+        'assert type(found).__name__ == "Adafactor"'
+    )
+
+
 def test_other_stand_ins_become_the_real_functions() -> None:
     run(
         'import mmcast, mmdet.utils, torch, torch._dynamo.utils\n'
