@@ -207,7 +207,8 @@ def read_bool_masks(
     left, top = x.floor().clamp(max=width), y.floor().clamp(max=height)
     x, y = (x - left).clamp(max=1), (y - top).clamp(max=1)
     rows = torch.arange(len(masks), device=masks.device) if which is None else which
-    corner = (top * (width + 2) + left).long() + rows[:, None] * framed[:1].numel()
+    corner = top.long() * (width + 2) + left.long()
+    corner = corner + rows[:, None] * ((height + 2) * (width + 2))
     above = framed.take(corner).to(x).lerp(framed.take(corner + 1).to(x), x)
     corner += width + 2
     below = framed.take(corner).to(x).lerp(framed.take(corner + 1).to(x), x)

@@ -13,6 +13,7 @@ from tiny_student import batch, sample, seeded, student_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmcast.models.dense_heads import InstanceFusionHead
+from mmcast.models.dense_heads.matching import match
 from mmcast.models.factored_masks import FactoredMasks
 from mmcast.testing import stock_model
 
@@ -173,6 +174,24 @@ def test_half_precision_does_not_overflow():
             (found,), _ = seeded(model.losses, images, parts)
     for name, value in expected.items():
         torch.testing.assert_close(found[name].float(), value, rtol=2e-2, atol=0)
+
+
+def test_confident_masks_are_matched_in_half_precision():
+    """Use logits of 20 all over an image: their sum over the points is 250,000."""
+    assigner = MODELS.build(tiny()).panoptic_head.assigner
+    logits = torch.full((1, 4, 6, 8), -20.0)
+    logits[0, 2] = 20
+    logits[0, 1, :, :4] = 20
+    masks = torch.ones(2, 24, 32, dtype=torch.bool)
+    masks[1, :, 16:] = False
+    target = InstanceData(labels=torch.tensor([1, 0]), masks=masks)
+    classes = [torch.zeros(1, 4, 9, dtype=torch.float16)]
+    with torch.autocast('cpu', torch.float16):
+        (((query, instance),),) = match(
+            assigner, classes, [FactoredMasks(logits.half())], [target], 12544
+        )
+    assert query.tolist() == [1, 2]
+    assert instance.tolist() == [1, 0]
 
 
 class Watch(TorchDispatchMode):

@@ -44,22 +44,21 @@ def match(
     device = classes[0].device
     every = joined(masks)
     costs = []
-    for i, target in enumerate(targets):
-        points = torch.rand((1, num_points, 2), device=device)
-        if not len(target):
-            continue
-        found = InstanceData(
-            scores=torch.cat([of_layer[i] for of_layer in classes]),
-            masks=every[i : i + 1].at_points(points)[0].float(),  # as mmdet's costs
-        )
-        true = InstanceData(
-            labels=target.labels, masks=read_bool_masks(target.masks, points[0])
-        )
-        costs.append(
-            torch.stack(
-                [_cost(cost, found, true) for cost in assigner.match_costs]
-            ).sum(0)
-        )
+    # A sum over thousands of points overflows float16.
+    with torch.autocast(device.type, enabled=False):
+        for i, target in enumerate(targets):
+            points = torch.rand((1, num_points, 2), device=device)
+            if not len(target):
+                continue
+            found = InstanceData(
+                scores=torch.cat([of_layer[i] for of_layer in classes]).float(),
+                masks=every[i : i + 1].at_points(points)[0].float(),
+            )
+            true = InstanceData(
+                labels=target.labels, masks=read_bool_masks(target.masks, points[0])
+            )
+            every_cost = [_cost(cost, found, true) for cost in assigner.match_costs]
+            costs.append(torch.stack(every_cost).sum(0))
     on_host = torch.cat([cost.flatten() for cost in costs]).cpu() if costs else None
     pairs, start = [], 0
     for target in targets:
