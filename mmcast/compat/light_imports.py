@@ -52,6 +52,8 @@ class Later:
         self._load = partial(load, *arguments)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith('__') or name == '_load':  # of a copy in the making
+            raise AttributeError(name)
         return getattr(self._load(), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -52,18 +52,26 @@ class WindowedMasks(BitmapMasks):
         """The pixels, uint8 (n, height, width)."""
         if self._read is None:
             shape = (len(self._source), self.height, self.width)
-            self._read = np.empty(shape, np.uint8)
-            for out, mask in zip(self._read, self._source, strict=True):
+            window = np.empty(shape, np.uint8)
+            for out, mask in zip(window, self._source, strict=True):
                 pixels = mask if isinstance(mask, np.ndarray) else decode(mask)
                 # Columns first, since they are contiguous in what COCO decodes.
                 out[:] = pixels.T[self._columns][:, self._rows].T
             # The window is the source from now on, since it may be written to.
-            self._source = list(self._read)
-            self._rows, self._columns = np.arange(shape[1]), np.arange(shape[2])
+            self.masks = window
+            return window
         return self._read
 
+    @masks.setter
+    def masks(self, pixels: np.ndarray) -> None:
+        self._read, self._source = pixels, list(pixels)
+        self._rows, self._columns = (
+            np.arange(pixels.shape[1]),
+            np.arange(pixels.shape[2]),
+        )
+
     def __reduce__(self) -> tuple:
-        """Become plain ``BitmapMasks`` in another process."""
+        """Become plain ``BitmapMasks`` in a copy and in another process."""
         return BitmapMasks, (self.masks, self.height, self.width)
 
     def __len__(self) -> int:

@@ -151,7 +151,10 @@ class FactoredMasks:
                 for maps, places in zip(self.features, points, strict=True)
             ]
         )
-        return read if self.embed is None else self.embed.to(dtype) @ read
+        if self.embed is None:
+            return read
+        with torch.autocast(read.device.type, enabled=False):
+            return self.embed.to(dtype) @ read.to(dtype)
 
     def _full(self, maps: Tensor) -> Tensor:
         if self.scale == 1:

@@ -1,5 +1,6 @@
 """Test that the start leaves out what no stage needs, and that it works later."""
 
+import copy
 import subprocess
 import sys
 
@@ -13,6 +14,12 @@ def run(code: str) -> str:
     result = subprocess.run(command, capture_output=True, text=True)
     assert not result.returncode, result.stderr
     return result.stdout
+
+
+def test_stand_ins_can_be_copied() -> None:
+    from mmcast.compat.light_imports import Later
+
+    assert copy.deepcopy(Later(lambda: list))() == []
 
 
 def test_slow_packages_are_not_imported() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from pycocotools import mask as mask_utils
 
 from mmcast.datasets.windowed_masks import WindowedMasks
@@ -143,3 +143,35 @@ def test_annotations_of_all_kinds_are_loaded_as_by_mmdet():
     assert np.array_equal(ours['gt_masks'].masks[2], PIXELS[1])
     assert np.array_equal(ours['gt_ignore_flags'], theirs['gt_ignore_flags'])
     assert np.array_equal(ours['gt_bboxes_labels'], theirs['gt_bboxes_labels'])
+
+
+def test_masks_of_another_size_are_told():
+    rle = mask_utils.encode(np.asfortranarray(PIXELS[0]))
+    mask = dict(size=[37, 53], counts=rle['counts'].decode())
+    instance = dict(bbox=[0, 0, 9, 9], bbox_label=0, ignore_flag=0, mask=mask)
+    load = TRANSFORMS.build(dict(type='LoadInstances'))
+    with pytest.raises(ValueError, match=r'a\.png is 53x37 pixels, .* is 37x53'):
+        load(
+            dict(
+                img_path='a.png',
+                img_shape=(53, 37),
+                ori_shape=(53, 37),
+                instances=[instance],
+            )
+        )
+
+
+def test_polygons_stay_polygons_if_asked():
+    instance = dict(
+        bbox=[0, 0, 9, 9], bbox_label=0, ignore_flag=0, mask=[[1.0, 1, 9, 1, 9, 9]]
+    )
+    load = TRANSFORMS.build(dict(type='LoadInstances', poly2mask=False))
+    shape = dict(img_shape=(37, 53), ori_shape=(37, 53))
+    found = load(dict(**shape, instances=[instance]))['gt_masks']
+    assert type(found) is PolygonMasks
+
+
+def test_new_pixels_replace_the_window():
+    window = WindowedMasks(PIXELS, 37, 53).flip()
+    window.masks = PIXELS[:2, :5]
+    check(window.resize((10, 53)), BitmapMasks(PIXELS[:2, :5], 5, 53).resize((10, 53)))

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from mmdet.models.dense_heads import Mask2FormerHead
@@ -194,10 +195,31 @@ def test_confident_masks_are_matched_in_half_precision():
     assert instance.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_costs_do_not_depend_on_autocast(dtype, monkeypatch):
+    assigner = MODELS.build(tiny()).panoptic_head.assigner
+    seen = []
+    monkeypatch.setattr(
+        'mmcast.models.dense_heads.matching.linear_sum_assignment',
+        lambda cost: seen.append(cost) or ([0, 1], [0, 1]),
+    )
+    masks = torch.rand(2, 24, 32) > 0.5
+    target = InstanceData(labels=torch.tensor([1, 0]), masks=masks)
+    classes = [torch.randn(1, 4, 9)]
+    logits = [FactoredMasks(8 * torch.randn(1, 3, 6, 8), torch.randn(1, 4, 3))]
+    for enabled in (True, False):
+        with torch.autocast('cpu', dtype, enabled=enabled):
+            seeded(match, assigner, classes, logits, [target], 12544)
+    np.testing.assert_array_equal(*seen)
+
+
 class Watch(TorchDispatchMode):
     """Record each operation that waits for the device, and the largest result."""
 
-    WAITS = ('_local_scalar_dense', 'nonzero', 'unique', 'masked_select', 'is_nonzero')
+    WAITS = (
+        *('_local_scalar_dense', 'nonzero', '_unique', 'unique', 'masked_select'),
+        *('is_nonzero', 'equal', 'repeat_interleave'),
+    )
 
     def __init__(self, least):
         super().__init__()
@@ -208,10 +230,9 @@ class Watch(TorchDispatchMode):
         name = func.__name__
         if any(name.startswith(wait) for wait in self.WAITS):
             self.waits.append(name)
-        if name.startswith('index') and any(
-            x is not None and x.dtype == torch.bool
-            for x in args[1]
-            if isinstance(args[1], list | tuple)
+        places = args[1] if name.startswith('index') and len(args) > 1 else ()
+        if isinstance(places, list | tuple) and any(
+            isinstance(x, torch.Tensor) and x.dtype == torch.bool for x in places
         ):
             self.waits.append(name)
         shape = out.shape if isinstance(out, torch.Tensor) else ()
@@ -258,11 +279,19 @@ def test_a_step_waits_for_the_device_once(monkeypatch):
         instances = each.gt_instances
         masks = instances.masks.to_tensor(torch.bool, images.device)
         each.gt_instances = InstanceData(labels=instances.labels, masks=masks)
-    transfers = []
+    transfers, waits = [], []
     cpu = torch.Tensor.cpu
     monkeypatch.setattr(
         torch.Tensor, 'cpu', lambda x: transfers.append(x.shape) or cpu(x)
     )
+    for name in ('tolist', 'item', 'numpy'):
+        real = getattr(torch.Tensor, name)
+
+        def record(x, real=real, name=name):
+            waits.append(name)
+            return real(x)
+
+        monkeypatch.setattr(torch.Tensor, name, record)
     parts = [(slice(None, 2), samples[:2]), (slice(2, None), samples[2:])]
     with Watch((10**9,)) as watch:
         by_part, of_batch = model.losses(images, parts)
@@ -270,6 +299,8 @@ def test_a_step_waits_for_the_device_once(monkeypatch):
         total.backward()
     assert len(transfers) == 1
     assert watch.waits == []
+    # Of the costs, which are on the host by then: one for each layer and image.
+    assert waits == ['numpy'] * (4 * 3)
 
 
 def fusion(max_pixels=4096, **test_cfg):
@@ -307,6 +338,15 @@ def test_instances_equal_mmdets(max_pixels, rescale):
             assert one[name].dtype == other[name].dtype
         torch.testing.assert_close(one.scores, other.scores)
     assert not found[0]['ins_results'].masks.flatten(1).any(1).all()
+
+
+def test_classes_of_stuff_raise():
+    with pytest.raises(ValueError, match='num_stuff_classes=0'):
+        InstanceFusionHead(
+            num_things_classes=3,
+            num_stuff_classes=1,
+            test_cfg=ConfigDict(panoptic_on=False, instance_on=True),
+        )
 
 
 @pytest.mark.parametrize('setting', ['panoptic_on', 'semantic_on'])

@@ -21,7 +21,8 @@ class LoadInstances(LoadAnnotations):
     Masks stay encoded until a crop has chosen those it shows: :class:`WindowedMasks`.
 
     Args:
-        kwargs: As mmdet's ``LoadAnnotations``.
+        kwargs: As mmdet's ``LoadAnnotations``. With ``poly2mask=False`` masks are
+            polygons, as there.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -29,8 +30,18 @@ class LoadInstances(LoadAnnotations):
 
     def _load_masks(self, results: dict[str, Any]) -> None:
         height, width = results['ori_shape']
+        if not self.poly2mask:
+            super()._load_masks(results)
+            return
         masks = self._process_masks(results)
         rles = [_encoded(mask, height, width) for mask in masks]
+        for rle in rles:
+            if list(rle['size']) != [height, width]:
+                raise ValueError(
+                    f'{results.get("img_path")} is {height}x{width} pixels, but a mask '
+                    f'of it is {rle["size"][0]}x{rle["size"][1]}: make its annotations '
+                    'again for the image as it is now'
+                )
         results['gt_masks'] = WindowedMasks(rles, height, width)
 
 

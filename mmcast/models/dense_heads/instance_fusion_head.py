@@ -23,18 +23,23 @@ class InstanceFusionHead(MaskFormerFusionHead):
 
     Args:
         max_pixels: Most pixels of masks at the image's size that are computed together,
-            but at least one mask. Each needs 9 bytes; a processor is fastest if they
-            fit into its cache.
+            but at least one mask. Each needs 9 bytes. None for 2^21 on a processor,
+            which fit into its cache, and 2^26 on a GPU.
         kwargs: As mmdet's ``MaskFormerFusionHead``; its ``test_cfg`` must have
             ``panoptic_on=False``.
 
     Raises:
-        ValueError: ``test_cfg`` asks for other results than instances.
+        ValueError: ``test_cfg`` asks for other results than instances, or there are
+            classes of stuff.
     """
 
-    def __init__(self, max_pixels: int = 2**21, **kwargs) -> None:
+    def __init__(self, max_pixels: int | None = None, **kwargs) -> None:
         super().__init__(**{'loss_panoptic': None, **kwargs})
         self.max_pixels = max_pixels
+        if self.num_stuff_classes:
+            raise ValueError(
+                'InstanceFusionHead finds things only: set num_stuff_classes=0'
+            )
         if self.test_cfg and (
             self.test_cfg.get('panoptic_on', True)
             or self.test_cfg.get('semantic_on', False)
@@ -64,7 +69,7 @@ class InstanceFusionHead(MaskFormerFusionHead):
 
         Returns:
             For each image ``ins_results``: ``scores`` (n,), ``labels`` (n,), ``bboxes``
-            (n, 4) and bool ``masks`` (n, H, W).
+            (n, 4) and bool ``masks`` (n, H, W), not contiguous.
         """
         masks = as_factored(mask_pred_results)
         return [
@@ -82,7 +87,6 @@ class InstanceFusionHead(MaskFormerFusionHead):
         self, classes: Tensor, masks: FactoredMasks, meta: dict[str, Any], rescale: bool
     ) -> InstanceData:
         chances = classes.softmax(-1)[:, : self.num_things_classes]
-        # mmdet chooses among all classes, then drops stuff; there is none here.
         most = min(self.test_cfg.get('max_per_image', 100), chances.numel())
         scores, index = chances.flatten().topk(most, sorted=False)
         query, labels = index // chances.shape[1], index % chances.shape[1]
@@ -99,7 +103,8 @@ class InstanceFusionHead(MaskFormerFusionHead):
         quality = scores.new_empty(len(chosen), dtype=exact)
         boxes = scores.new_empty(len(chosen), 4, dtype=torch.float32)
         candidates = masks.computed([chosen])
-        count = max(1, self.max_pixels // (height * width))
+        most = self.max_pixels or (2**26 if classes.is_cuda else 2**21)
+        count = max(1, most // (height * width))
         every = torch.arange(len(chosen), device=classes.device)
         for start in range(0, len(chosen), count):
             part = slice(start, start + count)
