@@ -153,7 +153,7 @@ def compare(
 
     Args:
         actions: Name to what is measured.
-        repeats: How often, after a first time that does not count.
+        repeats: How often to measure the time, after a first time for the memory.
         device: Where they run.
 
     Returns:
@@ -164,14 +164,16 @@ def compare(
     memory: dict[str, float] = {}
     for repeat in range(repeats + 1):
         for name, action in actions.items():
-            before = start_peak(device)
+            if not repeat:  # giving memory back costs time afterwards
+                before = start_peak(device)
+                action()
+                memory[name] = peak_mb(device) - before
+                continue
             start = time.perf_counter()
             action()
-            peak = peak_mb(device)
-            seconds = time.perf_counter() - start
-            if repeat:
-                times[name].append(seconds)
-            memory[name] = max(memory.get(name, 0.0), peak - before)
+            if device.startswith('cuda'):
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
     return {
         name: dict(times=taken, s=statistics.median(taken), mb=memory[name])
         for name, taken in times.items()
