@@ -151,6 +151,8 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Run actions in turn and return the time and memory of each.
 
+    It prints a line for each time to the standard error.
+
     Args:
         actions: Name to what is measured.
         repeats: How often to measure the time, after a first time for the memory.
@@ -174,6 +176,8 @@ def compare(
             if device.startswith('cuda'):
                 torch.cuda.synchronize()
             times[name].append(time.perf_counter() - start)
+            done = f'{name}, {repeat} of {repeats}: {times[name][-1]:.2f} s'
+            print(done, file=sys.stderr, flush=True)
     return {
         name: dict(times=taken, s=statistics.median(taken), mb=memory[name])
         for name, taken in times.items()

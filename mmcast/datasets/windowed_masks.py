@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import mmcv
 import numpy as np
 from mmdet.structures.mask import BitmapMasks
 from pycocotools.mask import decode
@@ -81,7 +82,8 @@ class WindowedMasks(BitmapMasks):
     def __getitem__(self, index: Any) -> 'WindowedMasks':
         """Return some masks, by an integer, a slice, integers or bools."""
         chosen = np.atleast_1d(np.arange(len(self))[index])
-        return self._window(self._rows, self._columns, chosen)
+        source = [self._source[i] for i in chosen]
+        return self._window(self._rows, self._columns, source)
 
     def resize(
         self, out_shape: tuple[int, int], interpolation: str = 'nearest'
@@ -94,8 +96,6 @@ class WindowedMasks(BitmapMasks):
 
     def rescale(self, scale: Any, interpolation: str = 'nearest') -> BitmapMasks:
         """Resize as far as ``scale`` allows, see ``mmcv.rescale_size``."""
-        import mmcv
-
         width, height = mmcv.rescale_size((self.width, self.height), scale)
         return self.resize((height, width), interpolation)
 
@@ -118,13 +118,9 @@ class WindowedMasks(BitmapMasks):
         return self._window(rows, columns)
 
     def _window(
-        self, rows: np.ndarray, columns: np.ndarray, chosen: Any = slice(None)
+        self, rows: np.ndarray, columns: np.ndarray, source: list | None = None
     ) -> 'WindowedMasks':
-        source = (
-            self._source[chosen]
-            if isinstance(chosen, slice)
-            else [self._source[i] for i in chosen]
-        )
+        source = self._source if source is None else source
         return WindowedMasks(source, len(rows), len(columns), rows, columns)
 
 

@@ -68,15 +68,7 @@ class FactoredMasks:
         Returns:
             Logits (sum n_b, H, W), image after image.
         """
-        size = self.features.shape[2:]
-        flat = self.features.flatten(2)
-        rows = flat if self.embed is None else self.embed
-        chosen = [
-            of_image[index] for of_image, index in zip(rows, queries, strict=True)
-        ]
-        if self.embed is not None:
-            chosen = [embed @ maps for embed, maps in zip(chosen, flat, strict=True)]
-        low = torch.cat(chosen).unflatten(1, size)
+        low = torch.cat(self._products(queries))
         # One channel each: interpolate takes any number of images, even none.
         return self._full(low[:, None])[:, 0]
 
@@ -89,15 +81,7 @@ class FactoredMasks:
         Returns:
             Masks (B, n, H, W).
         """
-        flat = self.features.flatten(2)
-        rows = flat if self.embed is None else self.embed
-        chosen = torch.stack(
-            [of_image[index] for of_image, index in zip(rows, queries, strict=True)]
-        )
-        low = chosen if self.embed is None else chosen @ flat
-        return FactoredMasks(
-            low.unflatten(2, self.features.shape[2:]), None, self.scale
-        )
+        return FactoredMasks(torch.stack(self._products(queries)), None, self.scale)
 
     def dense(self) -> Tensor:
         """Compute all logits (B, K, H, W)."""
@@ -155,6 +139,19 @@ class FactoredMasks:
             return read
         with torch.autocast(read.device.type, enabled=False):
             return self.embed.to(dtype) @ read.to(dtype)
+
+    def _products(self, queries: Sequence[Tensor]) -> list[Tensor]:
+        """Return for each image (n_b, h, w), at the features' size."""
+        if self.embed is None:
+            return [
+                maps[index] for maps, index in zip(self.features, queries, strict=True)
+            ]
+        return [
+            (embed[index] @ maps.flatten(1)).unflatten(1, maps.shape[1:])
+            for embed, maps, index in zip(
+                self.embed, self.features, queries, strict=True
+            )
+        ]
 
     def _full(self, maps: Tensor) -> Tensor:
         if self.scale == 1:

@@ -13,7 +13,8 @@ from mmengine.structures import InstanceData
 from tiny_student import batch, sample, seeded, student_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmcast.models.dense_heads import InstanceFusionHead
+from mmcast.models.dense_heads import InstanceFusionHead, mask2former_head
+from mmcast.models.dense_heads.masked_attention import masked_decoder_layer
 from mmcast.models.dense_heads.matching import match
 from mmcast.models.factored_masks import FactoredMasks
 from mmcast.testing import stock_model
@@ -135,13 +136,22 @@ def test_mmdet_can_drive_the_head(same_points):
         torch.testing.assert_close(found.scores, other.pred_instances.scores)
 
 
-def test_checkpointed_layers_give_the_same_gradients(same_points):
+def test_checkpointed_layers_give_the_same_gradients(same_points, monkeypatch):
     config = tiny()
     config.panoptic_head.transformer_decoder.layer_cfg.cross_attn_cfg.attn_drop = 0.3
     model = MODELS.build(config).train()
+    calls = []
+
+    def counted(layer, *args):
+        calls.append(layer)
+        return masked_decoder_layer(layer, *args)
+
+    monkeypatch.setattr(mask2former_head, 'masked_decoder_layer', counted)
     plain = seeded(losses_and_gradients, model, *three_images())
+    layers = len(calls)
     model.panoptic_head.with_cp = True
     again = seeded(losses_and_gradients, model, *three_images())
+    assert len(calls) == 3 * layers > 0  # the second time, forward and in backward
     torch.testing.assert_close(again, plain)
     assert sum(plain[0].values()) != sum(
         losses_and_gradients(model, *three_images())[0].values()

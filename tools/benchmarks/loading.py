@@ -23,6 +23,8 @@ from mmdet.registry import DATASETS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_utils
+from rich.console import Console
+from rich.progress import track
 
 import mmcast
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
@@ -31,6 +33,7 @@ from mmcast.utils import write_atomic
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import hardware
 
+STDERR = Console(stderr=True)
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 
 
@@ -52,7 +55,7 @@ def write_data(root: Path, args: argparse.Namespace, classes: tuple[str, ...]) -
         root / 'pseudo', classes=classes, teacher=Teacher('none', 'none', 'none')
     )
     images, annotations = [], []
-    for i in range(args.images):
+    for i in track(range(args.images), 'writing images', console=STDERR):
         # Smooth areas with some grain: a PNG as large as Cityscapes' (2.3 MB).
         coarse = rng.integers(0, 256, (height // 64, width // 64, 3), np.uint8)
         smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -145,7 +148,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         size = sum(p.stat().st_size for p in (root / 'img').iterdir())
         datasets = make_datasets(root)
         times: dict[str, list[float]] = {name: [] for name in datasets}
-        for i in range(args.images):
+        # Drawn after each image alone, so that no time has a thread beside it.
+        images = track(
+            range(args.images), 'loading', console=STDERR, auto_refresh=False
+        )
+        for i in images:
             for name, dataset in datasets.items():
                 np.random.seed(i)  # the same crop for all
                 start = time.perf_counter()
