@@ -1,14 +1,19 @@
 """Data sets, image lists and pseudo-label stores."""
 
 from . import transforms
+from .depth_seg_dataset import CityscapesDepthDataset, DepthSegDataset, NYUv2Dataset
 from .image_list import ImageListDataset, ListedCocoDataset
-from .samplers import LabeledUnlabeledSampler
+from .samplers import LabeledUnlabeledSampler, PlacedInfiniteSampler
 from .semi_supervised import SemiSupervisedDataset
 
 __all__ = [
+    'CityscapesDepthDataset',
+    'DepthSegDataset',
     'ImageListDataset',
     'LabeledUnlabeledSampler',
     'ListedCocoDataset',
+    'NYUv2Dataset',
+    'PlacedInfiniteSampler',
     'SemiSupervisedDataset',
     'transforms',
 ]

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from mmdet.datasets.samplers import MultiSourceSampler
 from mmdet.registry import DATA_SAMPLERS
+from mmengine.dataset import InfiniteSampler
 from torch.utils.data import Dataset
+
+from .seeding import PlacedIndex
 
 
 @DATA_SAMPLERS.register_module()
@@ -76,6 +79,19 @@ class LabeledUnlabeledSampler(MultiSourceSampler):
             if self.shuffle:
                 epoch = epoch[torch.randperm(len(epoch), generator=generator)]
             yield from epoch.tolist()
+
+
+@DATA_SAMPLERS.register_module()
+class PlacedInfiniteSampler(InfiniteSampler):
+    """mmengine's ``InfiniteSampler`` whose indices know their place in the stream.
+
+    :class:`DepthSegDataset` seeds a sample's random numbers with it.
+    """
+
+    def _indices_of_rank(self) -> Iterator[int]:
+        places = itertools.count(self.rank, self.world_size)
+        for place, index in zip(places, super()._indices_of_rank(), strict=False):
+            yield PlacedIndex(index, place, self.seed)
 
 
 def repeat_factors(classes: Sequence[set[int]], threshold: float) -> list[float]:

@@ -1,6 +1,14 @@
-"""Transforms that keep the loaded image, and load annotations and pseudo-labels."""
+"""Transforms: keep the image; load instances, pseudo-labels and depth; pack."""
 
+from .depth import ExactRandomCrop, LoadDepth, PackDepthInputs
 from .keep_image import KeepImage
 from .loading import LoadInstances, LoadPseudoAnnotations
 
-__all__ = ['KeepImage', 'LoadInstances', 'LoadPseudoAnnotations']
+__all__ = [
+    'ExactRandomCrop',
+    'KeepImage',
+    'LoadDepth',
+    'LoadInstances',
+    'LoadPseudoAnnotations',
+    'PackDepthInputs',
+]
