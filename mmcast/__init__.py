@@ -15,6 +15,21 @@ from . import compat  # noqa: E402
 
 compat.apply()
 
-from . import apis, datasets, engine, models  # noqa: E402
+from . import (  # noqa: E402
+    apis,
+    datasets,
+    engine,
+    evaluation,
+    models,
+    visualization,
+)
 
-__all__ = ['__version__', 'apis', 'datasets', 'engine', 'models']
+__all__ = [
+    '__version__',
+    'apis',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+    'visualization',
+]

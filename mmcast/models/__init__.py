@@ -3,6 +3,7 @@
 from . import (
     backbones,
     dense_heads,
+    depth_seg_preprocessor,
     detectors,
     losses,
     pixel_decoders,
@@ -13,6 +14,7 @@ from . import (
 __all__ = [
     'backbones',
     'dense_heads',
+    'depth_seg_preprocessor',
     'detectors',
     'losses',
     'pixel_decoders',

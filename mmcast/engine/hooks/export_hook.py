@@ -1,5 +1,6 @@
 """Export one network of a training run as a plain detector checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from mmdet.registry import HOOKS
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
+from mmengine.runner.checkpoint import get_state_dict
 
 from mmcast.checkpoints import save_plain
 from mmcast.utils import unwrapped
@@ -24,13 +26,20 @@ class ExportHook(Hook):
         out: File name in the work folder.
         part: ``'student'``, ``'teacher'``, or '' for the model itself; None for the
             wrapper's student, or the model itself if it is no wrapper.
+        leave_out: Prefixes of weights that prediction does not use, as a critic's.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, out: str = 'student.pth', part: str | None = None) -> None:
+    def __init__(
+        self,
+        out: str = 'student.pth',
+        part: str | None = None,
+        leave_out: Sequence[str] = (),
+    ) -> None:
         self.out = out
         self.part = part
+        self.leave_out = tuple(leave_out)
 
     def before_run(self, runner: Runner) -> None:
         """Check before training that there is a network to export.
@@ -46,6 +55,8 @@ class ExportHook(Hook):
         classes = _metainfo(runner).get('classes')
         if count is not None and classes is not None and len(classes) != count:
             where = f'model.{part}' if part else 'model'
+            if hasattr(network, 'seg_head'):
+                where += '.seg_head'
             raise ValueError(
                 f'The model has num_classes={count}, the training data set '
                 f'{len(classes)} classes {tuple(classes)}: set {where}.num_classes or '
@@ -57,8 +68,10 @@ class ExportHook(Hook):
         """Write the file."""
         path = Path(runner.work_dir) / self.out
         metainfo = _metainfo(runner)
+        # get_state_dict: parts of a distributed model can be wrapped one by one.
+        weights = get_state_dict(self._network(runner)[1])
         save_plain(
-            self._network(runner)[1].state_dict(),
+            {k: v for k, v in weights.items() if not k.startswith(self.leave_out)},
             {
                 'dataset_meta': {
                     key: metainfo[key]

@@ -43,6 +43,7 @@ class PreflightHook(Hook):
             'pixel_contrast.',
             'student.pixel_contrast.',
             'teacher.',
+            'critic.',
         ),
         may_be_new: Sequence[str] = ('panoptic_head.cls_embed.',),
     ) -> None:
@@ -87,7 +88,8 @@ class PreflightHook(Hook):
                     ignore += self.may_be_new
                 check_fits(part, source, ignore=ignore)
         if load_from and Path(load_from).is_file():
-            check_fits(model, load_from)
+            # An exported file has no critic; training starts with a new one.
+            check_fits(model, load_from, ignore=['critic.'])
 
     def _check_testing(self, runner: Runner) -> None:
         model, load_from = unwrapped(runner.model), runner._load_from

@@ -1,5 +1,11 @@
-"""Optimiser constructors."""
+"""Optimiser constructors and learning rate schedules."""
 
+from .critic_constructor import CriticOptimWrapperConstructor
 from .no_norm_decay import NoNormDecayConstructor
+from .rise_and_fall_lr import RiseAndFallLR
 
-__all__ = ['NoNormDecayConstructor']
+__all__ = [
+    'CriticOptimWrapperConstructor',
+    'NoNormDecayConstructor',
+    'RiseAndFallLR',
+]

@@ -1,7 +1,14 @@
-"""Heads: Mask2Former, instances from its masks, and the contrast's projection."""
+"""Heads: Mask2Former, instances, the contrast's projection, depth and labels."""
 
+from .depth_seg_heads import DepthHead, SemSegHead
 from .instance_fusion_head import InstanceFusionHead
 from .mask2former_head import SlicedMask2FormerHead
 from .pixel_contrast_head import PixelContrastHead
 
-__all__ = ['InstanceFusionHead', 'PixelContrastHead', 'SlicedMask2FormerHead']
+__all__ = [
+    'DepthHead',
+    'InstanceFusionHead',
+    'PixelContrastHead',
+    'SemSegHead',
+    'SlicedMask2FormerHead',
+]

@@ -1,6 +1,7 @@
-"""Pixel decoders with the interface of mmdet's: masks and three levels."""
+"""Pixel decoders: mask features and three levels as mmdet's, or SwinMTL's one map."""
 
+from .deconv import DeconvDecoder
 from .dpt import DPTPixelDecoder
 from .fpn import FPNPixelDecoder
 
-__all__ = ['DPTPixelDecoder', 'FPNPixelDecoder']
+__all__ = ['DPTPixelDecoder', 'DeconvDecoder', 'FPNPixelDecoder']

@@ -1,0 +1,50 @@
+"""A learning rate that rises for half of a run and falls for the other half."""
+
+from typing import Any
+
+from mmdet.registry import PARAM_SCHEDULERS
+from mmengine.optim import _ParamScheduler
+from mmengine.optim.scheduler.param_scheduler import INF
+
+
+@PARAM_SCHEDULERS.register_module()
+class RiseAndFallLR(_ParamScheduler):
+    """Rise from a share of each group's rate to all of it, then fall back.
+
+    Source: SwinMTL's research code, after MIM-Depth-Estimation. With t the step, T
+    half of the steps and r the share, the factor on each group's rate is
+
+        r + (1 - r) * (t / T) ** power             while t < T,
+        max(r, 1 - (1 - r) * (t / T - 1) ** power) after that.
+
+    Args:
+        optimizer: The optimiser, or its wrapper.
+        total_iters: Iterations of the run; the second half begins at total_iters // 2.
+        min_ratio: r. The published rates are 3e-5 and 5e-4.
+        power: Of the rise and of the fall.
+        kwargs: Of mmengine's schedulers; ``by_epoch`` and ``end`` have no effect.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        total_iters: int,
+        min_ratio: float = 0.06,
+        power: float = 0.9,
+        **kwargs: Any,
+    ) -> None:
+        self.half = max(total_iters // 2, 1)
+        self.min_ratio = min_ratio
+        self.power = power
+        # Without by_epoch in a config, the runner gives the number of epochs as `end`.
+        kwargs.update(by_epoch=False, end=INF)
+        super().__init__(optimizer, param_name='lr', **kwargs)
+
+    def _get_value(self) -> list[float]:
+        return [value * self._factor(self.last_step) for value in self.base_values]
+
+    def _factor(self, step: int) -> float:
+        low, share = self.min_ratio, step / self.half
+        if share < 1:
+            return low + (1 - low) * share**self.power
+        return max(low, 1 - (1 - low) * (share - 1) ** self.power)

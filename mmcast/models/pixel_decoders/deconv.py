@@ -1,0 +1,83 @@
+"""SwinMTL's shared decoder: deconvolutions on the encoder's last map."""
+
+from mmcv.cnn import build_norm_layer
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+# Kernel to padding and output padding, all of which double the size.
+_KERNELS = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
+
+
+@MODELS.register_module()
+class DeconvDecoder(BaseModule):
+    """Double the size of one map a few times (arXiv 2403.10662, after SimpleBaseline).
+
+    Deconvolutions with norm and ReLU, then a 3x3 convolution to ``out_channels`` with
+    norm and ReLU.
+
+    Args:
+        in_channels: Channels of the encoder's last map.
+        channels: Channels after each deconvolution.
+        num_deconvs: Number of deconvolutions; each doubles the size.
+        kernel_size: Of the deconvolutions: 2, 3 or 4.
+        out_channels: Channels of the output.
+        norm_cfg: Norm of the decoder.
+        init_std: Standard deviation of the first weights.
+        init_cfg: As in mmengine.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int = 32,
+        num_deconvs: int = 3,
+        kernel_size: int = 2,
+        out_channels: int = 128,
+        norm_cfg: dict | None = None,
+        init_std: float = 0.001,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if kernel_size not in _KERNELS:
+            raise ValueError(
+                f'kernel_size is {kernel_size}: choose one of {list(_KERNELS)}'
+            )
+        padding, output_padding = _KERNELS[kernel_size]
+        norm_cfg = norm_cfg or dict(type='BN')
+        layers: list[nn.Module] = []
+        for index in range(num_deconvs):
+            deconv = nn.ConvTranspose2d(
+                channels if index else in_channels,
+                channels,
+                kernel_size,
+                stride=2,
+                padding=padding,
+                output_padding=output_padding,
+                bias=False,
+            )
+            norm = build_norm_layer(norm_cfg, channels)[1]
+            layers += [deconv, norm, nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(channels, out_channels, 3, padding=1),
+            build_norm_layer(norm_cfg, out_channels)[1],
+            nn.ReLU(inplace=True),
+        ]
+        self.layers = nn.Sequential(*layers)
+        normal_init(self, init_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Decode a map, float (N, C, h, w), to float (N, out_channels, H, W).
+
+        H is h times 2 ** num_deconvs, and so is W of w.
+        """
+        return self.layers(x)
+
+
+def normal_init(module: nn.Module, std: float) -> None:
+    """Draw the weights of all convolutions from N(0, std); zero their biases."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(part.weight, std=std)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
