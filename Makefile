@@ -4,7 +4,7 @@
 #   make quickstart   run a method's stages on a small data set that it generates
 #   make test         check lint, types and tests
 #
-# METHOD=guided run Guided Distillation instead of CAST
+# METHOD=...    run another method than cast: guided (Guided Distillation) or swinmtl
 # VENV=path     use another environment than .venv; a complete one stays as it is
 # PYTHON=path   make the environment with another Python
 # ARGS=...      pass options to tools/misc/quickstart.py or to pytest

@@ -13,11 +13,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from mmcast.utils import write_atomic
 
@@ -63,6 +71,7 @@ def mim(
     log: Path,
     threads: int = 1,
     on_line: Callable[[str], None] = lambda line: None,
+    switches: Mapping[str, str] | None = None,
 ) -> None:
     """Run ``mim`` with its output in a file.
 
@@ -71,6 +80,7 @@ def mim(
         log: The file.
         threads: Number of threads for its arithmetic.
         on_line: Called with each line of output.
+        switches: Environment variables that the config reads.
 
     Raises:
         RuntimeError: The command failed; the message has its last lines.
@@ -86,6 +96,7 @@ def mim(
             text=True,
             env={
                 **os.environ,
+                **(switches or {}),
                 'OMP_NUM_THREADS': str(threads),
                 'PYTHONUNBUFFERED': '1',
             },
@@ -100,6 +111,45 @@ def mim(
         raise RuntimeError(
             f'{tail}\n"mim {" ".join(command)}" failed; the whole output is in {log}'
         )
+
+
+def run_all(
+    title: str,
+    todo: Sequence[tuple],
+    work: Callable[..., None],
+    jobs: int,
+) -> None:
+    """Run many trainings, some at a time, with a progress bar.
+
+    Args:
+        title: Shown next to the bar.
+        todo: What to run; each is the arguments of ``work`` for one run.
+        work: Called with them, in order, and with a dict of what was submitted. A run
+            that needs an earlier one waits for it: ``submitted[other].result()``.
+        jobs: Runs at a time.
+    """
+    submitted: dict[tuple, Future] = {}
+    bar = Progress(
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )
+    with bar, ThreadPoolExecutor(jobs) as pool:
+        task = bar.add_task('', total=len(todo))
+
+        def one(each: tuple) -> None:
+            work(*each, submitted)
+            bar.advance(task)
+
+        for each in todo:
+            submitted[each] = pool.submit(one, each)
+        try:
+            for job in submitted.values():
+                job.result()
+        except BaseException as error:
+            for job in submitted.values():
+                job.cancel()
+            if isinstance(error, RuntimeError):
+                sys.exit(f'error: {error}')
+            raise
 
 
 def hardware(device: str) -> str:

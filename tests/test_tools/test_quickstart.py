@@ -66,6 +66,39 @@ def test_quickstart_and_ablation_run_and_continue(tmp_path):
     assert names == ['supervised_student', 'guided_student']
     assert (out / 'predictions.png').is_file()
 
+    # Depth and labels, on the same data.
+    other = [*command, '--method', 'swinmtl']
+    subprocess.run(other, cwd=tmp_path, env=env, check=True)
+    out = tmp_path / 'work_dirs/quickstart_swinmtl'
+    report = json.loads((out / 'results.json').read_text())
+    models = {model['name']: model for model in report['models']}
+    assert list(models) == ['depth_only', 'segmentation_only', 'multi_task']
+    depth, labels = {'abs_rel', 'rmse', 'd1'}, {'miou'}
+    common = {'name', 'params_m', 'ms', 'minutes', 'config', 'checkpoint'}
+    assert set(models['depth_only']) == common | depth
+    assert set(models['segmentation_only']) == common | labels
+    assert set(models['multi_task']) == common | depth | labels
+    assert cv2.imread(str(out / 'predictions.png')).shape[1] == 5 * 2 * 256
+
+    # SwinMTL's ablation, one variant that needs another one's model.
+    ablate = [sys.executable, str(SCRIPT.parents[1] / 'benchmarks/swinmtl.py')]
+    ablate += ['--seeds', '0', '--iterations', '2', '--jobs', '2']
+    ablate += ['--variants', 'true_protocol', '--out', 'ablation']
+    subprocess.run(ablate, cwd=tmp_path, env=env, check=True)
+    found = json.loads((tmp_path / 'ablation/swinmtl.json').read_text())['runs']
+    assert set(found['research_code']['0']) == {
+        'depth/abs_rel',
+        'depth/rmse',
+        'depth/d1',
+        'per_image/mIoU',
+    }
+    assert set(found['true_protocol']['0']) == {
+        'depth/abs_rel',
+        'depth/rmse',
+        'depth/d1',
+        'mIoU',
+    }
+
     # The ablation starts from the quickstart's files.
     ablate = [sys.executable, str(ABLATION), '--seeds', '0', '--iterations', '2']
     ablate += ['--jobs', '2', '--variants', 'research_code', 'guided']

@@ -19,24 +19,17 @@ import shutil
 import statistics
 import sys
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from mmengine import Config
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import digest, hardware, mim, once
+from runs import digest, hardware, mim, once, run_all
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -267,39 +260,19 @@ def main() -> None:
     args.inputs = {key: digest_inputs(key) for key in variants}
     # Seeds are the outer loop: after an early stop, all variants have equally many.
     todo = [(key, seed) for seed in args.seeds for key in variants]
-    jobs: dict[tuple[str, int], Future] = {}
     results: dict[str, dict[int, dict]] = {}
     lock = threading.Lock()
-    bar = Progress(
-        TextColumn('ablation'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with bar, ThreadPoolExecutor(args.jobs) as pool:
-        task = bar.add_task('', total=len(todo))
 
-        def work(key: str, seed: int) -> None:
-            start = VARIANTS[key].start
-            if start:
-                jobs[start, seed].result()  # submitted earlier, so it will end
-            result = run(key, seed, args)
-            with lock:
-                results.setdefault(key, {})[seed] = result
-                report(results, args)
-            bar.advance(task)
+    def work(key: str, seed: int, submitted: dict[tuple, Future]) -> None:
+        start = VARIANTS[key].start
+        if start:
+            submitted[start, seed].result()  # submitted earlier, so it will end
+        result = run(key, seed, args)
+        with lock:
+            results.setdefault(key, {})[seed] = result
+            report(results, args)
 
-        for each in todo:
-            jobs[each] = pool.submit(work, *each)
-        try:
-            for job in jobs.values():
-                job.result()
-        except BaseException as error:
-            for job in jobs.values():
-                job.cancel()
-            if isinstance(error, RuntimeError):
-                sys.exit(f'error: {error}')
-            raise
+    run_all('ablation', todo, work, args.jobs)
     print((args.out / 'ablation.md').read_text())
 
 

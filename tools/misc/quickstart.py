@@ -2,12 +2,13 @@
 
     make quickstart                  or: python tools/misc/quickstart.py
     make quickstart METHOD=guided    or: ... --method guided
+    make quickstart METHOD=swinmtl   or: ... --method swinmtl
 
-It generates SynthScapes' target domain. Then it trains and evaluates the teacher and
-the student of CAST or of Guided Distillation through ``mim train mmdet`` and ``mim test
+It generates SynthScapes' target domain. Then it trains and evaluates the models of
+CAST, of Guided Distillation or of SwinMTL through ``mim train mmdet`` and ``mim test
 mmdet``. An interrupted run continues with the stage it was in. It leaves
-``results.json`` and ``predictions.png`` in ``work_dirs/quickstart`` or
-``work_dirs/quickstart_guided``.
+``results.json`` and ``predictions.png`` in ``work_dirs/quickstart``,
+``work_dirs/quickstart_guided`` or ``work_dirs/quickstart_swinmtl``.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import runpy
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ ITERATION = re.compile(
 )
 
 GUIDED = 'guided_distillation/'
+SWINMTL = 'swinmtl/'
+DEPTH, LABELS = SWINMTL + 'depth_only', SWINMTL + 'segmentation_only'
 # The models of each method, in the order of the table: stage to train, config to
 # evaluate with, checkpoint.
 MODELS = {
@@ -55,11 +59,25 @@ MODELS = {
         'supervised_student': (GUIDED + 'teacher', 'supervised', 'teacher.pth'),
         'guided_student': (GUIDED + 'distill', 'supervised', 'student.pth'),
     },
+    'swinmtl': {
+        'depth_only': (DEPTH, DEPTH, 'model.pth'),
+        'segmentation_only': (LABELS, LABELS, 'model.pth'),
+        'multi_task': (SWINMTL, SWINMTL, 'model.pth'),
+    },
 }
 # Trained in parallel with the other stages. Each of those needs the one before it.
-PARALLEL = 'supervised'
+PARALLEL = ('supervised', DEPTH, LABELS)
 # These stages use two threads: little else runs at the same time.
 TWO_THREADS = ('distill', GUIDED + 'teacher', GUIDED + 'distill')
+# The evaluators' names, ours, the factor and the digits of the table.
+METRICS = {
+    'coco/segm_mAP': ('mask_ap', 'mask AP', 100, 1),
+    'coco/segm_mAP_50': ('mask_ap50', 'mask AP50', 100, 1),
+    'mIoU': ('miou', 'mIoU', 1, 1),
+    'depth/abs_rel': ('abs_rel', 'abs rel', 1, 3),
+    'depth/rmse': ('rmse', 'RMSE (m)', 1, 2),
+    'depth/d1': ('d1', 'd1', 1, 3),
+}
 console = Console(highlight=False)
 progress = Progress(
     SpinnerColumn(),
@@ -169,12 +187,16 @@ def make_data(args: argparse.Namespace) -> dict:
 
 def config_of(stage: str) -> Path:
     """Return the config of a stage."""
-    return CONFIGS / f'{stage}_synthscapes.py'
+    return CONFIGS / f'{_name(stage)}.py'
 
 
 def left_by(stage: str, file: str) -> Path:
     """Return the path of a file that a stage leaves."""
-    return Path('work_dirs', f'{stage}_synthscapes', file)
+    return Path('work_dirs', _name(stage), file)
+
+
+def _name(stage: str) -> str:
+    return stage + ('synthscapes' if stage.endswith('/') else '_synthscapes')
 
 
 def train(stage: str, args: argparse.Namespace) -> dict:
@@ -191,14 +213,16 @@ def train(stage: str, args: argparse.Namespace) -> dict:
         if update:
             switch = int(update.burn_in_iters * args.scale)
             options.append(f'default_hooks.teacher_update.burn_in_iters={switch}')
+        if 'model' in full.param_scheduler:  # SwinMTL's rate falls to the end
+            options.append(f'param_scheduler.model.0.total_iters={iterations}')
     start = time.monotonic()
     command = ('train', 'mmdet', config_of(stage), '--cfg-options', *options)
-    run(stage, *command, log=folder(args) / f'{stage}.log')
+    run(stage, *command, log=folder(args) / f'{_name(stage)}.log')
     return {'minutes': (time.monotonic() - start) / 60}
 
 
 def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
-    """Return a model's size, and its mask AP in percent from mmdet's evaluator."""
+    """Return a model's size and its metrics from the config's evaluators."""
     work_dir = out / f'test_{name}'
     shutil.rmtree(work_dir, ignore_errors=True)
     command = ('test', 'mmdet', config, '--checkpoint', checkpoint)
@@ -208,20 +232,25 @@ def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
     metrics = json.loads(result.read_text())
     return {
         'params_m': round(count_parameters(config) / 1e6, 3),
-        'mask_ap': round(100 * metrics['coco/segm_mAP'], 2),
-        'mask_ap50': round(100 * metrics['coco/segm_mAP_50'], 2),
+        **{
+            ours: round(factor * metrics[name], digits + 1)
+            for name, (ours, _, factor, digits) in METRICS.items()
+            if name in metrics
+        },
     }
 
 
 def count_parameters(config: Path) -> int:
-    """Count the parameters used in prediction: all but the contrast's projection."""
+    """Count the parameters of prediction, without those of contrast and critic."""
     from mmdet.registry import MODELS
     from mmengine import Config
     from mmengine.registry import init_default_scope
 
     cfg = Config.fromfile(config)
     init_default_scope('mmdet')
-    cfg.model.pixel_contrast = None
+    for unused in ('pixel_contrast', 'critic'):
+        if unused in cfg.model:
+            cfg.model[unused] = None
     return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
 
 
@@ -265,7 +294,7 @@ def main() -> None:
     stages = {name: model[0] for name, model in MODELS[args.method].items()}
     minutes: dict[str, Future] = {name: Future() for name in stages}
     untrained = [name for name, stage in stages.items() if stage is None]
-    parallel = [name for name, stage in stages.items() if stage == PARALLEL]
+    parallel = [name for name, stage in stages.items() if stage in PARALLEL]
     chain = [name for name in stages if name not in (*untrained, *parallel)]
     for name in untrained:
         minutes[name].set_result(0.0)
@@ -280,6 +309,15 @@ def main() -> None:
     except RuntimeError as error:
         sys.exit(f'error: {error}')
     results = list(rows.values())
+    if args.method == 'swinmtl':
+        from quickstart_depth import draw, milliseconds
+
+        console.print('timing the models')
+        files = {each['name']: (each['config'], each['checkpoint']) for each in results}
+        with silent(out):
+            times = job.once('ms', milliseconds, REPO, files, DATA)
+        for each in results:
+            each['ms'] = times[each['name']]
     packages = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmcast')
     report = {
         'seed': args.seed,
@@ -289,7 +327,18 @@ def main() -> None:
     }
     write_atomic(out / 'results.json', json.dumps(report, indent=2) + '\n')
     show(results)
+    if args.method == 'swinmtl':
+        both = results[-1]
+        config, checkpoint = REPO / both['config'], Path(both['checkpoint'])
+        with silent(out):
+            draw(config, checkpoint, out / 'predictions.png')
+    else:
+        draw_instances(results, out)
+    console.print(f'written: {out}/results.json and {out}/predictions.png')
 
+
+def draw_instances(results: list[dict], out: Path) -> None:
+    """Write the picture of the instances that all models find."""
     from quickstart_picture import draw  # imports torch; not needed before
 
     models = []
@@ -299,24 +348,31 @@ def main() -> None:
         if each['name'] == 'zero_shot_teacher':
             checkpoint = FOUNDATION
         models.append((title, REPO / each['config'], checkpoint))
-    log = out / 'picture.log'
-    with log.open('w') as file, contextlib.redirect_stdout(file):
+    with silent(out):
         draw(models, DATA, out / 'predictions.png')
-    console.print(f'written: {out}/results.json and {out}/predictions.png')
+
+
+@contextlib.contextmanager
+def silent(out: Path) -> Iterator[None]:
+    """Write what is printed to ``picture.log``."""
+    with (out / 'picture.log').open('a') as file, contextlib.redirect_stdout(file):
+        yield
 
 
 def show(results: list[dict]) -> None:
     """Print the table."""
     table = Table(title='SynthScapes, target domain, validation set')
-    for column in ('model', 'parameters (M)', 'mask AP', 'mask AP50', 'minutes'):
-        table.add_column(column, justify='left' if column == 'model' else 'right')
+    columns = {'params_m': ('parameters (M)', 2)}
+    columns |= {ours: (title, digits) for ours, title, _, digits in METRICS.values()}
+    columns |= {'ms': ('ms', 0), 'minutes': ('minutes', 1)}
+    columns = {k: v for k, v in columns.items() if any(k in row for row in results)}
+    table.add_column('model', no_wrap=True)
+    for title, _ in columns.values():
+        table.add_column(title, justify='right')
     for row in results:
         table.add_row(
             row['name'].replace('_', ' '),
-            f'{row["params_m"]:.2f}',
-            f'{row["mask_ap"]:.1f}',
-            f'{row["mask_ap50"]:.1f}',
-            f'{row["minutes"]:.1f}',
+            *(f'{row[k]:.{d}f}' if k in row else '' for k, (_, d) in columns.items()),
         )
     console.print(table)
 

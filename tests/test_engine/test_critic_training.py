@@ -1,0 +1,583 @@
+"""Test SwinMTL's optimisers and schedule, and its training in a real Runner."""
+
+import copy
+import math
+
+import pytest
+import torch
+from depth_scenes import (
+    ARCH,
+    WIDE,
+    batch,
+    optimizers,
+    samples,
+    small_config,
+    tiny_model,
+    weights,
+)
+from gloo_ranks import two_ranks
+from mmdet.registry import MODELS, PARAM_SCHEDULERS
+from mmengine.hooks import Hook
+from mmengine.model import MMSeparateDistributedDataParallel
+from mmengine.runner import Runner
+
+from mmcast.checkpoints import read_checkpoint
+from mmcast.engine.optimizers import CriticOptimWrapperConstructor
+from mmcast.testing.reduced_configs import load_config
+from mmcast.utils import unwrapped
+
+CRITIC = dict(type='WassersteinCritic', channels=4, init_std=0.1)
+PROBES = ('decoder.layers.0.weight', 'critic.layers.0.weight')
+
+
+def published(**changes):
+    """Return the published optimisers' config, without its constructor."""
+    config = load_config('swinmtl/cityscapes').optim_wrapper
+    return {
+        name: value for name, value in config.items() if name != 'constructor'
+    } | changes
+
+
+def build(model, **changes):
+    """Build the published optimisers of a model."""
+    config = published(**changes)
+    paramwise = config.pop('paramwise_cfg')
+    return CriticOptimWrapperConstructor(config, paramwise)(model)
+
+
+class TestConstructor:
+    def test_every_weight_has_one_optimiser(self):
+        model = tiny_model()
+        both = build(model)
+        assert list(both.keys()) == ['model', 'critic']
+        groups = both['model'].optimizer.param_groups
+        found = [p for group in groups for p in group['params']]
+        names = {id(p): name for name, p in model.named_parameters()}
+        wanted = [name for name in names.values() if not name.startswith('critic.')]
+        # mmengine adds a group without weights.
+        assert sorted(names[id(p)] for p in found if id(p) in names) == sorted(wanted)
+        (group,) = both['critic'].optimizer.param_groups
+        assert [id(p) for p in group['params']] == [
+            id(p) for p in model.critic.parameters()
+        ]
+        assert len(wanted) + len(group['params']) == len(names)
+
+    def test_published_settings(self):
+        both = build(tiny_model())
+        model, critic = both['model'].optimizer, both['critic'].optimizer
+        assert (type(model), type(critic)) == (torch.optim.AdamW, torch.optim.Adam)
+        assert (critic.defaults['lr'], critic.defaults['weight_decay']) == (1e-4, 1e-4)
+        assert (model.defaults['lr'], model.defaults['weight_decay']) == (5e-4, 0.05)
+        assert model.defaults['betas'] == critic.defaults['betas'] == (0.9, 0.999)
+
+    def test_published_scales_of_layers(self):
+        """Compare the published table for a backbone of 2, 2, 18 and 2 blocks."""
+        backbone = dict(
+            type='SwinV2',
+            arch={**ARCH, 'depths': [2, 2, 18, 2]},
+            window_size=[4, 4, 4, 2],
+            pretrained_window_sizes=[0, 0, 0, 0],
+        )
+        both = build(tiny_model(backbone=backbone))
+        scale = {
+            group['param_name']: group['lr'] / 5e-4
+            for group in both['model'].optimizer.param_groups
+            if 'param_name' in group
+        }
+        stage, block = 'backbone.stages.{}.', 'backbone.stages.{}.blocks.{}.'
+        for prefix, wanted in {
+            'backbone.patch_embed.': 0.0523,
+            block.format(0, 0): 0.058,
+            block.format(0, 1): 0.065,
+            stage.format(1) + 'downsample.': 0.072,
+            block.format(1, 0): 0.080,
+            block.format(1, 1): 0.089,
+            stage.format(2) + 'downsample.': 0.098,
+            block.format(2, 0): 0.109,
+            block.format(2, 17): 0.656,
+            stage.format(3) + 'downsample.': 0.729,
+            block.format(3, 0): 0.81,
+            block.format(3, 1): 0.90,
+            'backbone.norm3.': 1,
+            'decoder.': 1,
+            'depth_head.': 1,
+            'seg_head.': 1,
+        }.items():
+            found = {scale.pop(name) for name in [*scale] if name.startswith(prefix)}
+            assert [*found] == [pytest.approx(wanted, abs=6e-4)], prefix
+        left = {name.rsplit('.blocks.')[0] for name in scale}
+        assert left == {'backbone.stages.2'}
+        assert len(set(scale.values())) == 16
+
+    def test_which_weights_decay(self):
+        model = tiny_model()
+        shapes = {name: p.ndim for name, p in model.named_parameters()}
+        seen = set()
+        for group in build(model)['model'].optimizer.param_groups:
+            name = group.get('param_name')
+            if name is not None:
+                free = (
+                    shapes[name] == 1
+                    or name.endswith('bias')
+                    or 'logit_scale' in name
+                    or 'cpb_mlp' in name
+                )
+                assert group['weight_decay'] == (0 if free else 0.05), name
+                seen.add((free, shapes[name]))
+        assert seen >= {(True, 1), (True, 2), (True, 3), (False, 2), (False, 4)}
+
+    def test_without_layer_decay(self):
+        both = optimizers(
+            tiny_model(), optimizer=dict(type='SGD', lr=0.1, weight_decay=1)
+        )
+        groups = both['model'].optimizer.param_groups
+        assert {group['lr'] for group in groups} == {0.1}
+        assert {group['weight_decay'] for group in groups} == {1}
+
+    def test_frozen_weights_have_no_optimiser(self):
+        model = tiny_model()
+        model.backbone.patch_embed.requires_grad_(False)
+        names = [g.get('param_name') for g in build(model)['model'].param_groups]
+        assert 'backbone.stages.0.blocks.0.norm1.weight' in names
+        assert not any('patch_embed' in str(name) for name in names)
+
+    def test_model_without_a_critic(self):
+        assert list(build(tiny_model(critic=None)).keys()) == ['model']
+        both = build(tiny_model(critic=None), critic_optimizer=None)
+        assert list(both.keys()) == ['model']
+
+    def test_critic_without_an_optimiser(self):
+        with pytest.raises(
+            ValueError, match=r'give optim_wrapper.critic_optimizer, or'
+        ):
+            build(tiny_model(), critic_optimizer=None)
+
+    @pytest.mark.parametrize('key', ['lr', 'weight_decay'])
+    def test_setting_that_layer_decay_needs(self, key):
+        optimizer = dict(type='AdamW', lr=1e-3, weight_decay=0.0)
+        del optimizer[key]
+        with pytest.raises(ValueError, match=f'optimizer has no {key}'):
+            build(tiny_model(), optimizer=optimizer)
+
+    def test_settings_of_the_wrapper_are_shared_but_for_clipping(self):
+        both = build(tiny_model(), accumulative_counts=3, clip_grad=dict(max_norm=0.5))
+        assert [wrapper._accumulative_counts for wrapper in both.values()] == [3, 3]
+        assert both['model'].clip_grad_kwargs == dict(max_norm=0.5)
+        assert both['critic'].clip_grad_kwargs is None
+
+    def test_config_is_not_changed(self):
+        config = published(clip_grad=dict(max_norm=0.5))
+        paramwise = config.pop('paramwise_cfg')
+        before = copy.deepcopy((config, paramwise))
+        CriticOptimWrapperConstructor(config, paramwise)(tiny_model())
+        assert (config, paramwise) == before
+
+
+def schedule(total_iters, rates=(5e-4,), **settings):
+    """Build the schedule as a runner does, which gives ``end`` in epochs."""
+    optimizer = torch.optim.SGD(
+        [dict(params=[torch.zeros(1)], lr=rate) for rate in rates]
+    )
+    config = dict(type='RiseAndFallLR', total_iters=total_iters, end=200, **settings)
+    return optimizer, PARAM_SCHEDULERS.build(
+        config, default_args=dict(optimizer=optimizer)
+    )
+
+
+def closed_form(step, total_iters, top=5e-4, bottom=3e-5):
+    half = total_iters // 2
+    if step < half:
+        return bottom + (top - bottom) * (step / half) ** 0.9
+    return max(bottom, top - (top - bottom) * (step / half - 1) ** 0.9)
+
+
+class TestRiseAndFallLR:
+    @pytest.mark.parametrize(
+        ('epoch', 'rate'),
+        [
+            (0, 3e-5),
+            (1, 3.7e-5),
+            (25, 1.65e-4),
+            (50, 2.8e-4),
+            (100, 5e-4),
+            (150, 2.5e-4),
+            (200, 3e-5),
+        ],
+    )
+    def test_published_rates(self, epoch, rate):
+        total = load_config('swinmtl/cityscapes').train_cfg.max_iters
+        assert total == 200 * 743
+        optimizer, scheduler = schedule(total)
+        if epoch:
+            scheduler.last_step = epoch * 743 - 1
+            scheduler.step()
+        found = optimizer.param_groups[0]['lr']
+        assert found == pytest.approx(rate, rel=0.02)
+        assert found == pytest.approx(closed_form(epoch * 743, total))
+
+    @pytest.mark.parametrize('total', [1, 2, 9, 20])
+    def test_every_step_of_every_group(self, total):
+        """Step beyond the end as well, and beyond the 200 that the runner gives."""
+        rates = (5e-4, 5e-4 * 0.9, 5e-4 * 0.0523)
+        optimizer, scheduler = schedule(total, rates)
+        for step in range(205):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                wanted = closed_form(step, max(total, 2)) * rate / 5e-4
+                assert group['lr'] == pytest.approx(wanted), step
+            optimizer.step()
+            scheduler.step()
+
+    def test_settings(self):
+        optimizer, scheduler = schedule(8, (1.0,), min_ratio=0.5, power=2.0)
+        found = [optimizer.param_groups[0]['lr']]
+        for _ in range(8):
+            optimizer.step()
+            scheduler.step()
+            found.append(optimizer.param_groups[0]['lr'])
+        rise = [0.5 + 0.5 * (t / 4) ** 2 for t in range(4)]
+        fall = [1 - 0.5 * (t / 4) ** 2 for t in range(5)]
+        assert found == pytest.approx(rise + fall)
+
+    def test_resumes(self):
+        optimizer, scheduler = schedule(20)
+        for _ in range(7):
+            optimizer.step()
+            scheduler.step()
+        again, resumed = schedule(20)
+        again.load_state_dict(optimizer.state_dict())
+        resumed.load_state_dict(scheduler.state_dict())
+        for one, other in ((optimizer, scheduler), (again, resumed)):
+            one.step()
+            other.step()
+        assert again.param_groups[0]['lr'] == optimizer.param_groups[0]['lr']
+        assert again.param_groups[0]['lr'] == pytest.approx(closed_form(8, 20))
+
+
+class TestAccumulation:
+    def test_two_batches_equal_one_of_double_size(self):
+        """Compare where they must agree: without norms of a batch, noise and holes.
+
+        The model's part of the critic's score is left out: within one step it comes
+        from the critic before its step for one half and after it for the other.
+        """
+
+        def train(images, given, parts):
+            torch.manual_seed(0)
+            model = tiny_model(
+                **{**WIDE, 'depth_head': None}, critic=CRITIC, adversarial_weight=0.0
+            )
+            model.eval()  # batch norm and stochastic depth
+            both = optimizers(model, accumulative_counts=parts)
+            torch.manual_seed(1)
+            size = max(len(images) // parts, 1)
+            for i in range(0, len(images), size):
+                part = slice(i, i + size)
+                data = dict(inputs=images[part], data_samples=given[part])
+                model.train_step(copy.deepcopy(data), both)
+            return weights(model)
+
+        images, given = batch(4)['inputs'], samples(4)
+        for sample in given:
+            sample.gt_sem_seg.sem_seg.clamp_(max=4)
+        whole, halves = train(images, given, 1), train(images, given, 2)
+        start = train([], [], 1)
+        for name, value in whole.items():
+            torch.testing.assert_close(halves[name], value, rtol=1e-4, atol=1e-6)
+        for name in PROBES:
+            moved = (whole[name] - start[name]).abs().max()
+            assert moved > 100 * (whole[name] - halves[name]).abs().max()
+
+    @pytest.mark.parametrize('start', [0, 2])
+    def test_both_step_together_and_at_the_end(self, start, monkeypatch):
+        model = tiny_model(critic=CRITIC)
+        both = optimizers(model, accumulative_counts=2)
+        both.initialize_count_status(model, start, 5)
+        steps = dict(model=[], critic=[])
+        for name, wrapper in both.items():
+            step = wrapper.optimizer.step
+
+            def record(*arguments, name=name, step=step):
+                steps[name].append(iteration)
+                return step(*arguments)
+
+            monkeypatch.setattr(wrapper.optimizer, 'step', record)
+        for iteration in range(start, 5):
+            before = weights(model)
+            model.train().train_step(batch(), both)
+            moved = {
+                name.split('.')[0]
+                for name, value in weights(model).items()
+                if not torch.equal(value, before[name])
+            }
+            parts = {'backbone', 'decoder', 'depth_head', 'seg_head', 'critic'}
+            assert moved == (parts if iteration in (1, 3, 4) else set())
+        wanted = [at for at in (1, 3, 4) if at >= start]
+        assert steps == dict(model=wanted, critic=wanted)
+
+
+def test_autocast_spares_the_critic(monkeypatch):
+    """Train with mmengine's AmpOptimWrapper, which refuses to start on a CPU."""
+    where = 'mmengine.optim.optimizer.amp_optimizer_wrapper'
+    monkeypatch.setattr(f'{where}.is_cuda_available', lambda: True)
+    monkeypatch.setattr('mmengine.runner.amp.get_device', lambda: 'cpu')
+    model = tiny_model(critic=CRITIC)
+    both = optimizers(
+        model,
+        type='AmpOptimWrapper',
+        dtype='bfloat16',
+        loss_scale=dict(enabled=False),
+    )
+    seen = {}
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            part.register_forward_hook(
+                lambda part, given, out, name=name: seen.setdefault(
+                    name.split('.')[0], set()
+                ).add(out.dtype)
+            )
+    before = weights(model)
+    log = model.train().train_step(batch(), both)
+    assert seen.pop('critic') == {torch.float32}
+    assert set(seen) == {'backbone', 'decoder', 'depth_head', 'seg_head'}
+    assert all(types == {torch.bfloat16} for types in seen.values())
+    assert all(value.isfinite() for value in log.values())
+    after = weights(model)
+    assert all(value.dtype == torch.float32 for value in after.values())
+    for part in ('decoder.', 'critic.'):
+        assert any(
+            not torch.equal(value, before[name])
+            for name, value in after.items()
+            if name.startswith(part)
+        )
+
+
+class Stop(Hook):
+    """End a run by an exception before an iteration, and record what it trains on."""
+
+    def __init__(self, iteration=None):
+        self.iteration = iteration
+        self.images = {}
+        self.rates = {}
+        self.gradients = {}
+        self.start = None
+
+    def before_train(self, runner):
+        self.start = weights(runner.model)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        named = dict(unwrapped(runner.model).named_parameters())
+        self.gradients[runner.iter] = [
+            named[name].grad.clone()
+            for name in named
+            if name.replace('.module.', '.') in PROBES and named[name].grad is not None
+        ]
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            raise KeyboardInterrupt
+        self.images[runner.iter] = [x.img_path for x in data_batch['data_samples']]
+        self.rates[runner.iter] = {
+            name: [group['lr'] for group in wrapper.optimizer.param_groups]
+            for name, wrapper in runner.optim_wrapper.items()
+        }
+
+
+def run(config, stop=None, **changes):
+    """Train; return what the hook recorded, and the last checkpoint."""
+    config.update(changes)
+    runner, hook = Runner.from_cfg(config), Stop(stop)
+    runner.register_hook(hook)
+    if stop is None:
+        runner.train()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            runner.train()
+    workers = runner.train_loop.dataloader_iterator._iterator
+    if hasattr(workers, '_shutdown_workers'):
+        workers._shutdown_workers()  # the garbage collector needs 5 seconds for each
+    return hook, read_checkpoint(
+        f'{config.work_dir}/iter_{stop or config.train_cfg.max_iters}.pth'
+    )
+
+
+def assert_identical(found, wanted, where=''):
+    """Compare nested dicts and lists; tensors bit by bit."""
+    assert type(found) is type(wanted), where
+    if isinstance(wanted, torch.Tensor):
+        assert torch.equal(found, wanted), where
+    elif isinstance(wanted, dict):
+        assert list(found) == list(wanted), where
+        for key in wanted:
+            assert_identical(found[key], wanted[key], f'{where}.{key}')
+    elif isinstance(wanted, list | tuple):
+        assert len(found) == len(wanted), where
+        for index, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            assert_identical(one, other, f'{where}.{index}')
+    else:
+        assert found == wanted, where
+
+
+def assert_same_end(found, wanted):
+    """Compare weights, both optimisers and the schedulers of two checkpoints."""
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_identical(found[part], wanted[part], part)
+
+
+class TestRunner:
+    @pytest.fixture(scope='class', params=[1, 2])
+    def straight(self, request, synthscapes, tmp_path_factory):
+        """Train 4 iterations without a stop; also with accumulated gradients."""
+        settings = dict(accumulative_counts=request.param)
+        work_dir = tmp_path_factory.mktemp('straight')
+        hook, end = run(small_config(synthscapes, work_dir, **settings))
+        return settings, hook, end, work_dir
+
+    def test_checkpoint_has_both_optimisers(self, straight):
+        _, _, end, work_dir = straight
+        assert list(end['optimizer']) == ['model', 'critic']
+        for name, state in end['optimizer'].items():
+            moments = [one['exp_avg_sq'] for one in state['state'].values()]
+            assert any(moment.any() for moment in moments), name
+        assert list(end['param_schedulers']) == ['model', 'critic']
+        assert end['param_schedulers']['critic'] == []
+        start = read_checkpoint(work_dir / 'iter_2.pth')['state_dict']
+        for part in ('backbone.', 'decoder.', 'depth_head.', 'seg_head.', 'critic.'):
+            assert any(
+                not torch.equal(value, start[name])
+                for name, value in end['state_dict'].items()
+                if name.startswith(part)
+            )
+
+    def test_rates_follow_the_schedule(self, straight):
+        _, hook, _, _ = straight
+        top = load_config('swinmtl/synthscapes').optim_wrapper.optimizer.lr
+        for step in range(4):
+            rates = hook.rates[step]
+            assert set(rates['critic']) == {1e-4}
+            factor = closed_form(step, 4) / 5e-4
+            assert max(rates['model']) == pytest.approx(top * factor)
+            assert min(rates['model']) == pytest.approx(top * 0.9**7 * factor)
+
+    def test_resumed_run_is_identical(self, straight, synthscapes, tmp_path):
+        settings, hook, end, _ = straight
+        first, _ = run(small_config(synthscapes, tmp_path, **settings), stop=2)
+        resumed, found = run(
+            small_config(synthscapes, tmp_path, **settings), resume=True
+        )
+        assert {**first.images, **resumed.images} == hook.images
+        assert sorted(resumed.images) == [2, 3]
+        assert_same_end(found, end)
+
+    def test_workers_change_nothing(self, straight, synthscapes, tmp_path):
+        settings, hook, end, _ = straight
+        config = small_config(synthscapes, tmp_path, workers=2, **settings)
+        found_hook, found = run(config)
+        assert found_hook.images == hook.images
+        assert_same_end(found, end)
+
+    def test_another_seed_gives_another_run(self, straight, synthscapes, tmp_path):
+        settings, hook, end, _ = straight
+        config = small_config(synthscapes, tmp_path, **settings)
+        found_hook, found = run(config, randomness=dict(seed=4))
+        assert found_hook.images != hook.images
+        name = 'critic.layers.0.weight'
+        assert not torch.equal(found['state_dict'][name], end['state_dict'][name])
+
+    @pytest.mark.parametrize('workers', [0, 2])
+    def test_run_without_a_seed_resumes_identically(
+        self, workers, synthscapes, tmp_path
+    ):
+        """Resume a copy of a run in the middle; the seed is in the checkpoint."""
+        changes = dict(randomness=dict(seed=None))
+        config = small_config(synthscapes, tmp_path / 'straight', workers=workers)
+        hook, end = run(config, **changes)
+        middle = tmp_path / 'straight' / 'iter_2.pth'
+        config = small_config(synthscapes, tmp_path / 'resumed', workers=workers)
+        resumed, found = run(config, resume=True, load_from=str(middle), **changes)
+        assert resumed.images == {at: hook.images[at] for at in (2, 3)}
+        assert_same_end(found, end)
+
+    def test_exported_file_has_plain_names(self, straight, synthscapes):
+        _, _, end, work_dir = straight
+        exported = read_checkpoint(work_dir / 'model.pth')['state_dict']
+        wanted = {
+            name: value
+            for name, value in end['state_dict'].items()
+            if not name.startswith('critic.')
+        }
+        assert_identical(dict(exported), wanted)
+        config = small_config(synthscapes, work_dir)
+        MODELS.build({**config.model, 'critic': None}).load_state_dict(exported)
+
+    def test_exported_file_is_trained_on_with_a_new_critic(
+        self, straight, synthscapes, tmp_path
+    ):
+        settings, _, _, work_dir = straight
+        config = small_config(synthscapes, tmp_path, **settings)
+        hook, _ = run(config, load_from=str(work_dir / 'model.pth'))
+        exported = read_checkpoint(work_dir / 'model.pth')['state_dict']
+        for name, value in hook.start.items():
+            if not name.startswith('critic.'):
+                assert torch.equal(value, exported[name]), name
+        damaged = {
+            name: value for name, value in exported.items() if 'head' not in name
+        }
+        torch.save(dict(state_dict=damaged), tmp_path / 'damaged.pth')
+        config = small_config(synthscapes, tmp_path, **settings)
+        with pytest.raises(ValueError, match=r'depth_head.layers.0.weight is missing'):
+            run(config, load_from=str(tmp_path / 'damaged.pth'))
+
+
+@pytest.mark.parametrize('accumulative_counts', [1, 2])
+def test_two_ranks(accumulative_counts, synthscapes, tmp_path, monkeypatch):
+    """Train on two ranks, stop, resume; the ranks must agree, and the runs, too."""
+    if torch.cuda.is_initialized():
+        pytest.skip('a forked child cannot use the GPU')
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    settings = dict(accumulative_counts=accumulative_counts)
+
+    def train(name, rank, **options):
+        config = small_config(synthscapes, tmp_path / name, **settings)
+        config.launcher = 'pytorch'
+        assert config.model_wrapper_cfg.type == 'MMSeparateDistributedDataParallel'
+        config.model_wrapper_cfg.device_ids = None  # mmengine gives a GPU's
+        config.update(options)
+        runner, hook = Runner.from_cfg(config), Stop()
+        assert isinstance(runner.model, MMSeparateDistributedDataParallel)
+        assert isinstance(
+            runner.model.module.critic, torch.nn.parallel.DistributedDataParallel
+        )
+        runner.register_hook(hook)
+        runner.train()
+        end = dict(vars(hook), weights=weights(runner.model.module))
+        torch.save(end, tmp_path / f'{name}_{rank}.pth')
+
+    def work(rank):
+        train('straight', rank)
+        middle = str(tmp_path / 'straight' / 'iter_2.pth')
+        train('resumed', rank, resume=True, load_from=middle)
+
+    assert two_ranks(work, tmp_path) == [0, 0]
+    one, other = (torch.load(tmp_path / f'straight_{rank}.pth') for rank in (0, 1))
+    assert all(one['images'][t] != other['images'][t] for t in range(4))
+    assert_identical(one['weights'], other['weights'])
+    # Gradients that wait for the next iteration are each rank's own.
+    waiting = [*zip(one['gradients'][0], other['gradients'][0], strict=True)]
+    assert len(waiting) == (2 if accumulative_counts == 2 else 0)
+    assert not any(torch.equal(*pair) for pair in waiting)
+    straight, resumed = (
+        read_checkpoint(tmp_path / name / 'iter_4.pth')
+        for name in ('straight', 'resumed')
+    )
+    assert_same_end(resumed, straight)
+    middle = read_checkpoint(tmp_path / 'straight' / 'iter_2.pth')['state_dict']
+    for part in ('decoder.', 'critic.'):
+        names = [name for name in middle if name.startswith(part)]
+        assert any(not torch.equal(middle[n], straight['state_dict'][n]) for n in names)
+    exported = read_checkpoint(tmp_path / 'straight' / 'model.pth')['state_dict']
+    assert not any('module.' in name or 'critic' in name for name in exported)
+    config = small_config(synthscapes, tmp_path)
+    MODELS.build({**config.model, 'critic': None}).load_state_dict(exported)
+    for name, value in exported.items():
+        assert torch.equal(value, straight['state_dict'][name])
+    assert math.isfinite(sum(float(value.sum()) for value in exported.values()))
