@@ -178,6 +178,11 @@ def test_simmim_pretrains_an_encoder_that_loads(
     loader = config.train_dataloader
     loader.update(batch_size=2, num_workers=0, persistent_workers=False)
     loader.dataset.data_root = str(synthscapes)
+    for step in loader.dataset.pipeline:
+        if step.type == 'ExactRandomCrop':
+            step.crop_size = (64, 64)
+        if step.type == 'mmpretrain.SimMIMMaskGenerator':
+            step.input_size = 64
     config.train_cfg.max_iters = 2
     Runner.from_cfg(config).train()
     file = f'{config.work_dir}/backbone.pth'
