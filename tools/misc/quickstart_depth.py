@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import DATASETS
+from quickstart_picture import write_grid
 
-from mmcast.utils import write_atomic
 from mmcast.visualization.depth_seg_visualizer import (
     colour_depth,
     colour_labels,
@@ -64,10 +64,9 @@ def draw(config: Path, checkpoint: Path, out: Path) -> None:
     truth = [scenes[i]['data_samples'] for i in chosen]
     found = [inference_detector(model, image) for image in images]
     # One scale of depth for all pictures.
-    low, high = depth_range(np.stack([each.gt_depth.depth[0] for each in truth])) or (
-        1,
-        80,
-    )
+    measured = np.stack([each.gt_depth.depth[0] for each in truth])
+    low, high = depth_range(measured) or (1.0, 80.0)
+    bar = depth_bar(low, high, 2 * images[0].shape[1])
     columns = (
         [image[..., ::-1] for image in images],
         [colour_labels(each.gt_sem_seg.sem_seg[0].numpy(), palette) for each in truth],
@@ -78,21 +77,9 @@ def draw(config: Path, checkpoint: Path, out: Path) -> None:
         [colour_depth(each.gt_depth.depth[0].numpy(), low, high) for each in truth],
         [colour_depth(each.pred_depth.depth[0].numpy(), low, high) for each in found],
     )
-    strips = []
+    grid = {}
     for title, tiles in zip(TITLES, columns, strict=True):
-        size = (2 * tiles[0].shape[1], 2 * tiles[0].shape[0])
-        large = [
-            cv2.resize(tile, size, interpolation=cv2.INTER_NEAREST) for tile in tiles
-        ]
-        header = np.full((36, size[0], 3), 255, np.uint8)
-        cv2.putText(
-            header, title, (8, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.65, 0, 1, cv2.LINE_AA
-        )
-        footer = depth_bar(low, high, size[0])
-        if 'depth' not in title:
-            footer = np.full_like(footer, 255)
-        strips.append(np.vstack([header, *large, footer]))
-    written, data = cv2.imencode('.png', np.hstack(strips)[..., ::-1])
-    if not written:
-        raise RuntimeError(f'OpenCV could not encode {out}')
-    write_atomic(out, data.tobytes())
+        large = [tile.repeat(2, 0).repeat(2, 1) for tile in tiles]
+        footer = bar if 'depth' in title else np.full_like(bar, 255)
+        grid[title] = [tile[..., ::-1] for tile in [*large, footer]]
+    write_grid(grid, out)

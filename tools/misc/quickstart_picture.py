@@ -80,12 +80,25 @@ def draw(models: list[tuple[str, Path, Path]], root: Path, out: Path) -> None:
     ids = [*ids[2:4], *ids[len(ids) // 2 : len(ids) // 2 + ROWS - 2]]
     files = [root / 'leftImg8bit/val' / coco.imgs[i]['file_name'] for i in ids]
     images = [cv2.imread(str(file)) for file in files]
-    columns = {'ground truth': [truth(coco, i) for i in ids]}
+    found = {'ground truth': [truth(coco, i) for i in ids]}
     for title, config, checkpoint in models:
-        columns[title] = predict(config, checkpoint, images)
+        found[title] = predict(config, checkpoint, images)
+    columns = {
+        title: [overlay(i, *f) for i, f in zip(images, each, strict=True)]
+        for title, each in found.items()
+    }
+    write_grid(columns, out)
+
+
+def write_grid(columns: dict[str, list[np.ndarray]], out: Path) -> None:
+    """Write pictures side by side.
+
+    Args:
+        columns: Title to tiles of one width, BGR, uint8 (H, W, 3).
+        out: The PNG to write.
+    """
     strips = []
-    for title, found in columns.items():
-        tiles = [overlay(i, *f) for i, f in zip(images, found, strict=True)]
+    for title, tiles in columns.items():
         header = np.full((36, tiles[0].shape[1], 3), 255, np.uint8)
         cv2.putText(
             header, title, (8, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.65, 0, 1, cv2.LINE_AA

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcast.models.losses.depth import DepthCode, silog_loss
-from mmcast.models.pixel_decoders.deconv import normal_init
 
 IGNORED = 255
 
@@ -21,7 +20,6 @@ class TwoConvHead(BaseModule):
         in_channels: Channels of the decoder's map, and of the hidden one.
         out_channels: Number of outputs.
         init_std: Standard deviation of the first weights.
-        init_cfg: As in mmengine.
     """
 
     def __init__(
@@ -29,15 +27,14 @@ class TwoConvHead(BaseModule):
         in_channels: int,
         out_channels: int,
         init_std: float = 0.001,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, in_channels, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(in_channels, out_channels, 3, padding=1),
         )
-        normal_init(self, init_std)
+        initialize(self, dict(type='Normal', layer='Conv2d', std=init_std))
 
     def forward(self, x: Tensor, size: tuple[int, int], stride: int = 1) -> Tensor:
         """Return the outputs of every pixel.

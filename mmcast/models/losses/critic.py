@@ -8,10 +8,8 @@ import itertools
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
-
-from mmcast.models.pixel_decoders.deconv import normal_init
 
 
 @MODELS.register_module()
@@ -49,7 +47,7 @@ class WassersteinCritic(BaseModule):
         layers.append(nn.Conv2d(widths[-1], out_channels, 4, padding=1))
         self.layers = nn.Sequential(*layers)
         self.penalty_weight = penalty_weight
-        normal_init(self, init_std)
+        initialize(self, dict(type='Normal', layer='Conv2d', std=init_std))
 
     def score(self, maps: Tensor) -> Tensor:
         """Return the scores of all patches.

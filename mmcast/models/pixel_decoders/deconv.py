@@ -2,7 +2,7 @@
 
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
 
 # Kernel to padding and output padding, all of which double the size.
@@ -24,7 +24,6 @@ class DeconvDecoder(BaseModule):
         out_channels: Channels of the output.
         norm_cfg: Norm of the decoder.
         init_std: Standard deviation of the first weights.
-        init_cfg: As in mmengine.
     """
 
     def __init__(
@@ -36,9 +35,8 @@ class DeconvDecoder(BaseModule):
         out_channels: int = 128,
         norm_cfg: dict | None = None,
         init_std: float = 0.001,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         if kernel_size not in _KERNELS:
             raise ValueError(
                 f'kernel_size is {kernel_size}: choose one of {list(_KERNELS)}'
@@ -64,7 +62,8 @@ class DeconvDecoder(BaseModule):
             nn.ReLU(inplace=True),
         ]
         self.layers = nn.Sequential(*layers)
-        normal_init(self, init_std)
+        convs = ['Conv2d', 'ConvTranspose2d']
+        initialize(self, dict(type='Normal', layer=convs, std=init_std))
 
     def forward(self, x: Tensor) -> Tensor:
         """Decode a map, float (N, C, h, w), to float (N, out_channels, H, W).
@@ -72,12 +71,3 @@ class DeconvDecoder(BaseModule):
         H is h times 2 ** num_deconvs, and so is W of w.
         """
         return self.layers(x)
-
-
-def normal_init(module: nn.Module, std: float) -> None:
-    """Draw the weights of all convolutions from N(0, std); zero their biases."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(part.weight, std=std)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)

@@ -2,8 +2,7 @@
 _base_ = './model.py'
 cityscapes_root = 'data/cityscapes/'
 load = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=False, with_label=False, with_seg=True),
+    *_base_.load_image_and_labels,
     # Label 1 is the ego vehicle, which the disparity does not know.
     dict(type='LoadDepth', disparity=True, invalid_labels=[1], preset=_base_.preset),
 ]

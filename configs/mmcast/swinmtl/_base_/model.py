@@ -30,6 +30,10 @@ model = dict(
     seg_head=dict(type='SemSegHead', num_classes=_base_.num_classes),
     critic=dict(type='WassersteinCritic'),  # None: no critic
 )
+load_image_and_labels = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=False, with_label=False, with_seg=True),
+]
 # The nearest that mmdet has to the published one: each part with probability 0.5.
 photometric = dict(
     type='PhotoMetricDistortion',

@@ -2,8 +2,7 @@
 _base_ = './model.py'
 num_classes = 40  # or 13, if converted so
 load = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=False, with_label=False, with_seg=True),
+    *_base_.load_image_and_labels,
     dict(type='LoadDepth', scale=1e-3),
 ]
 pack = dict(type='PackDepthInputs', label_table=num_classes)
