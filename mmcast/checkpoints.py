@@ -4,6 +4,7 @@ mmengine warns of weights that are missing or have another shape, and continues.
 a file fits, or an error names what differs.
 """
 
+import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from mmengine.logging import MMLogger
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -20,6 +22,10 @@ from mmcast.utils import open_atomic
 from mmcast.version import __version__
 
 State = dict[str, Tensor]
+
+
+class ForbiddenContentError(ValueError):
+    """A file holds more than weights, which could execute code when it is loaded."""
 
 
 def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str, Any]:
@@ -34,31 +40,63 @@ def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str,
 
     Raises:
         FileNotFoundError: There is no such file.
+        ForbiddenContentError: The file holds objects that could execute code.
         ValueError: The file is no checkpoint.
     """
-    try:
-        content = torch.load(
-            path,
-            map_location='meta' if shapes_only else 'cpu',
-            weights_only=True,
-            # Checkpoints older than torch 1.6 are no zip files.
-            mmap=zipfile.is_zipfile(path),
-        )
-        state = content.get('state_dict', content)
-        state = {key.removeprefix('module.'): value for key, value in state.items()}
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()[:1]
+    content = _load(path, 'meta' if shapes_only else 'cpu')
+    state = content.get('state_dict', content) if isinstance(content, dict) else content
+    wrong = _no_weights(state)
+    if wrong:
         raise ValueError(
-            f'{path} cannot be read as a checkpoint ({" ".join(reason)}): make or '
-            'download it again.'
-        ) from error
+            f'{path} is no checkpoint ({wrong}): make or download it again.'
+        )
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
     return (
         {**content, 'state_dict': state}
         if 'state_dict' in content
         else {'state_dict': state}
     )
+
+
+def _load(path: str | Path, device: str) -> Any:
+    """Read what ``torch.save`` wrote; errors as :func:`read_checkpoint`."""
+    try:
+        return torch.load(
+            path,
+            map_location=device,
+            weights_only=True,
+            # Checkpoints older than torch 1.6 are no zip files.
+            mmap=zipfile.is_zipfile(path),
+        )
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition('\n')[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError) and 'eights only' in reason:
+            # torch's text advises to set weights_only=False.
+            forbidden = re.search(r'GLOBAL (\S+)', str(error))
+            if forbidden:
+                raise ForbiddenContentError(
+                    f'{path} holds {forbidden[1]}, which is no weight: do not load '
+                    'this file'
+                ) from None
+            reason = 'it is not what torch.save writes'
+        raise ValueError(
+            f'{path} cannot be read as a checkpoint ({reason}): make or download it '
+            'again.'
+        ) from None
+
+
+def _no_weights(state: Any) -> str | None:
+    """Say why a value is no state dict; None if it is one."""
+    if not isinstance(state, dict):
+        return f'it holds {type(state).__name__}, not weights by name'
+    for key, value in state.items():
+        if not isinstance(key, str):
+            return f'{key!r} is {type(key).__name__}, not the name of a weight'
+        if not isinstance(value, Tensor):
+            return f'{key} is {type(value).__name__}, not a tensor'
+    return None
 
 
 def compare(
@@ -175,8 +213,12 @@ def _fetch(source: str) -> State:
     is_url = '://' in source
     try:
         if source.endswith('.safetensors') and not is_url:
-            return load_file(source)
-        content = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+            return _read_safetensors(source)
+        content = (
+            CheckpointLoader.load_checkpoint(source, map_location='cpu')
+            if is_url
+            else _load(source, 'cpu')
+        )
     except OSError as error:  # URLError is one, too
         if is_url:
             folder = Path(torch.hub.get_dir()) / 'checkpoints'
@@ -193,13 +235,20 @@ def _fetch(source: str) -> State:
     return content.get('state_dict', content.get('model', content))
 
 
+def _read_safetensors(path: str) -> State:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f'{path} cannot be read as safetensors ({error}): download it again.'
+        ) from None
+
+
 def check_resumable(path: str, work_dir: str) -> None:
     """Check that a file to resume training from is whole.
 
-    mmengine writes a checkpoint in place and then names it in ``last_checkpoint``. So
-    a crash usually leaves the last whole one named. Two settings are exceptions:
-    ``save_best`` writes the last one a second time, and ``max_keep_ckpts=1`` removes
-    the one before first.
+    Files that mmcast's runs write are whole. One that was copied, or written without
+    mmcast, may not be.
 
     Args:
         path: What ``last_checkpoint`` or ``--resume`` names; '' if a crash left
@@ -207,10 +256,19 @@ def check_resumable(path: str, work_dir: str) -> None:
         work_dir: Where to look for the one before.
 
     Raises:
+        ForbiddenContentError: The file holds objects that could execute code.
         ValueError: The file is missing or incomplete.
     """
-    if '://' in path or zipfile.is_zipfile(path):
+    if '://' in path:
         return
+    if Path(path).is_file():
+        try:
+            read_checkpoint(path, shapes_only=True)
+            return
+        except ForbiddenContentError:
+            raise
+        except ValueError:  # incomplete
+            pass
     whole = [
         other
         for other in Path(work_dir).glob('*.pth')

@@ -93,7 +93,8 @@ def make_runner(
         ),
         default_hooks=dict(
             checkpoint=dict(
-                type='CheckpointHook', interval=1, by_epoch=False, **checkpoint or {}
+                dict(type='CheckpointHook', interval=1, by_epoch=False),
+                **checkpoint or {},
             )
         ),
         custom_hooks=hooks,

@@ -9,9 +9,11 @@ import math
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -87,29 +89,37 @@ def mim(
     """
     command = [str(word) for word in words]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        log.open('w', buffering=1) as file,
-        subprocess.Popen(
-            [str(Path(sys.executable).with_name('mim')), *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                **(switches or {}),
-                'OMP_NUM_THREADS': str(threads),
-                'PYTHONUNBUFFERED': '1',
-            },
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            on_line(line)
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name('mim')), *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            **(switches or {}),
+            'OMP_NUM_THREADS': str(threads),
+            'PYTHONUNBUFFERED': '1',
+        },
+    )
+
+    def follow() -> None:
+        with log.open('w', buffering=1) as file:
+            for line in process.stdout or ():
+                file.write(line)
+                on_line(line)
+
+    reader = threading.Thread(target=follow, daemon=True)
+    reader.start()
+    process.wait()
+    # A process that outlives mim would keep the pipe open for ever.
+    reader.join(timeout=5)
     if process.returncode != 0:
         tail = '\n'.join(log.read_text().splitlines()[-15:])
+        reason = 'failed'
+        if process.returncode == -signal.SIGKILL or 'Signals.SIGKILL' in tail:
+            reason = 'was killed by the system, most likely for lack of memory,'
         raise RuntimeError(
-            f'{tail}\n"mim {" ".join(command)}" failed; the whole output is in {log}'
+            f'{tail}\n"mim {" ".join(command)}" {reason}; the whole output is in {log}'
         )
 
 

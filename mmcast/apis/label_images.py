@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -28,6 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+from mmcast.datasets.transforms.loading import why_unreadable
+from mmcast.datasets.workers import end_with_parent
 
 _BINS = 1000
 
@@ -80,6 +81,7 @@ def label_images(
     num_workers: int = 2,
     progress: bool = True,
     score_thr: float = 0.0,
+    allowed_unreadable: int = 0,
 ) -> LabelSummary:
     """Write the pseudo-labels of all images that have none in the store yet.
 
@@ -97,10 +99,12 @@ def label_images(
         num_workers: Processes that read images; 0 for none.
         progress: Whether rank 0 shows a progress bar.
         score_thr: The summary counts instances with a higher score as used.
+        allowed_unreadable: So many images may be unreadable; they are named in a
+            warning and have no labels.
 
     Raises:
         ValueError: The model's classes are not the store's, it predicts no masks, the
-            store holds a damaged file, or some images cannot be read (raised after all
+            store holds a damaged file, or more images cannot be read (raised after all
             others are labelled).
     """
     check_classes(model, store)
@@ -125,15 +129,27 @@ def label_images(
             lambda: _label(model, images, store, batch_size, num_workers, progress)
         )
     failed = [line for share in all_gather_object(unreadable) for line in share]
-    if failed:
+    if len(failed) > allowed_unreadable:
         raise ValueError(
             f'{len(failed)} of {len(names)} images cannot be read: '
             f'{"; ".join(failed[:5])}{"; ..." if len(failed) > 5 else ""}. All others '
             'are labelled: repair these files or take them off the list, and start '
             'again.'
         )
+    labeled = names
+    if failed:
+        print_log(
+            f'{len(failed)} of {len(names)} images cannot be read and have no labels: '
+            + '; '.join(failed),
+            logger='current',
+            level=logging.WARNING,
+        )
+        without = set(store.missing(names))
+        labeled = [name for name in names if name not in without]
     summary = on_rank_zero(
-        lambda: summarise(store, names, len(missing), score_thr=score_thr)
+        lambda: summarise(
+            store, labeled, len(missing) - len(failed), score_thr=score_thr
+        )
     )
     print_log(str(summary), logger='current', level=logging.INFO)
     return summary
@@ -208,17 +224,10 @@ class _Images(Dataset):
             return name, self.pipeline({'img_path': path, 'img_id': index})
         except Exception:
             # An unreadable image is reported; an error of the pipeline is a bug.
-            reason = _unreadable(path)
+            reason = why_unreadable(path)
             if reason is None:
                 raise
             return name, f'{path} ({reason})'
-
-
-def _unreadable(path: str) -> str | None:
-    try:
-        return 'no image' if mmcv.imread(path) is None else None
-    except (OSError, cv2.error, ValueError) as error:
-        return str(error).strip().splitlines()[0]
 
 
 def _test_pipeline(model: nn.Module) -> Compose:
@@ -233,9 +242,10 @@ def _test_pipeline(model: nn.Module) -> Compose:
     return Compose(transforms)
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(worker_id: int) -> None:
     # A fork does not copy OpenCV's threads, and the worker would wait for them.
     cv2.setNumThreads(0)
+    end_with_parent(worker_id)
 
 
 @torch.no_grad()
@@ -253,7 +263,7 @@ def _label(
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=list,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         # A separate generator: the loader must not change training's random state.
         generator=torch.Generator(),
     )

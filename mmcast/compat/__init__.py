@@ -23,3 +23,6 @@ def apply() -> None:
     backbone_train.apply()
     numpy_in1d.apply()
     fairscale_checkpoint.apply()
+    from . import whole_checkpoints  # imports much that light_imports must precede
+
+    whole_checkpoints.apply()

@@ -5,6 +5,7 @@ from .depth_seg_dataset import CityscapesDepthDataset, DepthSegDataset, NYUv2Dat
 from .image_list import ImageListDataset, ListedCocoDataset
 from .samplers import LabeledUnlabeledSampler, PlacedInfiniteSampler
 from .semi_supervised import SemiSupervisedDataset
+from .workers import end_with_parent
 
 __all__ = [
     'CityscapesDepthDataset',
@@ -15,5 +16,6 @@ __all__ = [
     'NYUv2Dataset',
     'PlacedInfiniteSampler',
     'SemiSupervisedDataset',
+    'end_with_parent',
     'transforms',
 ]

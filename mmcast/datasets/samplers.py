@@ -18,7 +18,8 @@ from .seeding import PlacedIndex
 class LabeledUnlabeledSampler(MultiSourceSampler):
     """Draw from labelled and unlabelled images in turn, in a fixed ratio, for ever.
 
-    If a data set has no unlabelled images, it draws labelled ones only.
+    If a data set has no unlabelled images, it draws labelled ones only. An index knows
+    its place in the stream, and the data set seeds the sample's random numbers with it.
 
     Args:
         dataset: A ``SemiSupervisedDataset``.
@@ -67,6 +68,11 @@ class LabeledUnlabeledSampler(MultiSourceSampler):
         ]
         stream = self._repeated_indices(repeat_factors(classes, repeat_thr))
         self.source2inds[0] = itertools.islice(stream, self.rank, None, self.world_size)
+
+    def __iter__(self) -> Iterator[PlacedIndex]:
+        places = itertools.count(self.rank, self.world_size)
+        for place, index in zip(places, super().__iter__(), strict=False):
+            yield PlacedIndex(index, place, self.seed)
 
     def _repeated_indices(self, factors: Sequence[float]) -> Iterator[int]:
         """Yield epochs of the labelled images for ever, the same on every rank."""

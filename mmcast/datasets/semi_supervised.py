@@ -4,14 +4,22 @@ The data set owns its pipelines, so that a config names paths once and by key:
 ``train_dataloader.dataset.labeled_dataset.ann_file`` and the like.
 """
 
+import math
 from collections.abc import Sequence
+from inspect import signature
+from typing import Any
 
 from mmdet.datasets import ConcatDataset
+from mmdet.datasets.transforms import PackDetInputs
 from mmdet.registry import DATASETS
+
+from .seeding import seed_sample
 
 _LOAD = dict(type='LoadImageFromFile')
 _LOAD_LABELS = dict(type='LoadInstances')
+_LOAD_UNLABELED = dict(type='LoadUnlabeledImage')
 _PACK = dict(type='PackDetInputs')
+_META_KEYS = signature(PackDetInputs).parameters['meta_keys'].default
 
 
 @DATASETS.register_module()
@@ -27,6 +35,8 @@ class SemiSupervisedDataset(ConcatDataset):
             labelled images alone.
         pseudo_labels: Arguments of ``LoadPseudoAnnotations``; None for an online
             teacher, which labels the batch.
+        unreadable_share: So many of the unlabelled images may be unreadable, rounded
+            up; they are skipped. More end the run.
     """
 
     def __init__(
@@ -35,7 +45,13 @@ class SemiSupervisedDataset(ConcatDataset):
         weak_view: Sequence[dict],
         unlabeled_dataset: dict | None = None,
         pseudo_labels: dict | None = None,
+        unreadable_share: float = 0.001,
     ) -> None:
+        if not 0 <= unreadable_share <= 1:
+            raise ValueError(
+                f'unreadable_share is {unreadable_share}: give a number from 0 to 1'
+            )
+        self.unreadable_share = unreadable_share
         if unlabeled_dataset is None:
             pipeline = [_LOAD, _LOAD_LABELS, *weak_view, _PACK]
             super().__init__([{**labeled_dataset, 'pipeline': pipeline}])
@@ -51,11 +67,25 @@ class SemiSupervisedDataset(ConcatDataset):
                 },
                 {
                     **unlabeled_dataset,
-                    'pipeline': [_LOAD, load, *weak_view, _packed_as('unsup')],
+                    'pipeline': [
+                        *(_LOAD_UNLABELED, load, *weak_view),
+                        _packed_as('unsup', 'unreadable'),
+                    ],
                 },
             ]
         )
 
+    def allowed_unreadable(self) -> int:
+        """Return how many unlabelled images may be unreadable."""
+        return math.ceil(self.unreadable_share * len(self.datasets[-1]))
 
-def _packed_as(branch: str) -> dict:
-    return {'type': 'MultiBranch', 'branch_field': ['sup', 'unsup'], branch: _PACK}
+    def __getitem__(self, idx: int) -> Any:
+        """Return a sample; its random numbers depend on its place alone."""
+        seed_sample(idx)
+        return super().__getitem__(int(idx))
+
+
+def _packed_as(branch: str, *more: str) -> dict:
+    """Pack a branch, with further keys of the meta information."""
+    pack = {**_PACK, 'meta_keys': (*_META_KEYS, *more)}
+    return {'type': 'MultiBranch', 'branch_field': ['sup', 'unsup'], branch: pack}

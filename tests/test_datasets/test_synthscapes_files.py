@@ -21,7 +21,7 @@ from cityscapesscripts.preparation.json2instanceImg import json2instanceImg
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
-from mmcast.apis.label_images import _one_thread as start_loader_worker
+from mmcast.apis.label_images import _start_worker as start_loader_worker
 from mmcast.datasets.synthscapes import generate, render_scene
 from mmcast.datasets.synthscapes.generate import _start_worker as start_process
 

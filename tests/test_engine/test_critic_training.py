@@ -392,7 +392,8 @@ def run(config, stop=None, **changes):
     else:
         with pytest.raises(KeyboardInterrupt):
             runner.train()
-    workers = runner.train_loop.dataloader_iterator._iterator
+    iterator = runner.train_loop.dataloader_iterator
+    workers = getattr(iterator, 'iterator', iterator)._iterator
     if hasattr(workers, '_shutdown_workers'):
         workers._shutdown_workers()  # the garbage collector needs 5 seconds for each
     return hook, read_checkpoint(

@@ -28,7 +28,15 @@ from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
 from mmcast.engine.loops import TeacherStudentTestLoop
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
-STUDENT = CONFIGS / 'weights/synthscapes_student.pth'
+
+
+@pytest.fixture(scope='module')
+def student_file(tmp_path_factory):
+    """Save a student with random weights."""
+    config = Config.fromfile(CONFIGS / 'supervised_synthscapes.py')
+    path = tmp_path_factory.mktemp('student') / 'student.pth'
+    torch.save({'state_dict': MODELS.build(config.model).state_dict()}, path)
+    return path
 
 
 class Sum(BaseModel):
@@ -415,13 +423,13 @@ def test_checkpoint_of_another_architecture_raises(teacher_world, tmp_path):
 
 
 def test_exported_student_in_the_wrappers_config_raises(
-    synthscapes, tmp_path, monkeypatch
+    student_file, synthscapes, tmp_path, monkeypatch
 ):
     """Test it in both configs: only the wrapper's weight names have a prefix."""
     monkeypatch.chdir(tmp_path)
     for name, fits in {'supervised': True, 'distill': False}.items():
         config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
-        (tmp_path / 'student.pth').write_bytes(STUDENT.read_bytes())
+        (tmp_path / 'student.pth').write_bytes(student_file.read_bytes())
         dataset = config.test_dataloader.dataset
         dataset.data_root = str(synthscapes)
         annotations = synthscapes / 'annotations/instancesonly_filtered_gtFine_val.json'
@@ -437,14 +445,14 @@ def test_exported_student_in_the_wrappers_config_raises(
 
 
 def test_pretrained_weights_of_another_architecture_raise(
-    synthscapes, tmp_path, monkeypatch
+    student_file, synthscapes, tmp_path, monkeypatch
 ):
     """Load the student's weights into the teacher, alone and in the wrapper."""
     monkeypatch.chdir(tmp_path)
     for name in ('adapt', 'selftrain'):
         config = Config.fromfile(CONFIGS / f'{name}_synthscapes.py')
         model = config.model.get('student', config.model)
-        model.init_cfg.checkpoint = str(STUDENT)
+        model.init_cfg.checkpoint = str(student_file)
         dataset = config.train_dataloader.dataset
         for source in ('labeled_dataset', 'unlabeled_dataset'):
             if source in dataset:
@@ -456,11 +464,11 @@ def test_pretrained_weights_of_another_architecture_raise(
         config.update(val_dataloader=None, val_evaluator=None)
         dataset.pop('pseudo_labels', None)
         runner = Runner.from_cfg(config)
-        with pytest.raises(ValueError, match=r'synthscapes_student\.pth does not fit'):
+        with pytest.raises(ValueError, match=r'student\.pth does not fit'):
             runner.train()
 
 
-def test_teacher_in_the_wrapper_is_checked(tmp_path):
+def test_teacher_in_the_wrapper_is_checked(student_file, tmp_path):
     """Check its ``Pretrained`` file before training, and its weights if it predicts."""
     model = MODELS.build(
         Config.fromfile(CONFIGS / 'guided_distillation/distill_synthscapes.py').model
@@ -472,15 +480,16 @@ def test_teacher_in_the_wrapper_is_checked(tmp_path):
         _resume=False,
         _load_from=None,
         cfg=Config(),
+        hooks=[],
     )
-    model.teacher.init_cfg['checkpoint'] = str(STUDENT)
+    model.teacher.init_cfg['checkpoint'] = str(student_file)
     check(training)
     # Only the class layer is missing: a student may start so, but not a teacher.
-    weights = torch.load(STUDENT, weights_only=True)['state_dict']
+    weights = torch.load(student_file, weights_only=True)['state_dict']
     weights = {k: v for k, v in weights.items() if 'cls_embed' not in k}
     half = str(tmp_path / 'half.pth')
     torch.save({'state_dict': weights}, half)
-    model.student.init_cfg['checkpoint'] = half
+    model.student.init_cfg = dict(type='Pretrained', checkpoint=half)
     check(training)
     model.teacher.init_cfg['checkpoint'] = half
     with pytest.raises(ValueError, match=r'half\.pth does not fit.*cls_embed'):

@@ -1,5 +1,7 @@
 """Test that a run stopped by SIGKILL resumes with bit-identical results."""
 
+import errno
+import json
 import multiprocessing
 import os
 import signal
@@ -201,14 +203,128 @@ def test_empty_last_checkpoint_file_raises(uninterrupted, tmp_path):
 
 
 def test_no_complete_checkpoint_raises(tmp_path):
-    """Keep one checkpoint only: it is removed before the next one is written."""
     assert run_is_killed(
-        tmp_path,
-        first=lambda: kill_while_writing('iter_6.pth', writing=1),
-        checkpoint=dict(max_keep_ckpts=1),
+        tmp_path, first=lambda: kill_while_writing('iter_1.pth', writing=1)
     )
-    named = (tmp_path / 'last_checkpoint').read_text()
-    assert named == str(tmp_path / 'iter_5.pth')
-    message = f'^cannot resume: {named} .*: start without --resume$'
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_1.pth'))
+    message = f'^cannot resume: {tmp_path / "iter_1.pth"} .*: start without --resume$'
     with pytest.raises(ValueError, match=message):
         train(tmp_path, seed=7, resume=True)
+
+
+def kill_while_renaming(name, renaming):
+    """Kill the process before the nth time a whole file gets its name."""
+    replace, count = os.replace, iter(range(1, renaming + 1))
+
+    def replace_or_die(source, target):
+        if os.path.basename(target) == name and next(count) == renaming:
+            kill_myself()
+        replace(source, target)
+
+    os.replace = replace_or_die
+
+
+@pytest.mark.parametrize(
+    ('name', 'renaming', 'resumes_at'),
+    [('iter_6.pth', 1, 5), ('last_checkpoint', 6, 5), ('student.pth', 1, 10)],
+)
+@pytest.mark.parametrize('max_keep_ckpts', [1, -1])
+def test_files_are_whole_or_missing(
+    name, renaming, resumes_at, max_keep_ckpts, uninterrupted, tmp_path
+):
+    """Kill the run while it writes a file; with one checkpoint kept, one is left."""
+    checkpoint = dict(max_keep_ckpts=max_keep_ckpts)
+    assert run_is_killed(
+        tmp_path,
+        first=lambda: kill_while_renaming(name, renaming),
+        checkpoint=checkpoint,
+    )
+    found = sorted(tmp_path.glob('*.pth'))
+    assert found
+    assert all(zipfile.is_zipfile(path) for path in found)
+    assert len([*tmp_path.glob('.*')]) == 1  # what was being written
+    resumed = train(tmp_path, seed=7, resume=True, checkpoint=checkpoint)
+    assert sorted(resumed[0]) == list(range(resumes_at, 10))
+    assert_equals_uninterrupted(resumed, uninterrupted, tmp_path)
+    left = {path.name for path in tmp_path.glob('*.pth')}
+    assert {'iter_10.pth', 'student.pth'} <= left
+
+
+def test_best_checkpoint_stays_until_the_next_is_whole(uninterrupted, tmp_path):
+    settings = dict(
+        val_interval=5,
+        checkpoint=dict(save_best='teacher/test/mean', rule='less'),
+    )
+    best = 'best_teacher_test_mean_iter_'
+    train(tmp_path / 'straight', **settings)
+    names = {path.name for path in (tmp_path / 'straight').glob('best*')}
+    assert names == {f'{best}10.pth'}
+    assert run_is_killed(
+        tmp_path / 'killed',
+        first=lambda: kill_while_renaming(f'{best}10.pth', 1),
+        **settings,
+    )
+    names = {path.name for path in (tmp_path / 'killed').glob('best*')}
+    assert names == {f'{best}5.pth'}
+
+
+def test_full_disk_is_one_message_and_leaves_the_older(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def no_space(handle):
+        if '.iter_4.pth' in os.readlink(f'/proc/self/fd/{handle}'):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, 'fsync', no_space)
+    message = f'cannot write a checkpoint in {tmp_path}: .* No space left .* --resume$'
+    with pytest.raises(OSError, match=message):
+        train(tmp_path, checkpoint=dict(max_keep_ckpts=1))
+    (left,) = tmp_path.glob('*.pth')
+    assert zipfile.is_zipfile(left)
+    assert str(left) == (tmp_path / 'last_checkpoint').read_text()
+    assert [*tmp_path.glob('.*')] == []
+
+
+def test_resume_does_not_continue_an_older_run(uninterrupted, tmp_path):
+    """Start anew in a used folder, and die before the first checkpoint."""
+    assert run_is_killed(tmp_path, [Kill('before_train_iter', 3)])
+    assert run_is_killed(tmp_path, [Kill('before_train_iter', 0)], seed=1)
+    path = tmp_path / 'iter_3.pth'
+    older = read_checkpoint(path)['meta']['experiment_name']
+    later = json.loads((tmp_path / 'started_anew.json').read_text())['run']
+    message = (
+        f'{later} ended before its first checkpoint, and {path} is of {older}, which '
+        f'ran before it in {tmp_path}: start without --resume, or continue the older '
+        f'run with --resume {path}'
+    )
+    with pytest.raises(FileNotFoundError) as error:
+        train(tmp_path, seed=7, resume=True)
+    assert str(error.value) == message
+    resumed = train(tmp_path, seed=7, resume=True, load_from=str(path))
+    assert_equals_uninterrupted(resumed, uninterrupted, tmp_path)
+
+
+def test_run_that_started_anew_is_resumed(tmp_path):
+    assert run_is_killed(tmp_path, [Kill('before_train_iter', 5)])
+    assert run_is_killed(tmp_path, [Kill('before_train_iter', 2)], seed=1)
+    seen, _ = train(tmp_path, seed=7, resume=True)
+    assert min(seen) == 2
+
+
+@pytest.mark.parametrize('content', ['', '{"a": 1}', '[]', '{"run": 1, "older": 2}'])
+def test_damaged_record_changes_nothing(content, tmp_path):
+    (tmp_path / 'started_anew.json').write_text(content)
+    with pytest.raises(FileNotFoundError, match='There is no checkpoint in'):
+        train(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(('interval', 'remedy'), [(3, 4), (1, 2)])
+def test_checkpoint_between_two_steps_raises(interval, remedy, tmp_path):
+    with pytest.raises(ValueError, match=f'set the interval to {remedy}$'):
+        train(
+            tmp_path,
+            optim=dict(accumulative_counts=2),
+            checkpoint=dict(interval=interval),
+        )
+    assert [*tmp_path.glob('*.pth')] == []

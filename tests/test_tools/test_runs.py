@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 
 import pytest
 from runs import digest, mim, once
@@ -53,3 +55,31 @@ def test_a_failed_command_shows_its_last_lines(tmp_path):
     ):
         mim('--nothing', log=log, on_line=seen.append)
     assert log.read_text() == ''.join(seen)
+
+
+def fake_mim(tmp_path, monkeypatch, script):
+    """Put a program in the place of mim."""
+    program = tmp_path / 'bin' / 'mim'
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n' + script)
+    program.chmod(0o755)
+    monkeypatch.setattr('sys.executable', str(program.with_name('python')))
+
+
+def test_a_process_that_outlives_mim_is_not_waited_for(tmp_path, monkeypatch):
+    fake_mim(tmp_path, monkeypatch, f'sleep 100 & echo $! > {tmp_path}/pid; echo done')
+    seen = []
+    mim('train', log=tmp_path / 'x.log', on_line=seen.append)
+    assert seen == ['done\n']
+    os.kill(int((tmp_path / 'pid').read_text()), signal.SIGKILL)  # it still runs
+
+
+@pytest.mark.parametrize(
+    'script',
+    ['kill -KILL $$', 'echo "died with <Signals.SIGKILL: 9>."; exit 1'],
+    ids=['mim', 'trainer'],
+)
+def test_a_killed_command_says_so(script, tmp_path, monkeypatch):
+    fake_mim(tmp_path, monkeypatch, script)
+    with pytest.raises(RuntimeError, match='"mim train" was killed'):
+        mim('train', log=tmp_path / 'x.log')

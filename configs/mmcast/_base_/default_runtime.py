@@ -17,6 +17,9 @@ default_hooks = dict(
         type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=2
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    random_state=dict(type='RandomStateHook'),
+    skip_invalid_loss=dict(type='SkipInvalidLossHook', patience=10),
+    unreadable_images=dict(type='UnreadableImagesHook'),
     visualization=dict(type='DetVisualizationHook'),
     preflight=dict(type='PreflightHook'),
     export=dict(type='ExportHook', out='student.pth'),

@@ -2,7 +2,7 @@
 
 from .depth import ExactRandomCrop, LoadDepth, PackDepthInputs
 from .keep_image import KeepImage
-from .loading import LoadInstances, LoadPseudoAnnotations
+from .loading import LoadInstances, LoadPseudoAnnotations, LoadUnlabeledImage
 
 __all__ = [
     'ExactRandomCrop',
@@ -10,5 +10,6 @@ __all__ = [
     'LoadDepth',
     'LoadInstances',
     'LoadPseudoAnnotations',
+    'LoadUnlabeledImage',
     'PackDepthInputs',
 ]

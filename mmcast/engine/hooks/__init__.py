@@ -5,7 +5,9 @@ from .export_hook import ExportHook
 from .preflight_hook import PreflightHook
 from .pseudo_label_hook import PseudoLabelHook
 from .random_state_hook import RandomStateHook
+from .skip_invalid_loss_hook import SkipInvalidLossHook
 from .teacher_update_hook import TeacherUpdateHook
+from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
     'ContrastMonitorHook',
@@ -13,5 +15,7 @@ __all__ = [
     'PreflightHook',
     'PseudoLabelHook',
     'RandomStateHook',
+    'SkipInvalidLossHook',
     'TeacherUpdateHook',
+    'UnreadableImagesHook',
 ]

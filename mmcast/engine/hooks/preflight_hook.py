@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import HOOKS
-from mmengine.hooks import Hook
+from mmengine.dist import master_only
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
 from mmcast.checkpoints import check_fits, check_resumable, pretrained_source
+from mmcast.engine.lineage import explain_missing, start_anew
 from mmcast.engine.loops import TeacherStudentTestLoop
 from mmcast.engine.stages import require
 from mmcast.utils import unwrapped
@@ -23,7 +26,8 @@ class PreflightHook(Hook):
     Before training it looks at ``load_from`` and at each ``Pretrained`` file in the
     model's config. The error for a missing file names the command that makes it. Local
     files of the detector, of the wrapper's student and of its teacher are compared
-    weight by weight. Under ``--resume`` the checkpoint to resume from must be complete.
+    weight by weight. Under ``--resume`` the checkpoint to resume from must be complete,
+    and of the run that started last in the work folder.
 
     Before ``mim test`` it compares the checkpoint with the model, so that a student is
     not evaluated with its wrapper's config.
@@ -51,28 +55,35 @@ class PreflightHook(Hook):
         self.may_be_new = tuple(may_be_new)
 
     def before_run(self, runner: Runner) -> None:
-        """Check the files.
+        """Check the files, and when checkpoints are written.
 
         Raises:
             FileNotFoundError: A file is missing, or ``--resume`` finds none.
-            ValueError: A file does not fit or is incomplete.
+            ValueError: A file does not fit or is incomplete, or checkpoints would fall
+                between two steps of an optimiser that accumulates gradients.
         """
         if isinstance(runner._train_loop, BaseLoop):
             self._check_training(runner)
         else:
             self._check_testing(runner)
 
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """See to it that ``--resume`` will not continue an older run."""
+        if not runner._resume:
+            start_anew(runner)
+
     def _check_training(self, runner: Runner) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch:
+                _check_interval(hook.interval, runner.optim_wrapper)
         model, load_from = unwrapped(runner.model), runner._load_from
         if runner._resume:
             path = load_from or find_latest_checkpoint(runner.work_dir)
             if path is None:
                 # mim drops load_from under --resume, and mmengine would train from
                 # random weights without a warning.
-                raise FileNotFoundError(
-                    f'There is no checkpoint in {runner.work_dir} to resume from: '
-                    'start without --resume.'
-                )
+                raise FileNotFoundError(explain_missing(runner.work_dir))
             check_resumable(path, runner.work_dir)
             load_from = None
         for path in [*_pretrained(runner.cfg.get('model')), load_from]:
@@ -100,6 +111,24 @@ class PreflightHook(Hook):
             predicts = 'teacher'  # and the student
         ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
         check_fits(model, load_from, ignore=ignore)
+
+
+def _check_interval(interval: int, optim_wrapper: Any) -> None:
+    """Refuse checkpoints between two steps of an optimiser."""
+    wrappers = (
+        optim_wrapper.values()
+        if isinstance(optim_wrapper, OptimWrapperDict)
+        else [optim_wrapper]
+    )
+    for wrapper in wrappers:
+        counts = wrapper._accumulative_counts
+        if interval > 0 and interval % counts:
+            remedy = interval - interval % counts + counts
+            raise ValueError(
+                f'default_hooks.checkpoint.interval={interval} is no multiple of '
+                f'optim_wrapper.accumulative_counts={counts}, and a checkpoint holds '
+                f'no gradients: set the interval to {remedy}'
+            )
 
 
 def _pretrained(node: Any) -> Iterator[str]:

@@ -21,7 +21,9 @@ from mmcast.apis.label_images import LabelSummary, label_images, summarise
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.checkpoints import check_fits
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
+from mmcast.engine.loader import restart_loader
 from mmcast.engine.stages import command_of, config_of, labels_of
 
 
@@ -105,7 +107,7 @@ class PseudoLabelHook(Hook):
                         'longer.'
                     )
         barrier()
-        _restart_loader(runner)
+        restart_loader(runner)
 
     def _label(
         self, runner: Runner, dataset: Any, transform: LoadPseudoAnnotations
@@ -130,6 +132,9 @@ class PseudoLabelHook(Hook):
             )
             runner.logger.info(str(summary))
             return summary
+        whole = runner.train_loop.dataloader.dataset
+        is_ours = isinstance(whole, SemiSupervisedDataset)
+        allowed = whole.allowed_unreadable() if is_ours else 0
         device = next(runner.model.parameters()).device
         teacher = raise_on_all_ranks(lambda: self._build(runner, classes, device))
         summary = label_images(
@@ -139,6 +144,7 @@ class PseudoLabelHook(Hook):
             store,
             batch_size=self.batch_size,
             score_thr=transform.score_thr,
+            allowed_unreadable=allowed,
         )
         del teacher
         gc.collect()
@@ -237,23 +243,3 @@ def _random_state_kept() -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-def _restart_loader(runner: Runner) -> None:
-    """Build a new loader around the same data set, and start to iterate over it.
-
-    This brings new samplers (MultiSourceSampler keeps its place across iterators) and
-    new persistent workers. mmengine 0.10.7's IterBasedTrainLoop iterates from its
-    constructor on; other loops start lazily.
-    """
-    loop = runner.train_loop
-    config = runner._train_dataloader
-    iterator = getattr(loop, 'dataloader_iterator', None)
-    if iterator is None:
-        return
-    if isinstance(config, dict):
-        seed_of_rank = runner._randomness_cfg.get('diff_rank_seed', False)
-        loop.dataloader = runner.build_dataloader(
-            {**config, 'dataset': loop.dataloader.dataset}, runner.seed, seed_of_rank
-        )
-    loop.dataloader_iterator = type(iterator)(loop.dataloader)

@@ -1,4 +1,4 @@
-"""Random numbers of the model that depend on seed, rank and iteration alone."""
+"""A resumed run continues exactly, and at once."""
 
 from typing import Any
 
@@ -8,29 +8,32 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmcast.datasets.seeding import MODEL, seed_everything
+from mmcast.engine.loader import AdvancedIterator, restart_loader
 
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Seed random, numpy and torch before every iteration.
+    """Make a resumed run continue exactly, and without reading images to skip them.
 
-    No checkpoint holds the state of these generators. With this hook and
-    ``PlacedInfiniteSampler`` a resumed run continues exactly.
+    No checkpoint holds the state of random, numpy and torch. So this hook seeds them
+    before every iteration from seed, rank and iteration. ``LabeledUnlabeledSampler``
+    and ``PlacedInfiniteSampler`` do the same for each sample.
     """
 
     priority = 'VERY_HIGH'
 
-    def before_train(self, runner: Runner) -> None:
-        """Draw the images in the order of the run that is resumed.
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start the loader where the run continues, with the checkpoint's seed.
 
         A run without ``randomness.seed`` draws a seed. Under ``--resume`` the runner
         takes the seed from the checkpoint, but it has built the sampler before.
         """
-        loop, sampler = runner.train_loop, runner.train_dataloader.sampler
-        if getattr(sampler, 'seed', runner.seed) != runner.seed:
-            sampler.seed = runner.seed
-            sampler.indices = sampler._indices_of_rank()
-            loop.dataloader_iterator = type(loop.dataloader_iterator)(loop.dataloader)
+        iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
+        if isinstance(iterator, AdvancedIterator):
+            return
+        sampler = runner.train_dataloader.sampler
+        if runner.iter or getattr(sampler, 'seed', runner.seed) != runner.seed:
+            restart_loader(runner)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None

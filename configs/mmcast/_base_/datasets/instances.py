@@ -6,6 +6,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
+    worker_init_fn=dict(type='end_with_parent'),
     # Half labelled, half unlabelled, if there are both (the paper gives no ratio).
     sampler=dict(type='LabeledUnlabeledSampler', source_ratio=[1, 1]),
     dataset=dict(
@@ -43,6 +44,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
+    worker_init_fn=dict(type='end_with_parent'),
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ListedCocoDataset', test_mode=True),

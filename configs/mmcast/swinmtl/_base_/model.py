@@ -61,7 +61,6 @@ model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
-    random_state=dict(type='RandomStateHook'),
     export=dict(out='model.pth', leave_out=['critic.']),
 )
 visualizer = dict(type='DepthSegVisualizer')

@@ -11,6 +11,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     persistent_workers=True,
+    worker_init_fn=dict(type='end_with_parent'),
     sampler=dict(type='PlacedInfiniteSampler'),
     dataset=dict(
         images,
@@ -28,6 +29,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
+    worker_init_fn=dict(type='end_with_parent'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(images, split='test', pipeline=[*load, pack], test_mode=True),
 )

@@ -4,6 +4,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=1,
     persistent_workers=True,
+    worker_init_fn=dict(type='end_with_parent'),
     sampler=dict(type='PlacedInfiniteSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
@@ -51,6 +52,5 @@ param_scheduler = dict(
     type='CosineAnnealingLR', by_epoch=False, T_max=train_cfg['max_iters']
 )
 default_hooks = dict(
-    random_state=dict(type='RandomStateHook'),
     export=dict(out='backbone.pth', part='backbone'),
 )

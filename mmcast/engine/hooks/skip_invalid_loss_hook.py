@@ -1,0 +1,121 @@
+"""Skip a step whose loss is not finite; stop a run in which they follow each other."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmcast.utils import unwrapped
+
+
+@HOOKS.register_module()
+class SkipInvalidLossHook(Hook):
+    """Leave the weights alone if the loss of a batch is NaN or infinite.
+
+    The log gets the names of the batch's images. If the loss is invalid on one rank,
+    all ranks skip. With accumulated gradients, those of the whole step are dropped.
+    Steps that a gradient scaler skips have a finite loss and do not count.
+
+    Args:
+        patience: So many invalid steps in a row end the run.
+    """
+
+    def __init__(self, patience: int = 10) -> None:
+        if patience < 1:
+            raise ValueError(f'patience={patience}: give at least 1')
+        self.patience = patience
+        self.in_a_row = self.skipped = 0
+        self.images: list[str] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Put a check before each optimiser's update."""
+        wrappers = runner.optim_wrapper
+        several = isinstance(wrappers, OptimWrapperDict)
+        for wrapper in wrappers.values() if several else [wrappers]:
+            update = partial(self._update, runner, wrapper, wrapper.update_params)
+            wrapper.update_params = update
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Keep the names of the batch's images."""
+        self.images = [*_images(data_batch)]
+
+    def after_train(self, runner: Runner) -> None:
+        """Say how many steps were skipped."""
+        if self.skipped:
+            runner.logger.warning(
+                f'{self.skipped} of {runner.iter} steps were skipped: their loss was '
+                'not finite'
+            )
+
+    def _update(
+        self,
+        runner: Runner,
+        wrapper: OptimWrapper,
+        update: Callable[..., None],
+        loss: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        invalid = (~torch.isfinite(loss.detach())).any().float()
+        all_reduce(invalid, 'max')
+        if not invalid:
+            self.in_a_row = 0
+            update(loss, *args, **kwargs)
+            return
+        self.in_a_row += 1
+        self.skipped += 1
+        wrapper._inner_count += 1
+        if wrapper.should_update():
+            wrapper.zero_grad()
+        runner.logger.warning(
+            f'Step {runner.iter + 1} is skipped, since its loss is {loss.item()}; its '
+            f'images: {", ".join(self.images) or "unknown"}'
+        )
+        broken = [
+            name
+            for name, value in unwrapped(runner.model).named_buffers()
+            if value.is_floating_point() and not torch.isfinite(value).all()
+        ]
+        if broken or self.in_a_row >= self.patience:
+            self._stop(runner, broken)
+
+    def _stop(self, runner: Runner, broken: list[str]) -> None:
+        """End the run.
+
+        Raises:
+            FloatingPointError: Always; it names the last checkpoint.
+        """
+        good = find_latest_checkpoint(runner.work_dir)
+        reason = (
+            f'{broken[0]} is no longer finite'
+            if broken
+            else f'{self.in_a_row} losses in a row are not finite'
+        )
+        remedy = (
+            f'the last good checkpoint is {good}: lower the learning rate, then '
+            'continue from it with --resume'
+            if good
+            else 'there is no checkpoint yet: lower the learning rate and start again'
+        )
+        raise FloatingPointError(
+            f'stopped at iteration {runner.iter + 1}: {reason}; {remedy}'
+        )
+
+
+def _images(node: Any) -> Iterator[str]:
+    """Yield the image of each data sample in a batch."""
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for part in node:
+            yield from _images(part)
+    elif hasattr(node, 'img_path'):
+        yield node.img_path

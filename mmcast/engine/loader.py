@@ -1,0 +1,115 @@
+"""Start a training loop's loader where a resumed run continues, without reading images.
+
+mmengine (up to 0.10.7 at least) loads every batch that has been trained on, to throw it
+away.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from mmdet.datasets.samplers import MultiSourceSampler
+from mmdet.registry import DATA_SAMPLERS
+from mmengine.dataset import InfiniteSampler
+from mmengine.runner import Runner
+from torch.utils.data import BatchSampler, DataLoader
+
+
+class LaterBatches:
+    """A batch sampler without its first batches.
+
+    Args:
+        batch_sampler: Any that never ends.
+        start: Number of batches to leave out.
+    """
+
+    def __init__(self, batch_sampler: BatchSampler, start: int) -> None:
+        self.batch_sampler = batch_sampler
+        self.sampler = batch_sampler.sampler
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return itertools.islice(iter(self.batch_sampler), self.start, None)
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+
+class AdvancedIterator:
+    """A loader's iterator that is already where mmengine wants to advance it.
+
+    Args:
+        iterator: mmengine's, over a loader that starts late.
+        start: Number of batches that the loader leaves out. As many calls return None.
+    """
+
+    def __init__(self, iterator: Iterator[dict], start: int) -> None:
+        self.iterator = iterator
+        self.left = start
+
+    def __iter__(self) -> Iterator[dict | None]:
+        return self
+
+    def __next__(self) -> dict | None:
+        if self.left:
+            self.left -= 1
+            return None
+        return next(self.iterator)
+
+
+def restart_loader(runner: Runner) -> None:
+    """Put a new loader around the same data set, to start at ``runner.iter``.
+
+    This brings a new sampler with the runner's seed, which a resumed run has from its
+    checkpoint, and new workers. mmengine's ``IterBasedTrainLoop`` iterates from its
+    constructor on; other loops start lazily and are left alone. A loader whose sampler
+    ends starts at 0, and mmengine advances it.
+    """
+    loop = runner.train_loop
+    iterator: Any = getattr(loop, 'dataloader_iterator', None)
+    if iterator is None:
+        return
+    if isinstance(iterator, AdvancedIterator):
+        iterator = iterator.iterator
+    batch_sampler = _batch_sampler(runner)
+    endless = isinstance(batch_sampler.sampler, InfiniteSampler | MultiSourceSampler)
+    start = runner.iter if endless else 0
+    if start:
+        batch_sampler = LaterBatches(batch_sampler, start)
+    loop.dataloader = _like(loop.dataloader, batch_sampler)
+    loop.dataloader_iterator = AdvancedIterator(type(iterator)(loop.dataloader), start)
+
+
+def _batch_sampler(runner: Runner) -> Any:
+    """Build the train loader's samplers anew, as the runner does."""
+    loader, config = runner.train_loop.dataloader, runner._train_dataloader
+    if not isinstance(config, dict):  # a loader that somebody built
+        return loader.batch_sampler
+    own_seed = runner._randomness_cfg.get('diff_rank_seed', False)
+    sampler = DATA_SAMPLERS.build(
+        config['sampler'],
+        default_args=dict(
+            dataset=loader.dataset, seed=None if own_seed else runner.seed
+        ),
+    )
+    batch_size = config['batch_size']
+    if config.get('batch_sampler') is None:
+        return BatchSampler(sampler, batch_size, config.get('drop_last', False))
+    return DATA_SAMPLERS.build(
+        config['batch_sampler'],
+        default_args=dict(sampler=sampler, batch_size=batch_size),
+    )
+
+
+def _like(loader: DataLoader, batch_sampler: Any) -> DataLoader:
+    """Build a loader that differs in its samplers alone.
+
+    The runner's own function would copy the data set.
+    """
+    names = (
+        *('dataset', 'num_workers', 'collate_fn', 'pin_memory', 'timeout'),
+        *('worker_init_fn', 'multiprocessing_context', 'generator'),
+        *('prefetch_factor', 'persistent_workers', 'pin_memory_device'),
+    )
+    settings = {name: getattr(loader, name) for name in names}
+    return DataLoader(batch_sampler=batch_sampler, **settings)

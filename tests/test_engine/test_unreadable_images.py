@@ -1,0 +1,107 @@
+"""Test that a few unreadable images do not end a run, and that many do."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine.runner import Runner
+
+from mmcast.datasets.semi_supervised import SemiSupervisedDataset
+from mmcast.datasets.splits import read_list
+from mmcast.testing import reduced
+
+
+@pytest.fixture(scope='module')
+def teacher(synthscapes, tmp_path_factory):
+    """Train a teacher for two iterations; return the folder of its work_dirs."""
+    folder = tmp_path_factory.mktemp('teacher')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Runner.from_cfg(reduced('adapt_synthscapes', synthscapes, {})).train()
+    return folder
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def start(name, data, share, workers=0):
+    config = reduced(name, data, {})
+    config.train_dataloader.num_workers = workers
+    config.train_dataloader.dataset.unreadable_share = share
+    config.train_cfg.max_iters = 16  # workers read 4 batches ahead
+    return Runner.from_cfg(config)
+
+
+def log_of(runner):
+    return ''.join(path.read_text() for path in Path(runner.log_dir).glob('*.log'))
+
+
+@pytest.mark.parametrize('damage', [truncate, lambda path: path.write_text('no image')])
+def test_damaged_image_is_skipped_and_named(
+    damage, teacher, synthscapes, tmp_path, monkeypatch
+):
+    data = shutil.copytree(synthscapes, tmp_path / 'data')
+    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    damaged = data / 'leftImg8bit/train' / read_list(data / 'splits/unlabeled.txt')[3]
+    damage(damaged)
+    runner = start('distill_synthscapes', data, 0.1)
+    runner.train()
+    log = log_of(runner)
+    assert f'1 of 8 images cannot be read and have no labels: {damaged}' in log
+    skipped = '1 unlabelled images were skipped, since they cannot be read'
+    assert f'{skipped}: {damaged}' in log
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_image_that_vanishes_in_training_is_skipped(
+    workers, teacher, synthscapes, tmp_path, monkeypatch
+):
+    data = shutil.copytree(synthscapes, tmp_path / 'data')
+    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    runner = start('distill_synthscapes', data, 0.1, workers)
+    name = read_list(data / 'splits/unlabeled.txt')[3]
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'PseudoLabelHook')
+    before_train = hook.before_train
+
+    def label_and_delete(runner):
+        before_train(runner)
+        (data / 'leftImg8bit/train' / name).unlink()
+
+    monkeypatch.setattr(hook, 'before_train', label_and_delete)
+    runner.train()
+    assert '1 unlabelled images were skipped' in log_of(runner)
+
+
+def test_too_many_end_the_run(teacher, synthscapes, tmp_path, monkeypatch):
+    data = shutil.copytree(synthscapes, tmp_path / 'data')
+    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    names = read_list(data / 'splits/unlabeled.txt')
+    runner = start('distill_synthscapes', data, 0.1)
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'PseudoLabelHook')
+    before_train = hook.before_train
+
+    def label_and_damage(runner):
+        before_train(runner)
+        for name in names[:4]:
+            truncate(data / 'leftImg8bit/train' / name)
+
+    monkeypatch.setattr(hook, 'before_train', label_and_damage)
+    with pytest.raises(ValueError, match=r'2 unlabelled images .* allows 1'):
+        runner.train()
+
+
+def test_labelled_image_stays_an_error(teacher, synthscapes, tmp_path, monkeypatch):
+    data = shutil.copytree(synthscapes, tmp_path / 'data')
+    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    runner = start('distill_synthscapes', data, 1.0)
+    for name in read_list(data / 'splits/labeled.txt'):
+        truncate(data / 'leftImg8bit/train' / name)
+    with pytest.raises(AssertionError, match='failed to load image'):
+        runner.train()
+
+
+@pytest.mark.parametrize('share', [-0.1, 1.5])
+def test_share_outside_of_0_and_1_raises(share):
+    with pytest.raises(ValueError, match='give a number from 0 to 1'):
+        SemiSupervisedDataset({}, [], unreadable_share=share)
