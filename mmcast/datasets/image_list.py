@@ -6,8 +6,10 @@ stays as it is. `mmcast.datasets.splits` describes the format of a list.
 """
 
 import logging
+import math
 import os
 import os.path as osp
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,12 @@ def _check_folders(dataset: BaseDetDataset) -> None:
             f"image folder '{images}' does not exist (looked in '{os.getcwd()}'): put "
             "the images there or correct data_prefix=dict(img='...') in the config"
         )
+
+
+def _is_usable(annotation: dict[str, Any]) -> bool:
+    """Say whether an annotation has a mask and a finite box."""
+    finite = all(math.isfinite(number) for number in annotation['bbox'])
+    return finite and bool(annotation['segmentation'])
 
 
 @DATASETS.register_module()
@@ -152,6 +160,8 @@ class ListedCocoDataset(CocoDataset):
     * Every item has ``img_name`` (the COCO ``file_name``).
     * The config gives the classes, and they must agree with the file. mmdet drops
       unknown ones silently, and takes the file's order for the config's.
+    * Objects of other classes, without a mask or without a box are counted in a
+      warning; mmdet drops them silently, or fails later.
     * Images that show only crowds count as empty, since nothing can be learnt from
       them. `mmdet.datasets.CityscapesDataset` drops them, too.
 
@@ -163,7 +173,7 @@ class ListedCocoDataset(CocoDataset):
 
     Raises:
         FileNotFoundError: If the data root, the image folder, the annotation file,
-            the list or the first image is missing.
+            the list or an image is missing.
         ValueError: If classes do not match, a line of the list is no image of the
             annotation file, or no image with an instance is left.
     """
@@ -210,19 +220,42 @@ class ListedCocoDataset(CocoDataset):
                         annotation['image_id']
                     )
         data_list = []
+        left_out: Counter[str] = Counter()
         for name in names:
             image = {**images[name], 'img_id': images[name]['id']}
-            data_list.append(
-                self.parse_data_info(
-                    {'raw_img_info': image, 'raw_ann_info': annotations[image['id']]}
-                )
-            )
-        if data_list and not osp.isfile(data_list[0]['img_path']):
+            every = annotations[image['id']]
+            usable = [each for each in every if _is_usable(each)]
+            item = self.parse_data_info({'raw_img_info': image, 'raw_ann_info': usable})
+            data_list.append(item)
+            unknown = sum(each['category_id'] not in self.cat_ids for each in every)
+            ignored = sum(bool(each.get('ignore')) for each in every)
+            left_out['all'] += len(every)
+            left_out['unknown'] += unknown
+            left_out['bad'] += len(every) - len(item['instances']) - unknown - ignored
+        self._warn_of_left_out(left_out)
+        missing = [i['img_path'] for i in data_list if not osp.isfile(i['img_path'])]
+        if missing:
             raise FileNotFoundError(
-                f"image '{data_list[0]['img_path']}' of '{self.ann_file}' does not "
-                "exist: put the images there or correct data_prefix=dict(img='...')"
+                f"image '{missing[0]}' of '{self.ann_file}' does not exist"
+                + (f', nor do {len(missing) - 1} others' if len(missing) > 1 else '')
+                + ": put the images there or correct data_prefix=dict(img='...')"
             )
         return data_list
+
+    def _warn_of_left_out(self, count: Counter[str]) -> None:
+        """Warn once of objects that nobody will learn or find."""
+        reasons = {
+            'unknown': 'are of classes that the config does not have',
+            'bad': 'have no mask, or no box of at least a pixel in the image',
+        }
+        texts = [f'{count[key]} {text}' for key, text in reasons.items() if count[key]]
+        if texts:
+            print_log(
+                f"of the {count['all']} objects in '{self.ann_file}', "
+                f'{" and ".join(texts)}: they are left out',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Add ``img_name`` to CocoDataset's item."""

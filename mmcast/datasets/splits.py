@@ -249,6 +249,11 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
                     f"one of the {key} in '{path}' has no {' and no '.join(missing)}: "
                     f'give each the COCO fields {", ".join(sorted(ITEM_FIELDS[key]))}'
                 )
+            if not isinstance(item[field], str):
+                raise ValueError(
+                    f"one of the {key} in '{path}' has the {field} {item[field]!r}: "
+                    'make it text'
+                )
             if item[field] in seen:
                 raise ValueError(
                     f"'{path}' names '{item[field]}' twice among its {key}: make the "

@@ -68,6 +68,14 @@ class LoadInstances(LoadAnnotations):
 
     def _load_masks(self, results: dict[str, Any]) -> None:
         height, width = results['ori_shape']
+        stated = results.get('height', height), results.get('width', width)
+        if stated != (height, width):
+            raise ValueError(
+                f'{results.get("img_path")} is {height}x{width} pixels when it is '
+                f'loaded, but {stated[0]}x{stated[1]} in its annotations: an image '
+                'that is stored rotated (EXIF), or that was resized later? Make its '
+                'annotations again for the image as it is now'
+            )
         if not self.poly2mask:
             super()._load_masks(results)
             return
