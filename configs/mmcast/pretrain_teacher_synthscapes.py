@@ -9,5 +9,5 @@ _base_ = [
 ]
 model = dict(init_cfg=None, pixel_contrast=None)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-train_cfg = dict(max_iters=1800)
+train_cfg = dict(max_iters=5000)
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -92,7 +92,7 @@ def _batch_sampler(runner: Runner) -> Any:
             dataset=loader.dataset, seed=None if own_seed else runner.seed
         ),
     )
-    batch_size = config['batch_size']
+    batch_size = config.get('batch_size', 1)
     if config.get('batch_sampler') is None:
         return BatchSampler(sampler, batch_size, config.get('drop_last', False))
     return DATA_SAMPLERS.build(

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from pycocotools import mask as mask_utils
 from safetensors.torch import save_file
 
-from mmcast.checkpoints import check_fits
+from mmcast.checkpoints import check_fits, compare, read_checkpoint
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.splits import read_list
 from mmcast.engine.stages import config_of, labels_of
@@ -212,6 +212,43 @@ def test_all_configs_are_tested():
     names = {path.stem for path in CONFIGS.glob('guided_distillation/*.py')}
     datasets = ('cityscapes', 'coco', 'synthscapes')
     assert names == {f'{s}_{d}' for s in GUIDED for d in datasets}
+
+
+def test_pretrained_file_has_the_students_features():
+    """It has all weights of backbone and pixel decoder, and no others."""
+    config = load_config('supervised_synthscapes').model
+    network = MODELS.build(config)
+    decoder = config.panoptic_head.pixel_decoder
+    parts = [
+        (config.backbone.init_cfg, network.backbone),
+        (decoder.init_cfg, network.panoptic_head.pixel_decoder),
+    ]
+    files = {init.checkpoint for init, _ in parts}
+    assert len(files) == 1
+    found = read_checkpoint(files.pop())['state_dict']
+    wanted = {
+        init.prefix + name: value
+        for init, part in parts
+        for name, value in part.state_dict().items()
+    }
+    assert compare(found, wanted, exact=True) is None
+    network.init_weights()
+    for name, value in network.backbone.state_dict().items():
+        assert torch.equal(value, found[f'backbone.{name}'].to(value.dtype)), name
+
+
+def test_student_is_pretrained_without_instances():
+    """It sees another domain, and depth and semantic labels alone."""
+    config = load_config('pretrain_student_synthscapes')
+    assert config.train_dataloader.dataset.data_root == 'data/synthscapes/world/'
+    network = MODELS.build(config.model)
+    student = load_config('supervised_synthscapes').model
+    assert config.model.backbone == {
+        key: value for key, value in student.backbone.items() if key != 'init_cfg'
+    }
+    assert {name for name, _ in network.named_children()} == {
+        *('data_preprocessor', 'backbone', 'decoder', 'depth_head', 'seg_head')
+    }
 
 
 @pytest.mark.parametrize('path', sorted(CONFIGS.rglob('*.py')), ids=lambda p: p.stem)

@@ -286,6 +286,25 @@ def test_dropped_small_masks_take_no_pixels_from_others(store):
     assert (results['gt_masks'].masks == [large]).all()
 
 
+def test_loading_drops_what_a_better_mask_leaves_little_of(store):
+    """Of 100 pixels the second mask loses 50, and the third all but a rim of 36."""
+    best = rectangle(0, 0, 10, 10)
+    half = rectangle(5, 0, 15, 10)
+    around = rectangle(0, 0, 11, 11) & ~half
+    write(store, 'a.png', [best, half, around], [0.9, 0.8, 0.7])
+
+    def areas(**options):
+        return load(store, **options)['gt_masks'].masks.sum((1, 2)).tolist()
+
+    rim = int((around & ~best).sum())
+    assert areas() == areas(min_left=0.0) == [100, 50, rim]
+    assert areas(min_left=0.5) == [100, 50]
+    assert areas(min_left=0.51) == [100]
+    assert areas(min_left=0.8, remove_overlap=False) == [100, 100, around.sum()]
+    with pytest.raises(ValueError, match=r'min_left is 1\.5: give a number'):
+        load(store, min_left=1.5)
+
+
 def test_loading_gives_the_types_of_load_annotations(store):
     """Compare with mmdet's own transform on the same instances."""
     masks = [rectangle(0, 0, 10, 10), rectangle(12, 3, 20, 30)]

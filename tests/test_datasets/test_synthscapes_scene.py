@@ -9,6 +9,7 @@ import pytest
 from cityscapesscripts.helpers.labels import id2label, labels, name2label
 
 from mmcast.datasets.synthscapes import Scene, render_scene
+from mmcast.datasets.synthscapes.domains import TARGET, draw_look
 
 THINGS = {each.name for each in labels if each.hasInstances and not each.ignoreInEval}
 SIZE = (128, 256)
@@ -43,7 +44,7 @@ def test_every_class_has_enough_instances(scenes, domain):
     names = Counter(id2label[each // 1000].name for image in areas for each, _ in image)
     assert set(names) == THINGS
     assert min(names.values()) >= COUNT / 20
-    assert 5 <= sum(names.values()) / COUNT <= 10
+    assert 3 <= sum(names.values()) / COUNT <= 6
     flat = np.array([area for image in areas for _, area in image])
     assert (flat >= 60).mean() > 0.9
     assert (flat < 250).any()  # small and far objects, too
@@ -176,3 +177,46 @@ def test_scenes_of_any_size(size):
 def test_unknown_domain_raises():
     with pytest.raises(ValueError, match=r"no domain 'moon': choose one of \["):
         _render('moon', 0)
+
+
+def _number(value) -> tuple[float, float]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def test_world_never_looks_like_the_target():
+    """No number lies where the target's lie, and no colour near the target's."""
+    numbers = (
+        *('crowd', 'distance', 'along', 'lit_windows', 'gain', 'gradient', 'contrast'),
+        *('haze', 'texture', 'blur', 'noise'),
+    )
+    colours = ('road', 'sidewalk', 'marking', 'haze_colour')
+    looks = [draw_look(np.random.default_rng(seed)) for seed in range(300)]
+    for look in looks:
+        for name in numbers:
+            low, high = _number(getattr(TARGET, name))
+            value = _number(getattr(look, name))[0]
+            assert value < low or value > high, name
+        assert look.rain == 0 < TARGET.rain
+        for name in colours:
+            gap = np.subtract(getattr(look, name), getattr(TARGET, name))
+            assert np.linalg.norm(gap) >= 40
+        for name in ('sky', 'buildings', 'vegetation'):
+            held = TARGET.vegetation if name == 'vegetation' else getattr(TARGET, name)
+            for i, colour in enumerate(getattr(look, name)):
+                others = [held[i]] if name == 'sky' else held
+                assert min(np.linalg.norm(np.subtract(colour, o)) for o in others) >= 40
+    for name in numbers:  # they vary, on both sides of the target's where there is room
+        values = [_number(getattr(look, name))[0] for look in looks]
+        assert len(set(values)) == len(looks)
+
+
+def test_world_draws_a_look_for_each_image():
+    scenes = [_render('world', index) for index in range(20)]
+    again = _render('world', 3)
+    assert (again.image == scenes[3].image).all()
+    roads = [
+        tuple(np.median(scene.image[scene.label_ids == 7], axis=0).tolist())
+        for scene in scenes
+    ]
+    assert len(set(roads)) > 15
+    assert np.ptp(roads, axis=0).min() > 60  # the target's roads differ by noise alone

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from depth_scenes import batch, optimizers, tiny_model
 from mmdet.registry import MODELS
 from mmengine import Config
 
@@ -148,3 +149,41 @@ def test_dpt256_has_about_56_million_parameters():
     contrast = sum(p.numel() for p in model.pixel_contrast.parameters())
     unused = sum(p.numel() for p in FusionBlock(256, True).skip_unit.parameters())
     assert count - contrast + unused + 384 == 55_969_865
+
+
+def test_mask_features_are_the_pixel_decoders():
+    config = dict(
+        type='DPTPixelDecoder',
+        in_channels=[4, 8, 16, 32],
+        feat_channels=8,
+        out_channels=8,
+    )
+    decoder = MODELS.build(dict(type='MaskFeatures', pixel_decoder=config)).eval()
+    maps = [torch.rand(2, 4 * 2**i, 32 // 2**i, 64 // 2**i) for i in range(4)]
+    assert torch.equal(decoder(maps), decoder.pixel_decoder(maps)[0])
+
+
+def test_a_students_features_learn_depth_and_labels():
+    """Train SwinMTL with a ResNet and DPT; both parts get a gradient, all one rate."""
+    model = tiny_model(
+        backbone=dict(type='ResNet', depth=18, base_channels=8, stem_channels=8),
+        decoder=dict(
+            type='MaskFeatures',
+            pixel_decoder=dict(
+                type='DPTPixelDecoder',
+                in_channels=[8, 16, 32, 64],
+                feat_channels=16,
+                out_channels=16,
+                upsample_last=False,
+            ),
+        ),
+        critic=None,
+    )
+    data = model.data_preprocessor(batch(), True)
+    losses = model.loss(data['inputs'], data['data_samples'])
+    assert set(losses) == {'loss_depth', 'loss_seg'}
+    sum(losses.values()).backward()
+    for part in (model.backbone.conv1, model.decoder.pixel_decoder.laterals[0][0]):
+        assert part.weight.grad.abs().sum() > 0
+    groups = optimizers(model)['model'].optimizer.param_groups
+    assert len({group['lr'] for group in groups}) == 1

@@ -114,7 +114,7 @@ VARIANTS = {
         {'load_from': '{start}'},
         33.9,
         start='both',
-        share=80 / 450,
+        share=80 / 2500,
     ),
 }
 TABLES = {

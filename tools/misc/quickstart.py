@@ -92,8 +92,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--method', choices=MODELS, default='cast')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--labeled', type=int, default=20, help='labelled images')
-    parser.add_argument('--unlabeled', type=int, default=380, help='unlabelled images')
+    parser.add_argument('--labeled', type=int, default=10, help='labelled images')
+    parser.add_argument('--unlabeled', type=int, default=390, help='unlabelled images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
     parser.add_argument(
         '--scale', type=float, default=1.0, help="factor on every stage's iterations"
@@ -163,7 +163,7 @@ def make_data(args: argparse.Namespace) -> dict:
         [
             tools / 'misc' / 'split_labels.py',
             *('--coco', DATA / 'annotations/instancesonly_filtered_gtFine_train.json'),
-            *('--count', args.labeled, '--per-class', 2, '--seed', args.seed),
+            *('--count', args.labeled, '--per-class', 1, '--seed', args.seed),
             *('--out', DATA / 'splits'),
         ],
     ):

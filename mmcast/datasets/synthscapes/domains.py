@@ -1,11 +1,16 @@
-"""The two domains of SynthScapes: all numbers that differ between them.
+"""The domains of SynthScapes: all numbers that differ between them.
 
 A detector trained on ``source`` should lose a good part of its mask AP on ``target``,
-but not all: tune these numbers. The drawing code has no numbers for a domain.
+but not all: tune these numbers. ``world`` draws them anew for each image, never as
+``target`` has them: what is learnt there is general, and knows nothing of ``target``.
+The drawing code has no numbers for a domain.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 Colour = tuple[int, int, int]
 
@@ -39,6 +44,7 @@ class Domain:
         blur: Standard deviation of the blur in pixels per 256 rows.
         noise: Standard deviation of the sensor noise in grey levels.
         rain: Probability of rain.
+        drawn: Whether each image has a look of its own, by :func:`draw_look`.
     """
 
     cities: Mapping[str, tuple[str, ...]]
@@ -67,6 +73,7 @@ class Domain:
     blur: tuple[float, float]
     noise: tuple[float, float]
     rain: float
+    drawn: bool = False
 
 
 SOURCE = Domain(
@@ -87,7 +94,7 @@ SOURCE = Domain(
         (214, 182, 116),
     ),
     vegetation=((72, 128, 54), (96, 146, 66), (58, 110, 60)),
-    group_counts=(3, 6),
+    group_counts=(2, 4),
     group_weights={
         'person': 0.24,
         'car': 0.28,
@@ -97,10 +104,10 @@ SOURCE = Domain(
         'bus': 0.10,
         'train': 0.08,
     },
-    crowd=0.3,
+    crowd=0.2,
     crowd_size=(2, 3),
-    crowd_gap=(0.75, 1.25),
-    distance=0.85,
+    crowd_gap=(0.8, 1.25),
+    distance=0.7,
     along=0.35,
     lit_windows=0.0,
     paint=(1.0, 1.0),
@@ -134,20 +141,20 @@ TARGET = Domain(
         (104, 84, 82),
     ),
     vegetation=((44, 66, 48), (70, 78, 44), (92, 74, 40)),
-    group_counts=(3, 6),
+    group_counts=(2, 4),
     group_weights={
-        'person': 0.32,
-        'car': 0.24,
-        'bicycle': 0.16,
-        'motorcycle': 0.10,
-        'truck': 0.07,
-        'bus': 0.06,
-        'train': 0.05,
+        'person': 0.26,
+        'car': 0.22,
+        'bicycle': 0.15,
+        'motorcycle': 0.12,
+        'truck': 0.09,
+        'bus': 0.09,
+        'train': 0.07,
     },
-    crowd=0.5,
-    crowd_size=(2, 5),
-    crowd_gap=(0.5, 1.05),
-    distance=0.6,
+    crowd=0.35,
+    crowd_size=(2, 3),
+    crowd_gap=(0.65, 1.1),
+    distance=0.5,
     along=0.45,
     lit_windows=0.3,
     paint=(0.75, 0.8),
@@ -163,4 +170,79 @@ TARGET = Domain(
     rain=0.5,
 )
 
-DOMAINS: Mapping[str, Domain] = {'source': SOURCE, 'target': TARGET}
+WORLD = replace(
+    SOURCE,
+    cities={'train': ('worldville', 'worldburg'), 'val': ('worldmouth',)},
+    drawn=True,
+)
+
+DOMAINS: Mapping[str, Domain] = {'source': SOURCE, 'target': TARGET, 'world': WORLD}
+
+# Bounds for the numbers of a drawn look. What TARGET has is left out.
+_BOUNDS = {
+    'crowd': (0.0, 0.6),
+    'distance': (0.4, 1.0),
+    'along': (0.2, 0.7),
+    'lit_windows': (0.0, 0.8),
+    'gain': (0.45, 1.35),
+    'gradient': (0.0, 0.8),
+    'contrast': (0.7, 1.25),
+    'haze': (40.0, 900.0),
+    'texture': (0.02, 0.2),
+    'blur': (0.4, 2.0),
+    'noise': (1.0, 18.0),
+}
+# A drawn colour is at least so far from TARGET's colour of the same thing.
+COLOUR_GAP = 40.0
+
+
+def draw_look(rng: np.random.Generator) -> Domain:
+    """Draw the look of one image of ``world``.
+
+    No number lies where TARGET's lie, and no colour near TARGET's. A number that
+    TARGET fixes is kept a tenth of its range away from it.
+    """
+    numbers: dict[str, Any] = {}
+    for name, (low, high) in _BOUNDS.items():
+        held = getattr(TARGET, name)
+        if isinstance(held, tuple):
+            value = _outside(rng, low, high, *held)
+            numbers[name] = (value, value)
+        else:
+            gap = 0.1 * (high - low)
+            numbers[name] = _outside(rng, low, high, held - gap, held + gap)
+    kinds = list(SOURCE.group_weights)
+    weights = rng.dirichlet(np.ones(len(kinds)))
+    count = len(TARGET.buildings)
+    return replace(
+        WORLD,
+        **numbers,
+        sky=(_colour(rng, TARGET.sky[0]), _colour(rng, TARGET.sky[1])),
+        road=_colour(rng, TARGET.road),
+        sidewalk=_colour(rng, TARGET.sidewalk),
+        marking=_colour(rng, TARGET.marking),
+        buildings=tuple(_colour(rng, *TARGET.buildings) for _ in range(count)),
+        vegetation=tuple(_colour(rng, *TARGET.vegetation) for _ in range(3)),
+        haze_colour=_colour(rng, TARGET.haze_colour),
+        group_weights=dict(zip(kinds, weights.tolist(), strict=True)),
+        paint=(float(rng.uniform(0.8, 1.3)), float(rng.uniform(0.85, 1.3))),
+        cast=tuple(rng.uniform(0.85, 1.15, 3).tolist()),
+    )
+
+
+def _outside(
+    rng: np.random.Generator, low: float, high: float, first: float, last: float
+) -> float:
+    """Draw from [low, high] without [first, last]."""
+    below, above = max(first - low, 0.0), max(high - last, 0.0)
+    place = rng.uniform(0, below + above)
+    return float(low + place if place < below else last + place - below)
+
+
+def _colour(rng: np.random.Generator, *held: Colour) -> Colour:
+    """Draw a colour that differs from some colours."""
+    while True:
+        colour = rng.integers(20, 250, 3)
+        distance = np.linalg.norm(np.array(held) - colour, axis=-1).min()
+        if distance >= COLOUR_GAP:
+            return tuple(colour.tolist())

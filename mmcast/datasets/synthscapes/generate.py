@@ -27,7 +27,7 @@ from .files import image_files, write_image
 
 MANIFEST = 'synthscapes.json'
 # Raise it with every change that alters a pixel: a root never mixes versions.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 SMALLEST_SIDE = 32
 CHUNK = 8  # images handed to a process at a time
 
@@ -50,7 +50,7 @@ def generate(
     Args:
         root: Folder of the data set: missing, empty, or a SynthScapes data set.
         splits: Number of images by split, as ``{'train': 600, 'val': 100}``.
-        domain: ``'source'`` or ``'target'``.
+        domain: ``'source'``, ``'target'`` or ``'world'``.
         size: Image height and width in pixels.
         seed: Seed of the data set, not negative.
         workers: Number of processes; by default, one for each core.

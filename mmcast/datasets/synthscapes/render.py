@@ -15,7 +15,7 @@ from cityscapesscripts.helpers.labels import name2label
 from PIL import Image, ImageDraw
 
 from .camera import Camera
-from .domains import DOMAINS, Domain
+from .domains import DOMAINS, Domain, draw_look
 from .effects import apply_effects
 from .items import END, Item
 from .layout import lay_out
@@ -62,7 +62,7 @@ def render_scene(
     The result depends only on the arguments.
 
     Args:
-        domain: ``'source'`` or ``'target'``.
+        domain: ``'source'``, ``'target'`` or ``'world'``.
         seed: Seed of the data set, not negative.
         split: Name of the split.
         index: Number of the image in its split, from 0.
@@ -76,6 +76,8 @@ def render_scene(
     key = (crc32(domain.encode()), crc32(split.encode()), index)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
     look = DOMAINS[domain]
+    if look.drawn:
+        look = draw_look(rng)
     camera, items = lay_out(rng, look, size)
     items = _seen(items, size)
     image, order, depth = _paint(items, camera, size, look)

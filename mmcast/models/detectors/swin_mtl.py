@@ -54,8 +54,8 @@ class SwinMTL(BaseDetector):
     several devices ``model_wrapper_cfg.type='MMSeparateDistributedDataParallel'``.
 
     Args:
-        backbone: Encoder; its last map is used.
-        decoder: A :class:`DeconvDecoder`.
+        backbone: Encoder.
+        decoder: A :class:`DeconvDecoder` or :class:`MaskFeatures`.
         depth_head: A :class:`DepthHead`; None for labels alone.
         seg_head: A :class:`SemSegHead`; None for depth alone.
         decoder_stride: Pixels of the image per pixel of the decoder's map.
@@ -132,7 +132,7 @@ class SwinMTL(BaseDetector):
 
     def extract_feat(self, batch_inputs: Tensor) -> Tensor:
         """Return the shared map of images float (N, 3, H, W), at ``head_stride``."""
-        shared = self.decoder(self.backbone(batch_inputs)[-1])
+        shared = self.decoder(self.backbone(batch_inputs))
         for _ in range(self.doublings):
             shared = F.interpolate(shared, scale_factor=2, mode='bilinear')
         return shared
@@ -223,9 +223,15 @@ class SwinMTL(BaseDetector):
         return get_state_dict(self, *args, **kwargs)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Return a weight's layer and the number of layers, for layer decay."""
+        """Return a weight's layer and the number of layers, for layer decay.
+
+        A backbone that is no :class:`SwinV2` counts as one layer: it has no decay.
+        """
+        backbone = unwrapped(self.backbone)
+        if not hasattr(backbone, 'layer_depth'):
+            return 0, 1
         name = param_name.replace('.module.', '.')  # of a distributed part
-        return unwrapped(self.backbone).layer_depth(name.removeprefix('backbone.'))
+        return backbone.layer_depth(name.removeprefix('backbone.'))
 
     def _keep_critic(self, state_dict: dict, prefix: str, *_: Any) -> None:
         """Keep the critic's weights if a file has none, as an exported model."""

@@ -3,5 +3,6 @@
 from .deconv import DeconvDecoder
 from .dpt import DPTPixelDecoder
 from .fpn import FPNPixelDecoder
+from .mask_features import MaskFeatures
 
-__all__ = ['DPTPixelDecoder', 'DeconvDecoder', 'FPNPixelDecoder']
+__all__ = ['DPTPixelDecoder', 'DeconvDecoder', 'FPNPixelDecoder', 'MaskFeatures']

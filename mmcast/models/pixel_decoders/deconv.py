@@ -1,5 +1,7 @@
 """SwinMTL's shared decoder: deconvolutions on the encoder's last map."""
 
+from collections.abc import Sequence
+
 from mmcv.cnn import build_norm_layer
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule, initialize
@@ -11,10 +13,10 @@ _KERNELS = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
 
 @MODELS.register_module()
 class DeconvDecoder(BaseModule):
-    """Double the size of one map a few times (arXiv 2403.10662, after SimpleBaseline).
+    """Double the size of the encoder's last map a few times.
 
-    Deconvolutions with norm and ReLU, then a 3x3 convolution to ``out_channels`` with
-    norm and ReLU.
+    Source: SwinMTL (arXiv 2403.10662), after SimpleBaseline. Deconvolutions with norm
+    and ReLU, then a 3x3 convolution to ``out_channels`` with norm and ReLU.
 
     Args:
         in_channels: Channels of the encoder's last map.
@@ -65,9 +67,9 @@ class DeconvDecoder(BaseModule):
         convs = ['Conv2d', 'ConvTranspose2d']
         initialize(self, dict(type='Normal', layer=convs, std=init_std))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Decode a map, float (N, C, h, w), to float (N, out_channels, H, W).
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Decode the last map, float (N, C, h, w), to float (N, out_channels, H, W).
 
         H is h times 2 ** num_deconvs, and so is W of w.
         """
-        return self.layers(x)
+        return self.layers(features[-1])

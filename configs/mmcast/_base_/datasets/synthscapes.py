@@ -23,7 +23,8 @@ train_dataloader = dict(
 )
 with_unlabeled = dict(
     unlabeled_dataset=dict(data_root=data_root, ann_file='splits/unlabeled.txt'),
-    pseudo_labels=dict(score_thr=0.5),
+    # Without rims of second masks, and at the score with the best F1 of the labels.
+    pseudo_labels=dict(score_thr=0.6, min_left=0.8),
 )
 # Unlabelled images have annotations here. Nothing learns from them, but the log needs
 # them for the teacher's precision and recall.
