@@ -44,7 +44,9 @@ def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str,
         ValueError: The file is no checkpoint.
     """
     content = _load(path, 'meta' if shapes_only else 'cpu')
-    state = content.get('state_dict', content) if isinstance(content, dict) else content
+    state = content
+    if isinstance(content, dict):
+        state = content.get('state_dict', content.get('model', content))
     wrong = _no_weights(state)
     if wrong:
         raise ValueError(

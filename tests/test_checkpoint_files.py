@@ -149,3 +149,11 @@ def test_whole_legacy_file_can_be_resumed(tmp_path):
     path = tmp_path / 'iter_1.pth'
     legacy({'state_dict': nn.Linear(1, 1).state_dict()}, path)
     check_resumable(str(path), str(tmp_path))
+
+
+def test_weights_below_model_are_found(tmp_path):
+    """Many research codes save them so, with numbers beside."""
+    weights = nn.Linear(1, 1).state_dict()
+    zipped({'model': weights, 'epoch': 3}, tmp_path / 'x.pth')
+    found = read_checkpoint(tmp_path / 'x.pth')['state_dict']
+    assert found == weights

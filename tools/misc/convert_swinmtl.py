@@ -68,8 +68,7 @@ def main() -> None:
     init_default_scope('mmdet')
     model = MODELS.build(config)
     try:
-        content = read_checkpoint(args.checkpoint)['state_dict']
-        state = convert(content.get('model', content), model)
+        state = convert(read_checkpoint(args.checkpoint)['state_dict'], model)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'error: {args.checkpoint}: {error}')
     classes = (*CityscapesDepthDataset.METAINFO['classes'], 'void')
