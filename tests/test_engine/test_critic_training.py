@@ -20,6 +20,7 @@ from mmdet.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.hooks import Hook
 from mmengine.model import MMSeparateDistributedDataParallel
 from mmengine.runner import Runner
+from resuming import assert_identical, assert_same_end
 
 from mmcast.checkpoints import read_checkpoint
 from mmcast.engine.optimizers import CriticOptimWrapperConstructor
@@ -399,29 +400,6 @@ def run(config, stop=None, **changes):
     return hook, read_checkpoint(
         f'{config.work_dir}/iter_{stop or config.train_cfg.max_iters}.pth'
     )
-
-
-def assert_identical(found, wanted, where=''):
-    """Compare nested dicts and lists; tensors bit by bit."""
-    assert type(found) is type(wanted), where
-    if isinstance(wanted, torch.Tensor):
-        assert torch.equal(found, wanted), where
-    elif isinstance(wanted, dict):
-        assert list(found) == list(wanted), where
-        for key in wanted:
-            assert_identical(found[key], wanted[key], f'{where}.{key}')
-    elif isinstance(wanted, list | tuple):
-        assert len(found) == len(wanted), where
-        for index, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            assert_identical(one, other, f'{where}.{index}')
-    else:
-        assert found == wanted, where
-
-
-def assert_same_end(found, wanted):
-    """Compare weights, both optimisers and the schedulers of two checkpoints."""
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
-        assert_identical(found[part], wanted[part], part)
 
 
 class TestRunner:

@@ -8,6 +8,7 @@ import torch
 from gloo_ranks import two_ranks
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from resuming import assert_same_end, differences
 
 from mmcast.checkpoints import read_checkpoint
 from mmcast.testing import reduced
@@ -77,35 +78,6 @@ def run(config, stop=None, **changes):
     images = train(config, stop, **changes)
     end = stop or config.train_cfg.max_iters
     return images, read_checkpoint(f'{config.work_dir}/iter_{end}.pth')
-
-
-def differences(found, wanted, where=''):
-    """Yield the names of all values that differ, tensors bit by bit."""
-    if isinstance(wanted, torch.Tensor):
-        if not torch.equal(found, wanted):
-            yield where
-    elif isinstance(wanted, dict):
-        assert list(found) == list(wanted), where
-        for key in wanted:
-            yield from differences(found[key], wanted[key], f'{where}.{key}')
-    elif isinstance(wanted, list | tuple):
-        assert len(found) == len(wanted), where
-        for index, pair in enumerate(zip(found, wanted, strict=True)):
-            yield from differences(*pair, f'{where}.{index}')
-    elif found != wanted:
-        yield where
-
-
-def assert_same_end(found, wanted):
-    """Compare weights, optimiser, schedulers and the losses in the log."""
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
-        assert [*differences(found[part], wanted[part], part)] == []
-    logs = [each['message_hub']['log_scalars'] for each in (found, wanted)]
-    names = [name for name in logs[1] if 'loss' in name]
-    assert names
-    for name in names:
-        one, other = (log[name].current() for log in logs)
-        assert one == other, name
 
 
 @pytest.fixture(scope='module')
