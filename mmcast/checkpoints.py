@@ -44,14 +44,7 @@ def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str,
         ValueError: The file is no checkpoint.
     """
     content = _load(path, 'meta' if shapes_only else 'cpu')
-    state = content
-    if isinstance(content, dict):
-        state = content.get('state_dict', content.get('model', content))
-    wrong = _no_weights(state)
-    if wrong:
-        raise ValueError(
-            f'{path} is no checkpoint ({wrong}): make or download it again.'
-        )
+    state = _weights(content, path)
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     return (
         {**content, 'state_dict': state}
@@ -89,16 +82,28 @@ def _load(path: str | Path, device: str) -> Any:
         ) from None
 
 
-def _no_weights(state: Any) -> str | None:
-    """Say why a value is no state dict; None if it is one."""
+def _weights(content: Any, path: str | Path) -> State:
+    """Find the weights in a file's content.
+
+    Raises:
+        ValueError: There are none.
+    """
+    state, wrong = content, None
+    if isinstance(content, dict):
+        state = content.get('state_dict', content.get('model', content))
     if not isinstance(state, dict):
-        return f'it holds {type(state).__name__}, not weights by name'
-    for key, value in state.items():
-        if not isinstance(key, str):
-            return f'{key!r} is {type(key).__name__}, not the name of a weight'
-        if not isinstance(value, Tensor):
-            return f'{key} is {type(value).__name__}, not a tensor'
-    return None
+        wrong = f'it holds {type(state).__name__}, not weights by name'
+    else:
+        for key, value in state.items():
+            if not isinstance(key, str):
+                wrong = f'{key!r} is {type(key).__name__}, not the name of a weight'
+            elif not isinstance(value, Tensor):
+                wrong = f'{key} is {type(value).__name__}, not a tensor'
+    if wrong:
+        raise ValueError(
+            f'{path} is no checkpoint ({wrong}): make or download it again.'
+        )
+    return state
 
 
 def compare(
@@ -234,7 +239,7 @@ def _fetch(source: str) -> State:
             f'pretrained weights {source}: {remedy}, or point '
             'init_cfg.checkpoint at your copy'
         ) from error
-    return content.get('state_dict', content.get('model', content))
+    return _weights(content, source)
 
 
 def _read_safetensors(path: str) -> State:
@@ -266,11 +271,12 @@ def check_resumable(path: str, work_dir: str) -> None:
     if Path(path).is_file():
         try:
             read_checkpoint(path, shapes_only=True)
-            return
         except ForbiddenContentError:
             raise
-        except ValueError:  # incomplete
-            pass
+        except ValueError:
+            pass  # incomplete
+        else:
+            return
     whole = [
         other
         for other in Path(work_dir).glob('*.pth')

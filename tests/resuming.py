@@ -1,6 +1,21 @@
-"""Compare what two runs leave."""
+"""Train until a stop, and compare what two runs leave."""
 
+import pytest
 import torch
+from mmengine.runner import Runner
+
+
+def train_until(stop, config, hook, **changes):
+    """Train with a hook that raises KeyboardInterrupt unless ``stop`` is None."""
+    config.update(changes)
+    runner = Runner.from_cfg(config)
+    runner.register_hook(hook)
+    if stop is None:
+        runner.train()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            runner.train()
+    return runner
 
 
 def differences(found, wanted, where=''):

@@ -96,8 +96,10 @@ def test_nothing_is_executed(kind, write, place, route, tmp_path):
 def test_other_content_is_named(write, content, reason, tmp_path):
     path = tmp_path / 'x.pth'
     write(content, path)
-    with pytest.raises(ValueError, match=rf'x\.pth is no checkpoint \({reason}.*again'):
-        read_checkpoint(path)
+    message = rf'x\.pth is no checkpoint \({reason}.*again'
+    for route in ('read', 'init_cfg'):
+        with pytest.raises(ValueError, match=message):
+            ROUTES[route](path)
 
 
 def torn(data):

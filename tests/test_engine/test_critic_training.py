@@ -20,7 +20,7 @@ from mmdet.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.hooks import Hook
 from mmengine.model import MMSeparateDistributedDataParallel
 from mmengine.runner import Runner
-from resuming import assert_identical, assert_same_end
+from resuming import assert_identical, assert_same_end, train_until
 
 from mmcast.checkpoints import read_checkpoint
 from mmcast.engine.optimizers import CriticOptimWrapperConstructor
@@ -385,14 +385,8 @@ class Stop(Hook):
 
 def run(config, stop=None, **changes):
     """Train; return what the hook recorded, and the last checkpoint."""
-    config.update(changes)
-    runner, hook = Runner.from_cfg(config), Stop(stop)
-    runner.register_hook(hook)
-    if stop is None:
-        runner.train()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            runner.train()
+    hook = Stop(stop)
+    runner = train_until(stop, config, hook, **changes)
     iterator = runner.train_loop.dataloader_iterator
     workers = getattr(iterator, 'iterator', iterator)._iterator
     if hasattr(workers, '_shutdown_workers'):

@@ -7,8 +7,7 @@ import pytest
 import torch
 from gloo_ranks import two_ranks
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from resuming import assert_same_end, differences
+from resuming import assert_same_end, differences, train_until
 
 from mmcast.checkpoints import read_checkpoint
 from mmcast.testing import reduced
@@ -62,14 +61,8 @@ def config_of(stage, data, work_dir, workers=0, **optimizer_changes):
 
 def train(config, stop=None, **changes):
     """Train; return the images of each iteration."""
-    config.update(changes)
-    runner, hook = Runner.from_cfg(config), Stop(stop)
-    runner.register_hook(hook)
-    if stop is None:
-        runner.train()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            runner.train()
+    hook = Stop(stop)
+    train_until(stop, config, hook, **changes)
     return hook.images
 
 

@@ -12,6 +12,7 @@ import argparse
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -57,7 +58,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_data(root: Path, images: int) -> None:
-    """Make a small data set with its lists."""
+    """Make a small data set with its lists.
+
+    Raises:
+        RuntimeError: A script failed; it has said why.
+    """
     data = root / 'data/synthscapes/target'
     tools = REPO / 'tools'
     for script in (
@@ -73,7 +78,9 @@ def make_data(root: Path, images: int) -> None:
             *('--count', images // 3, '--per-class', 1, '--out', data / 'splits'),
         ],
     ):
-        subprocess.run([sys.executable, *map(str, script)], check=True)
+        done = subprocess.run([sys.executable, *map(str, script)], check=False)
+        if done.returncode:
+            raise RuntimeError(f'making the data failed: {script[0]}')
 
 
 def command(stage: str, resume: bool) -> list[str]:
@@ -131,7 +138,6 @@ def train(stage: str, root: Path, seconds: float | None) -> tuple[bool, str]:
 def _phase(output: str) -> str:
     """Say what a run was doing when its output ended."""
     marks = {
-        'starting': '',
         'labelling': 'Labelling',
         'training': r'Iter\(train\)',
         'saving': 'Saving checkpoint',
@@ -140,7 +146,6 @@ def _phase(output: str) -> str:
     places = {
         name: max((m.start() for m in re.finditer(mark, output)), default=-1)
         for name, mark in marks.items()
-        if mark
     }
     last = max(places, key=lambda name: places[name])
     return last if places[last] >= 0 else 'starting'
@@ -160,13 +165,15 @@ def main() -> None:
     chance = random.Random(args.seed)
     phases: Counter[str] = Counter()
     kills: Counter[str] = Counter()
-    make_data(straight, args.images)
-    killed.mkdir(exist_ok=True)
-    if not (killed / 'data').exists():
-        (killed / 'data').symlink_to(straight / 'data')
+    for folder in (straight, killed):
+        if folder.exists():
+            sys.exit(f'error: {folder} exists: remove it, or give another --out')
     start = time.monotonic()
     bar = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
     try:
+        make_data(straight, args.images)
+        killed.mkdir()
+        (killed / 'data').symlink_to(straight / 'data')
         with bar:
             task = bar.add_task('straight', total=len(args.stages))
             for stage in args.stages:
@@ -201,8 +208,8 @@ def main() -> None:
     rows += [f'| {phase} | {count} |' for phase, count in phases.most_common()]
     minutes = (time.monotonic() - start) / 60
     head = (
-        f'`python tools/misc/crash_test.py --kills {args.kills}` on {hardware("cpu")}, '
-        f'{minutes:.0f} minutes.\n'
+        f'`python tools/misc/crash_test.py {shlex.join(sys.argv[1:])}` on '
+        f'{hardware("cpu")}, {minutes:.0f} minutes.\n'
     )
     text = '\n'.join([head, *rows, ''])
     write_atomic(args.out / 'crash_test.md', text)

@@ -124,7 +124,7 @@ class LoadPseudoAnnotations(BaseTransform):
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
         min_left: A mask is dropped if ``remove_overlap`` leaves a smaller share of its
             pixels. What is left of a second mask of one object is a rim around the
-            first: a label that is always wrong. 0 keeps all, as CAST's research code
+            first, a wrong label. 0 keeps all, as CAST's research code
             does; Mask2Former's panoptic inference has 0.8.
         boxes: ``'masks'`` for the boxes of the remaining masks, ``'stored'`` for the
             boxes that the teacher wrote. A box detector learns better from another

@@ -1,5 +1,5 @@
-# SynthScapes' source domain, all labelled. The quickstart's stand-ins for pre-trained
-# weights learn from it. Distorted colours help a little in another domain.
+# SynthScapes' source domain, all labelled. The quickstart's stand-in for a foundation
+# model learns from it. Distorted colours help a little in another domain.
 _base_ = './synthscapes.py'
 data_root = 'data/synthscapes/source/'
 weak_view = [

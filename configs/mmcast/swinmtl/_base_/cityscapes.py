@@ -25,11 +25,7 @@ folders = dict(
     camera_path='camera/{}',
 )
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    worker_init_fn=dict(type='end_with_parent'),
-    sampler=dict(type='PlacedInfiniteSampler'),
+    _base_.train_loader,
     dataset=dict(
         images,
         data_prefix={kind: path.format('train') for kind, path in folders.items()},
@@ -37,11 +33,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    worker_init_fn=dict(type='end_with_parent'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    _base_.val_loader,
     dataset=dict(
         images,
         data_prefix={kind: path.format('val') for kind, path in folders.items()},

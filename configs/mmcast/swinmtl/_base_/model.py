@@ -30,6 +30,19 @@ model = dict(
     seg_head=dict(type='SemSegHead', num_classes=_base_.num_classes),
     critic=dict(type='WassersteinCritic'),  # None: no critic
 )
+workers = dict(persistent_workers=True, worker_init_fn=dict(type='end_with_parent'))
+train_loader = dict(
+    workers,
+    batch_size=4,
+    num_workers=4,
+    sampler=dict(type='PlacedInfiniteSampler'),
+)
+val_loader = dict(
+    workers,
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
 load_image_and_labels = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=False, with_label=False, with_seg=True),

@@ -8,11 +8,7 @@ load = [
 pack = dict(type='PackDepthInputs', label_table=num_classes)
 images = dict(type='NYUv2Dataset', data_root='data/nyuv2/', num_classes=num_classes)
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    worker_init_fn=dict(type='end_with_parent'),
-    sampler=dict(type='PlacedInfiniteSampler'),
+    _base_.train_loader,
     dataset=dict(
         images,
         split='train',
@@ -26,11 +22,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    worker_init_fn=dict(type='end_with_parent'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    _base_.val_loader,
     dataset=dict(images, split='test', pipeline=[*load, pack], test_mode=True),
 )
 test_dataloader = val_dataloader
