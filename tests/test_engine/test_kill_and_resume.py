@@ -14,6 +14,7 @@ from mmengine.hooks import Hook, checkpoint_hook
 from tiny_pair import Watch, evaluation, guided, hook, make_runner, same_state, state
 
 from mmcast.checkpoints import read_checkpoint
+from mmcast.compat.whole_checkpoints import _delete_last
 
 fork = multiprocessing.get_context('fork')
 
@@ -266,6 +267,23 @@ def test_best_checkpoint_stays_until_the_next_is_whole(uninterrupted, tmp_path):
     )
     names = {path.name for path in (tmp_path / 'killed').glob('best*')}
     assert names == {f'{best}5.pth'}
+
+
+def test_file_that_was_written_again_is_not_deleted(tmp_path):
+    """Save a better best checkpoint of the same iteration, under the same name."""
+    path = tmp_path / 'best.pth'
+    path.write_bytes(b'old')
+    saver = checkpoint_hook.CheckpointHook(interval=1, out_dir=str(tmp_path))
+    saver.file_backend, saver.last_ckpt = LocalBackend(), None
+    saver.best_ckpt_path = str(path)
+
+    def save(self, runner):
+        self.file_backend.remove(str(path))
+        assert path.read_bytes() == b'old'
+        self.file_backend.put(b'new', str(path))
+
+    _delete_last(save)(saver, None)
+    assert path.read_bytes() == b'new'
 
 
 def test_full_disk_is_one_message_and_leaves_the_older(tmp_path, monkeypatch):
