@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,6 +31,10 @@ from rich.progress import (
 )
 
 from mmcast.utils import write_atomic
+
+TOOLS = Path(__file__).resolve().parent
+# The COCO file of a split of SynthScapes, below its folder.
+ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'
 
 
 def once(path: Path, key: str, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def mim(
     threads: int = 1,
     on_line: Callable[[str], None] = lambda line: None,
     switches: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> None:
     """Run ``mim`` with its output in a file.
 
@@ -83,6 +89,7 @@ def mim(
         threads: Number of threads for its arithmetic.
         on_line: Called with each line of output.
         switches: Environment variables that the config reads.
+        cwd: Folder to run it in; None for the current one.
 
     Raises:
         RuntimeError: The command failed; the message has its last lines.
@@ -94,6 +101,7 @@ def mim(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=cwd,
         env={
             **os.environ,
             **(switches or {}),
@@ -121,6 +129,70 @@ def mim(
         raise RuntimeError(
             f'{tail}\n"mim {" ".join(command)}" {reason}; the whole output is in {log}'
         )
+
+
+def synthscapes_scripts(
+    data: Path,
+    *,
+    train: int,
+    val: int,
+    labeled: int,
+    test: int = 0,
+    more_labels: Sequence[int] = (),
+    seed: int = 0,
+) -> list[list[str]]:
+    """Return the command lines, without ``python``, that make a target domain.
+
+    Args:
+        data: Folder for the images, COCO files and lists.
+        train: Training images.
+        val: Validation images.
+        labeled: How many of the training images count as labelled.
+        test: Images of a further split.
+        more_labels: Two or more numbers of labelled images, for further lists in
+            ``splits/20img`` and so on.
+        seed: Of the images and of the draw of labelled ones.
+    """
+    split = [TOOLS / 'misc' / 'split_labels.py']
+    split += ['--coco', data / ANNOTATIONS.format('train'), '--per-class', 1]
+    split += ['--seed', seed, '--out', data / 'splits', '--count']
+    scripts = [
+        [
+            TOOLS / 'dataset_converters' / 'synthscapes.py',
+            *(data, '--domain', 'target', '--train', train, '--val', val),
+            *(('--test', test) if test else ()),
+            *('--size', 128, 256, '--seed', seed),
+        ],
+        [TOOLS / 'dataset_converters' / 'cityscapes.py', data],
+        [*split, labeled],
+    ]
+    if more_labels:
+        scripts.append([*split, *more_labels, '--nested'])
+    return [[str(word) for word in script] for script in scripts]
+
+
+def make_synthscapes(data: Path, **settings: Any) -> None:
+    """Make a target domain; see :func:`synthscapes_scripts`.
+
+    Raises:
+        RuntimeError: A script failed; it has said why.
+    """
+    for script in synthscapes_scripts(data, **settings):
+        if subprocess.run([sys.executable, *script], check=False).returncode:
+            raise RuntimeError(f'making the data failed: {script[0]}')
+
+
+def count_parameters(config: Path) -> int:
+    """Count the parameters of prediction, without those of contrast and critic."""
+    from mmdet.registry import MODELS
+    from mmengine.registry import init_default_scope
+
+    cfg = Config.fromfile(config)
+    init_default_scope('mmdet')
+    for unused in ('pixel_contrast', 'critic'):
+        if unused in cfg.model:
+            cfg.model[unused] = None
+    return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
 
 
 def run_all(

@@ -77,37 +77,6 @@ def test_pixel_contrast_writes_its_report(tmp_path):
     assert case['dense_mb'] > 2 * 256 * 512 * 4 / 1e6
 
 
-def test_ablation_json_and_tables_agree(tmp_path, monkeypatch):
-    bench = load('ablation')
-    options = ['--seeds', '0', '1', '--out', str(tmp_path)]
-    monkeypatch.setattr(sys, 'argv', ['ablation.py', *options])
-    args = bench.parse_args()
-    args.inputs = {'semi': 'feed' * 16, 'sampled': 'beef' * 16}
-    runs = {
-        0: dict(mask_ap=10.0, mask_ap50=20.0),
-        1: dict(mask_ap=13.0, mask_ap50=24.0),
-    }
-    bench.report({'semi': runs, 'sampled': {0: runs[0]}}, args)
-    report = json.loads((tmp_path / 'ablation.json').read_text())
-    assert report['variants']['semi'] == dict(
-        title='+ pseudo-labels',
-        mask_ap=11.5,
-        spread=[10.0, 13.0],
-        mask_ap50=22.0,
-        seeds=2,
-        paper=30.7,
-    )
-    assert report['variants']['sampled']['paper'] is None
-    text = (tmp_path / 'ablation.md').read_text()
-    assert (
-        text.count('| + pseudo-labels | 11.50 | 10.0 to 13.0 | 22.0 | 2 | 30.7 |') == 2
-    )
-    command = 'python tools/benchmarks/ablation.py ' + ' '.join(options)
-    for told in (command, hardware('cpu'), '300 iterations'):
-        assert told in text
-    assert (report['command'], report['inputs']) == (command, args.inputs)
-
-
 def test_train_step_writes_its_report(tmp_path):
     file = tmp_path / 'out.json'
     config = TOOLS.parents[1] / 'configs/mmcast/distill_synthscapes.py'

@@ -27,7 +27,7 @@ from mmcast.checkpoints import read_checkpoint
 from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import hardware
+from runs import hardware, make_synthscapes
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -55,32 +55,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the times')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/crash_test'))
     return parser.parse_args()
-
-
-def make_data(root: Path, images: int) -> None:
-    """Make a small data set with its lists.
-
-    Raises:
-        RuntimeError: A script failed; it has said why.
-    """
-    data = root / 'data/synthscapes/target'
-    tools = REPO / 'tools'
-    for script in (
-        [
-            tools / 'dataset_converters/synthscapes.py',
-            *(data, '--domain', 'target', '--train', images, '--val', 8),
-            *('--size', 128, 256),
-        ],
-        [tools / 'dataset_converters/cityscapes.py', data],
-        [
-            tools / 'misc/split_labels.py',
-            *('--coco', data / 'annotations/instancesonly_filtered_gtFine_train.json'),
-            *('--count', images // 3, '--per-class', 1, '--out', data / 'splits'),
-        ],
-    ):
-        done = subprocess.run([sys.executable, *map(str, script)], check=False)
-        if done.returncode:
-            raise RuntimeError(f'making the data failed: {script[0]}')
 
 
 def command(stage: str, resume: bool) -> list[str]:
@@ -171,7 +145,8 @@ def main() -> None:
     start = time.monotonic()
     bar = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
     try:
-        make_data(straight, args.images)
+        images = dict(train=args.images, val=8, labeled=args.images // 3)
+        make_synthscapes(straight / 'data/synthscapes/target', **images)
         killed.mkdir()
         (killed / 'data').symlink_to(straight / 'data')
         with bar:

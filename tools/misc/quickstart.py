@@ -32,7 +32,7 @@ from rich.table import Table
 from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import digest, mim, once
+from runs import count_parameters, digest, mim, once, synthscapes_scripts
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -151,23 +151,13 @@ def run(name: str, *command: Any, log: Path) -> None:
 
 def make_data(args: argparse.Namespace) -> dict:
     """Make images, COCO files and labelled/unlabelled lists; return the counts."""
-    total = args.labeled + args.unlabeled
-    tools = REPO / 'tools'
-    for script in (
-        [
-            tools / 'dataset_converters' / 'synthscapes.py',
-            *(DATA, '--domain', 'target', '--train', total, '--val', args.val),
-            *('--size', 128, 256, '--seed', args.seed),
-        ],
-        [tools / 'dataset_converters' / 'cityscapes.py', DATA],
-        [
-            tools / 'misc' / 'split_labels.py',
-            *('--coco', DATA / 'annotations/instancesonly_filtered_gtFine_train.json'),
-            *('--count', args.labeled, '--per-class', 1, '--seed', args.seed),
-            *('--out', DATA / 'splits'),
-        ],
+    for words in synthscapes_scripts(
+        DATA,
+        train=args.labeled + args.unlabeled,
+        val=args.val,
+        labeled=args.labeled,
+        seed=args.seed,
     ):
-        words = [str(word) for word in script]
         console.print('[bold]$ python ' + ' '.join(words).replace(f'{REPO}/', ''))
         # Run in this process: a new one spends most of its time on imports.
         kept, sys.argv = sys.argv, words
@@ -238,20 +228,6 @@ def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
             if name in metrics
         },
     }
-
-
-def count_parameters(config: Path) -> int:
-    """Count the parameters of prediction, without those of contrast and critic."""
-    from mmdet.registry import MODELS
-    from mmengine import Config
-    from mmengine.registry import init_default_scope
-
-    cfg = Config.fromfile(config)
-    init_default_scope('mmdet')
-    for unused in ('pixel_contrast', 'critic'):
-        if unused in cfg.model:
-            cfg.model[unused] = None
-    return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
 
 
 def train_chain(

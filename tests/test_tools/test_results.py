@@ -1,0 +1,160 @@
+"""Test which runs of the results page are made, and what is made of them."""
+
+import json
+import sys
+
+import pytest
+import results as module
+
+SEEDS = (0, 1)
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['results.py', '--out', str(tmp_path)])
+    return module
+
+
+def fill(bench, values):
+    """Return results with the mask AP of some rows, by seed."""
+    results = bench.Results(bench.parse_args())
+    for name, of_seeds in values.items():
+        for seed, ap in zip(SEEDS, of_seeds, strict=False):
+            results.add(name, seed, dict(mask_ap=ap, mask_ap50=2 * ap, params_m=1.0))
+    return results
+
+
+def test_every_row_can_be_made(bench):
+    for name, row in bench.ROWS.items():
+        for other in (*row.reads.values(), row.against):
+            assert other is None or other in bench.ROWS, name
+        if row.config:
+            cfg = bench.config_of(row.config)
+            for option in (*row.options, *row.reads):
+                node = cfg
+                for key in option.split('.')[:-1][:2]:
+                    node = node[key]
+    for _, names in bench.TABLES.values():
+        assert set(names) <= set(bench.ROWS)
+    for name, *_ in bench.REGIME.values():
+        assert name in bench.TABLES['main'][1]
+
+
+def test_rows_with_more_labels_differ_in_their_lists_alone(bench):
+    few, more = bench.ROWS['distilled_student'], bench.ROWS['distilled_student_40']
+    lists = {
+        bench.LABELED: 'splits/40img/labeled.txt',
+        bench.UNLABELED: 'splits/40img/unlabeled.txt',
+    }
+    assert more.options == {**few.options, **lists}
+    assert more.reads == {bench.LABELLER: 'adapted_teacher_40'}
+    assert more.against == 'adapted_teacher_40'
+    assert (more.config, more.file, more.share) == (few.config, few.file, few.share)
+    guided = bench.ROWS['guided_student_40']
+    assert list(guided.options) == [bench.LABELED]
+    assert guided.reads == {'model.teacher.checkpoint': 'supervised_student_40'}
+    assert bench.ROWS['adapted_teacher_40'].against == 'zero_shot_teacher'
+
+
+def test_only_missing_runs_and_their_inputs_are_made(bench):
+    results = bench.Results(bench.parse_args())
+    chain = ['adapted_teacher', 'distilled_student', 'refined_student']
+    assert results.todo(['refined_student'], 0) == chain
+    made = dict(mask_ap=1.0, mask_ap50=2.0, params_m=1.0)
+    for name in chain:
+        results.add(name, 0, made)
+    assert results.todo(chain, 0) == []  # files are gone, but nothing reads them
+    assert results.todo(['pseudo_labels_student'], 0) == [
+        'adapted_teacher',  # again, for its file
+        'pseudo_labels_student',
+    ]
+    for name in chain:
+        results.left(name, 0).parent.mkdir(parents=True)
+        results.left(name, 0).touch()
+    assert results.todo(['pseudo_labels_student'], 0) == ['pseudo_labels_student']
+    assert results.todo(chain, 1) == chain
+    assert bench.Results(bench.parse_args()).todo(chain, 0) == []
+
+
+def test_other_inputs_make_a_run_invalid(bench, monkeypatch):
+    results = fill(bench, {'adapted_teacher': [1, 2], 'distilled_student': [3, 4]})
+    keys = {results.key('distilled_student', seed) for seed in SEEDS}
+    monkeypatch.setitem(bench.IMAGES, 'labeled', 11)
+    keys.add(results.key('distilled_student', 0))
+    assert not results.finished('distilled_student', 0)
+    monkeypatch.undo()
+    teacher = bench.ROWS['adapted_teacher']
+    changed = bench.replace(teacher, options={'optim_wrapper.optimizer.lr': 1.0})
+    monkeypatch.setitem(bench.ROWS, 'adapted_teacher', changed)
+    keys.add(results.key('distilled_student', 0))  # its teacher is another one
+    assert len(keys) == 4
+
+
+def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):
+    results = fill(
+        bench,
+        {
+            'zero_shot_teacher': [14.0, 17.0],
+            'adapted_teacher': [20.0, 21.0],
+            'oracle_student': [30.0],
+            'supervised_student': [8.0, 6.0],
+            'supervised_student_twice': [8.7, 6.5],
+        },
+    )
+    report = json.loads((tmp_path / 'results.json').read_text())
+    rows = {row['name']: row for row in report['rows']}
+    assert rows['adapted_teacher']['gain'] == [6.0, 4.0]
+    assert rows['adapted_teacher']['mask_ap50'] == [40.0, 42.0]
+    assert rows['oracle_student']['gain'] == [10.0]
+    assert rows['supervised_student_twice']['iterations'] == 5000
+    regime = {name: each['holds'] for name, each in report['regime'].items()}
+    assert regime == {
+        'oracle student over adapted teacher': True,
+        'supervised student, twice as long': False,  # 0.6 on average
+        'adapted teacher over zero-shot': True,  # 5.0 on average
+        'zero-shot teacher': True,  # 15.5 on average
+    }
+    text = (tmp_path / 'results.md').read_text()
+    expected = '| teacher, adapted on labels | 20.5 (20.0 to 21.0) | 41.0 | '
+    assert expected + '+5.0 (4.0 to 6.0) | teacher, zero-shot | 2 |' in text
+    assert (
+        '| supervised student, twice as long | below 0.5 | 0.6 (0.5 to 0.7) | no |'
+        in text
+    )
+    assert results.row('oracle_student')['seeds'] == [0]
+
+
+def test_results_are_trained_and_continue(bench, monkeypatch, tmp_path):
+    """Through the stock scripts, with a few images and iterations."""
+    images = dict(train=36, val=6, test=6, labeled=30)
+    monkeypatch.setattr(bench, 'IMAGES', images)
+    monkeypatch.setattr(bench, 'MORE_LABELS', (31, 32))
+    rows = ['--tables', 'thresholds', '--rows', 'refined_student']
+    monkeypatch.setattr(
+        bench, 'TABLES', {'thresholds': ('', ('score_thr_0.1_student',))}
+    )
+    argv = ['results.py', '--seeds', '0', '--scale', '0.001', '--jobs', '2', *rows]
+    argv += ['--split', 'test', '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', argv)
+    bench.main()
+    found = json.loads((tmp_path / 'results.json').read_text())
+    names = {'adapted_teacher', 'distilled_student', 'refined_student'}
+    assert set(found['runs']) == names | {'score_thr_0.1_student'}
+    for row in found['rows']:
+        assert 0 <= row['mask_ap'][0] <= row['mask_ap50'][0] <= 100
+    work_dirs = tmp_path / 'seed0/work_dirs'
+    teacher = work_dirs / 'adapted_teacher/teacher.pth'
+    log = (work_dirs / 'score_thr_0.1_student/train.log').read_text()
+    assert f"teacher='{teacher}'" in log
+    assert '(0 labelled now)' in log  # no student labels
+    assert 'score_thr=0.1' in log
+    log = (work_dirs / 'refined_student/train.log').read_text()
+    assert f"load_from = '{work_dirs}/distilled_student/student.pth'" in log
+    log = (work_dirs / 'refined_student/test.log').read_text()
+    assert 'leftImg8bit/test/' in log
+
+    def never(*args, **kwargs):
+        raise AssertionError(args)
+
+    monkeypatch.setattr(bench, 'mim', never)
+    bench.main()  # nothing is left to do
