@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcast.datasets.image_names import check_name
 from mmcast.datasets.pseudo_label_entry import PseudoLabels, format_entry, parse_entry
 from mmcast.utils import tool, write_atomic
 
@@ -199,9 +200,9 @@ class PseudoLabelStore:
             name: The image's path relative to the image root.
 
         Raises:
-            ValueError: The name is absolute, contains ``..``, or is reserved.
+            ValueError: `check_name` refuses the name, or it is reserved.
         """
-        return self.root / _entry(name)
+        return self.root / _entry(name, self.root)
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return the images that have no labels yet, in the order given.
@@ -211,7 +212,7 @@ class PseudoLabelStore:
         """
         entries: dict[str, str] = {}
         for name in names:
-            entry = _entry(name)
+            entry = _entry(name, self.root)
             if entries.setdefault(entry, name) != name:
                 raise ValueError(
                     f'{entries[entry]} and {name} would share the pseudo-labels '
@@ -306,16 +307,12 @@ class PseudoLabelStore:
                     yield prefix + file, hidden
 
 
-def _entry(name: str) -> str:
+def _entry(name: str, root: Path) -> str:
     # Text only: pathlib takes seconds for 100,000 names.
-    parts = name.split('/')
-    stem = parts[-1].rpartition('.')[0] or parts[-1]
-    if any(part in ('', '.', '..') for part in parts) or '\\' in name:
-        raise ValueError(
-            f'{name!r} is no image name: give the path relative to the image root '
-            "(data_prefix['img']), with `/` and without `..`."
-        )
-    entry = '/'.join([*parts[:-1], f'{stem}.json'])
+    folder, slash, file = check_name(name, root).rpartition('/')
+    entry = f'{folder}{slash}{file.rpartition(".")[0] or file}.json'
     if entry == _MANIFEST:
-        raise ValueError(f'{name!r} would overwrite {_MANIFEST}: rename the image.')
+        raise ValueError(
+            f'{root}: {name!r} would overwrite {_MANIFEST}: rename the image.'
+        )
     return entry

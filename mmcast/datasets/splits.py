@@ -18,6 +18,8 @@ from typing import Any
 
 from mmcast.utils import tool
 
+from .image_names import check_name
+
 INSTANCE_IDS = '_gtFine_instanceIds.png'
 LEFT_IMAGE = '_leftImg8bit.png'
 SPLIT_TOOL = 'misc/split_labels.py'
@@ -49,7 +51,9 @@ def to_image_name(line: str) -> str:
     if line.endswith(INSTANCE_IDS):
         stem = posixpath.basename(line)[: -len(INSTANCE_IDS)]
         return f'{stem.split("_", 1)[0]}/{stem}{LEFT_IMAGE}'
-    return posixpath.normpath(line)
+    # Not `normpath`: it hides that `a/../b.jpg` may lead anywhere if `a` is a link.
+    parts = [part for part in line.split('/') if part not in ('', '.')]
+    return '/' * line.startswith('/') + '/'.join(parts)
 
 
 def to_instance_ids(name: str) -> str:
@@ -78,8 +82,8 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the list is empty or not text, or a line is blank, a duplicate,
-            absolute or outside the image folder; the message names the line.
+        ValueError: If the list is empty or not text, or a line is blank, a duplicate or
+            no name for `check_name`; the message names the line.
     """
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
@@ -93,7 +97,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
             f"image list '{path}' is not a text file: give a list with one image per "
             'line'
         ) from None
-    lines = text.rstrip().split('\n') if text.strip() else []
+    lines = text.rstrip('\n').split('\n') if text.strip() else []
     if not lines:
         raise ValueError(
             f"image list '{path}' is empty: write one image per line into it, or draw "
@@ -101,14 +105,9 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         )
     first_line: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
-        name = to_image_name(line.strip()) if line.strip() else ''
-        if not name:
+        if not line.strip():
             raise ValueError(f'{path}:{number}: the line is blank: remove it')
-        if name.startswith(('/', '../')) or name in ('.', '..'):
-            raise ValueError(
-                f"{path}:{number}: '{line.strip()}' is not below the image folder: "
-                'write image paths relative to it'
-            )
+        name = check_name(to_image_name(line), f'{path}:{number}')
         if name in first_line:
             raise ValueError(
                 f"{path}:{number}: '{name}' is on line {first_line[name]} already: "
@@ -127,8 +126,15 @@ def format_list(names: Sequence[str], list_format: str = 'names') -> str:
             lists of Guided Distillation).
 
     Raises:
-        ValueError: If an image is not named as in Cityscapes, for ``'instance-ids'``.
+        ValueError: If `read_list` would refuse a name or read another one, or an image
+            is not named as in Cityscapes, for ``'instance-ids'``.
     """
+    for name in names:
+        read_as = to_image_name(check_name(name, 'image list'))
+        if read_as != name:
+            raise ValueError(
+                f"image list: '{name}' would be read as '{read_as}': rename the image"
+            )
     if list_format == 'instance-ids':
         names = [to_instance_ids(name) for name in names]
     return ''.join(f'{name}\n' for name in names)
@@ -224,9 +230,9 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no COCO file, a field is missing, two images or categories
-            have one name, two annotations have one id, or an annotation belongs to an
-            unknown image or category.
+        ValueError: If it is no COCO file, a field is missing, `check_name` refuses the
+            name of an image, two images or categories have one name, two annotations
+            have one id, or an annotation belongs to an unknown image or category.
     """
     try:
         with open(path, encoding='utf-8') as file:
@@ -254,6 +260,8 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
                     f"one of the {key} in '{path}' has the {field} {item[field]!r}: "
                     'make it text'
                 )
+            if key == 'images':
+                check_name(item[field], path)
             if item[field] in seen:
                 raise ValueError(
                     f"'{path}' names '{item[field]}' twice among its {key}: make the "
