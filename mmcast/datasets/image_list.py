@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 
 from mmcast.utils import tool
 
+from .coco_masks import why_bad_mask
 from .image_names import IMAGE_SUFFIXES, find_images, find_missing
 from .splits import (
     SPLIT_TOOL,
@@ -52,7 +53,11 @@ def _check_folders(dataset: BaseDetDataset) -> None:
 
 def _is_usable(annotation: dict[str, Any]) -> bool:
     """Say whether an annotation has a mask and a finite box."""
-    finite = all(math.isfinite(number) for number in annotation['bbox'])
+    box = annotation['bbox']
+    try:
+        finite = len(box) == 4 and all(math.isfinite(number) for number in box)
+    except (TypeError, OverflowError):
+        return False
     return finite and bool(annotation['segmentation'])
 
 
@@ -201,6 +206,7 @@ class ListedCocoDataset(CocoDataset):
             image = {**images[name], 'img_id': images[name]['id']}
             every = annotations[image['id']]
             usable = [each for each in every if _is_usable(each)]
+            self._check_masks(image, every)
             item = self.parse_data_info({'raw_img_info': image, 'raw_ann_info': usable})
             data_list.append(item)
             unknown = sum(each['category_id'] not in self.cat_ids for each in every)
@@ -218,6 +224,18 @@ class ListedCocoDataset(CocoDataset):
                 + ": put the images there or correct data_prefix=dict(img='...')"
             )
         return data_list
+
+    def _check_masks(self, image: dict[str, Any], annotations: list[dict]) -> None:
+        size = image['height'], image['width']
+        for annotation in annotations:
+            mask = annotation['segmentation']
+            why = mask and why_bad_mask(mask, *size, runs=False)
+            if why:
+                raise ValueError(
+                    f"the mask of annotation {annotation['id']} in '{self.ann_file}' "
+                    f"{why}, but its image '{image['file_name']}' is "
+                    f'{size[0]}x{size[1]}: correct or remove the annotation'
+                )
 
     def _warn_of_left_out(self, count: Counter[str]) -> None:
         """Warn once of objects that nobody will learn or find."""

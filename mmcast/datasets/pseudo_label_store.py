@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -149,25 +149,16 @@ class PseudoLabelStore:
         """
         path = Path(root) / _MANIFEST
         try:
-            manifest = json.loads(path.read_bytes())
-            if (manifest['format'], manifest['version']) != (_FORMAT, _VERSION):
-                raise ValueError(f'format {manifest["format"]} {manifest["version"]}')
-            return cls(
-                root,
-                classes=[str(name) for name in manifest['classes']],
-                teacher=Teacher(**manifest['teacher']),
-                min_score=float(manifest['min_score']),
-                max_instances=int(manifest['max_instances']),
-            )
+            return cls(root, **_parse_manifest(json.loads(path.read_bytes())))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f'There is no pseudo-label store at {root} (no {_MANIFEST}): train '
                 f'with PseudoLabelHook, or make one with {tool(LABEL_TOOL)}.'
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'{path} is not the manifest of a pseudo-label store of version '
-                f'{_VERSION} ({error!r}): delete the folder, or point `store` '
+                f'{_VERSION} ({error}): delete the folder, or point `store` '
                 'elsewhere.'
             ) from None
 
@@ -270,7 +261,7 @@ class PseudoLabelStore:
                 f'{name} has no pseudo-labels in {self.root}: train with '
                 f'PseudoLabelHook, or label what is missing with {tool(LABEL_TOOL)}.'
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'{path} is not a whole pseudo-label file of {name} ({error}): delete '
                 'this file and start again. Only this image is labelled again.'
@@ -285,13 +276,16 @@ class PseudoLabelStore:
         for path in sorted(path for path, hidden in self._walk() if not hidden):
             try:
                 entry = json.loads((self.root / path).read_bytes())
-                name = entry['image']
-                yield name, parse_entry(entry, name, len(self.classes))
-            except (ValueError, KeyError, TypeError) as error:
+                name: Any = entry.get('image') if isinstance(entry, dict) else None
+                if _entry(name, self.root) != path:
+                    raise ValueError(f'it belongs to image {name!r}')
+                labels = parse_entry(entry, name, len(self.classes))
+            except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f'{self.root / path} is not a pseudo-label file ({error}): delete '
                     'it and start again.'
                 ) from None
+            yield name, labels
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
         """Yield the relative path of each entry, and of each temporary file (True).
@@ -307,7 +301,40 @@ class PseudoLabelStore:
                     yield prefix + file, hidden
 
 
-def _entry(name: str, root: Path) -> str:
+def _parse_manifest(manifest: Any) -> dict[str, Any]:
+    """Return the arguments of the store; raise a ValueError if they are not whole."""
+    if not isinstance(manifest, dict):
+        raise ValueError('it is no JSON object')
+    if (manifest.get('format'), manifest.get('version')) != (_FORMAT, _VERSION):
+        raise ValueError(
+            f'format {str(manifest.get("format"))[:100]!r}, '
+            f'version {str(manifest.get("version"))[:100]!r}'
+        )
+    classes: Any = manifest.get('classes')
+    teacher: Any = manifest.get('teacher')
+    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+        raise ValueError('its classes are no list of names')
+    if (
+        not isinstance(teacher, dict)
+        or teacher.keys() != {field.name for field in fields(Teacher)}
+        or not all(isinstance(value, str) for value in teacher.values())
+    ):
+        raise ValueError('its teacher is not config, checkpoint and digest')
+    min_score: Any = manifest.get('min_score')
+    most: Any = manifest.get('max_instances')
+    if type(min_score) not in (int, float) or not 0 <= min_score <= 1:
+        raise ValueError('its min_score is no number from 0 to 1')
+    if type(most) is not int or most < 0:
+        raise ValueError('its max_instances is no count')
+    return dict(
+        classes=classes,
+        teacher=Teacher(**teacher),
+        min_score=float(min_score),
+        max_instances=most,
+    )
+
+
+def _entry(name: Any, root: Path) -> str:
     # Text only: pathlib takes seconds for 100,000 names.
     folder, slash, file = check_name(name, root).rpartition('/')
     entry = f'{folder}{slash}{file.rpartition(".")[0] or file}.json'

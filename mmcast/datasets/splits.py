@@ -19,6 +19,7 @@ from typing import Any
 from mmcast.utils import tool
 
 from .image_names import check_name
+from .rle import is_size
 
 INSTANCE_IDS = '_gtFine_instanceIds.png'
 LEFT_IMAGE = '_leftImg8bit.png'
@@ -239,13 +240,24 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
             content = json.load(file)
     except FileNotFoundError:
         raise FileNotFoundError(missing_annotations(path)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is not a COCO JSON file: {error}") from None
     if not isinstance(content, dict) or not {'images', 'categories'} <= set(content):
         raise ValueError(
             f"'{path}' is not a COCO file (no 'images' or no 'categories'): give the "
             'JSON that a converter wrote, or your own'
         )
+    for key in ('images', 'categories', 'annotations'):
+        items = content.get(key, [])
+        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+            raise ValueError(
+                f"the {key} in '{path}' are no list of objects: correct it"
+            )
+        if not all(isinstance(item.get('id', 0), int | str) for item in items):
+            raise ValueError(
+                f"one of the {key} in '{path}' has an id that is neither a number nor "
+                'text: correct it'
+            )
     for key, field in (('images', 'file_name'), ('categories', 'name')):
         seen: set[str] = set()
         for item in content[key]:
@@ -262,6 +274,11 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
                 )
             if key == 'images':
                 check_name(item[field], path)
+                if not is_size(sides := [item['height'], item['width']]):
+                    raise ValueError(
+                        f"image '{item[field]}' in '{path}' has the height and width "
+                        f'{str(sides)[1:50]}: give the size of the image in pixels'
+                    )
             if item[field] in seen:
                 raise ValueError(
                     f"'{path}' names '{item[field]}' twice among its {key}: make the "
