@@ -2,8 +2,10 @@
 
 ``manifest.json`` says what the store holds and which teacher made it. The labels of
 ``aachen/x.png`` are in ``aachen/x.json``. Files appear whole or not at all, so a
-labelling run can be killed at any time and continued. Entries include low scores;
-``LoadPseudoAnnotations`` applies the thresholds on reading.
+labelling run can be killed at any time and continued. Two processes may fill one store
+at once: both write the same. If a store was deleted or replaced by that of another
+teacher, a process that still reads or writes the old one ends. Entries include low
+scores; ``LoadPseudoAnnotations`` applies the thresholds on reading.
 """
 
 import hashlib
@@ -11,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,13 @@ import numpy as np
 
 from mmcast.datasets.image_names import check_name
 from mmcast.datasets.pseudo_label_entry import PseudoLabels, format_entry, parse_entry
-from mmcast.utils import tool, write_atomic
+from mmcast.utils import open_atomic, remove_unfinished, tool, write_atomic
 
 _FORMAT = 'mmcast-pseudo-labels'
 _VERSION = 1
 _MANIFEST = 'manifest.json'
 LABEL_TOOL = 'misc/label_images.py'
-# A write takes milliseconds: the writer of an older temporary file was killed.
+# A temporary file is locked milliseconds after it was made.
 _STALE_SECONDS = 60
 
 
@@ -78,6 +81,12 @@ class PseudoLabelStore:
         self.teacher = teacher
         self.min_score = min_score
         self.max_instances = max_instances
+        self._manifest: tuple[int, ...] | None = None  # as it was last checked
+
+    @classmethod
+    def exists(cls, root: str | Path) -> bool:
+        """Say whether a folder is a store: an empty one is not."""
+        return (Path(root) / _MANIFEST).is_file()
 
     @classmethod
     def create(
@@ -109,20 +118,14 @@ class PseudoLabelStore:
             min_score=min_score,
             max_instances=max_instances,
         )
-        if (root / _MANIFEST).exists():
-            found = cls.open(root)
-            found.check(
-                classes=wanted.classes,
-                digest=teacher.digest,
-                min_score=min_score,
-                max_instances=max_instances,
-            )
-            return found
         if root.exists() and not root.is_dir():
             raise ValueError(f'{root} is a file: point `store` at a folder.')
-        if root.is_dir() and any(
+        # List the folder first: if another process makes the store, its manifest comes
+        # before its entries.
+        is_used = root.is_dir() and any(
             not path.name.startswith(f'.{_MANIFEST}.') for path in root.iterdir()
-        ):
+        )
+        if is_used and not cls.exists(root):
             raise ValueError(
                 f'{root} holds files but no {_MANIFEST}, so it is no pseudo-label '
                 'store: point `store` at a new or empty folder.'
@@ -136,8 +139,13 @@ class PseudoLabelStore:
             'max_instances': max_instances,
             'created': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
-        write_atomic(root / _MANIFEST, json.dumps(manifest, indent=2) + '\n')
-        return wanted
+        if not is_used:
+            text = json.dumps(manifest, indent=2) + '\n'
+            with suppress(FileExistsError):  # another process was faster
+                write_atomic(root / _MANIFEST, text, replace=False)
+        found = cls.open(root)
+        found.check(**wanted._settings())
+        return found
 
     @classmethod
     def open(cls, root: str | Path) -> 'PseudoLabelStore':
@@ -215,9 +223,8 @@ class PseudoLabelStore:
     def remove_leftovers(self) -> None:
         """Delete the temporary files of writers that were killed."""
         for path, hidden in self._walk():
-            full = self.root / path
-            if hidden and time.time() - full.stat().st_mtime > _STALE_SECONDS:
-                full.unlink(missing_ok=True)
+            if hidden:
+                remove_unfinished(self.root / path, _STALE_SECONDS)
 
     def write(
         self,
@@ -239,20 +246,28 @@ class PseudoLabelStore:
             masks_rle: n compressed COCO RLE dicts (``counts`` bytes or str).
 
         Raises:
-            ValueError: A label is outside the classes, or the lengths differ.
+            FileNotFoundError: The store was deleted.
+            ValueError: A label is outside the classes, the lengths differ, or the store
+                was replaced by another one.
         """
         entry = format_entry(name, size, labels, scores, bboxes, masks_rle)
         parse_entry(entry, name, len(self.classes))
-        write_atomic(self.path(name), json.dumps(entry, separators=(',', ':')) + '\n')
+        path = self.path(name)
+        self._check_unchanged()
+        with open_atomic(path) as file:
+            file.write(json.dumps(entry, separators=(',', ':')).encode() + b'\n')
+            self._check_unchanged()
 
     def read(self, name: str) -> PseudoLabels:
         """Read the labels of one image.
 
         Raises:
             FileNotFoundError: The image has no labels.
-            ValueError: The file is damaged or no pseudo-label file.
+            ValueError: The file is damaged or no pseudo-label file, or the store was
+                replaced by another one.
         """
         path = self.path(name)
+        self._check_unchanged()
         try:
             entry = json.loads(path.read_bytes())
             return parse_entry(entry, name, len(self.classes))
@@ -287,6 +302,29 @@ class PseudoLabelStore:
                 ) from None
             yield name, labels
 
+    def _settings(self) -> dict[str, Any]:
+        """Return what two stores must share to hold the same labels."""
+        return dict(
+            classes=self.classes,
+            digest=self.teacher.digest,
+            min_score=self.min_score,
+            max_instances=self.max_instances,
+        )
+
+    def _check_unchanged(self) -> None:
+        """Check that no other store has taken this one's place.
+
+        Somebody may delete the folder while a process still works with it, and label
+        with another teacher.
+        """
+        found = None
+        with suppress(FileNotFoundError):
+            status = os.stat(self.root / _MANIFEST)
+            found = status.st_ino, status.st_mtime_ns, status.st_size
+        if found is None or found != self._manifest:
+            self.open(self.root).check(**self._settings())
+            self._manifest = found
+
     def _walk(self) -> Iterator[tuple[str, bool]]:
         """Yield the relative path of each entry, and of each temporary file (True).
 
@@ -296,8 +334,9 @@ class PseudoLabelStore:
             relative = Path(folder).relative_to(self.root).as_posix()
             prefix = '' if relative == '.' else f'{relative}/'
             for file in files:
-                hidden = file.startswith('.') and '.json.' in file
-                if hidden or (file.endswith('.json') and prefix + file != _MANIFEST):
+                is_entry = file.endswith('.json')
+                hidden = not is_entry and file.startswith('.') and '.json.' in file
+                if hidden or (is_entry and prefix + file != _MANIFEST):
                     yield prefix + file, hidden
 
 
