@@ -106,10 +106,13 @@ class ImageListDataset(BaseDetDataset):
         return names
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        encoded = [name.encode() for name in self.data_list]
+        data = bytearray()
+        address = np.empty(len(self.data_list), np.int64)
+        for i, name in enumerate(self.data_list):
+            data += name.encode()
+            address[i] = len(data)
         self.data_list.clear()
-        address = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-        return np.frombuffer(b''.join(encoded), dtype=np.uint8), address
+        return np.frombuffer(data, np.uint8), address
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Return one item; see the class."""

@@ -78,20 +78,21 @@ def find_missing(names: Sequence[str], folder: str | os.PathLike[str]) -> list[i
         ValueError: If a name leads out of the folder by a link.
     """
     root = os.path.realpath(folder)
-    found: dict[str, tuple[set[str], set[str]]] = {}
-    missing = []
+    places_of: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        parent, _, file = name.rpartition('/')
-        if parent not in found:
-            if parent:
-                _check_inside(root, parent, folder)
-            found[parent] = _list(os.path.join(root, parent))
-        files, links = found[parent]
-        if file not in files:
-            missing.append(place)
-        elif file in links:
-            _check_inside(root, name, folder)
-    return missing
+        places_of.setdefault(name.rpartition('/')[0], []).append(place)
+    missing = []
+    for parent, places in places_of.items():
+        if parent:
+            _check_inside(root, parent, folder)
+        files, links = _list(os.path.join(root, parent))
+        for place in places:
+            file = names[place].rpartition('/')[2]
+            if file not in files:
+                missing.append(place)
+            elif file in links:
+                _check_inside(root, names[place], folder)
+    return sorted(missing)
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[str]:

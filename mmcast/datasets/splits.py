@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,37 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
         ValueError: If the list is empty or not text, or a line is blank, a duplicate or
             no name for `check_name`; the message names the line.
     """
+    names: list[str] = []
+    seen: set[str] = set()
+    blank = 0
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            blank = blank or number
+            continue
+        if blank:
+            raise ValueError(f'{path}:{blank}: the line is blank: remove it')
+        name = check_name(to_image_name(line), f'{path}:{number}')
+        if name in seen:
+            raise ValueError(
+                f"{path}:{number}: '{name}' is on line {names.index(name) + 1} "
+                'already: remove one of the two'
+            )
+        seen.add(name)
+        names.append(name)
+    if not names:
+        raise ValueError(
+            f"image list '{path}' is empty: write one image per line into it, or draw "
+            f'it with {tool(SPLIT_TOOL)}'
+        )
+    return names
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the lines of a list; a list of a million names is not held as text."""
     try:
-        text = Path(path).read_text(encoding='utf-8-sig')
+        with open(path, encoding='utf-8-sig') as file:
+            for line in file:
+                yield line.removesuffix('\n')
     except FileNotFoundError:
         raise FileNotFoundError(
             f"image list '{path}' does not exist (looked in '{os.getcwd()}'): draw one "
@@ -98,24 +127,6 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
             f"image list '{path}' is not a text file: give a list with one image per "
             'line'
         ) from None
-    lines = text.rstrip('\n').split('\n') if text.strip() else []
-    if not lines:
-        raise ValueError(
-            f"image list '{path}' is empty: write one image per line into it, or draw "
-            f'it with {tool(SPLIT_TOOL)}'
-        )
-    first_line: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise ValueError(f'{path}:{number}: the line is blank: remove it')
-        name = check_name(to_image_name(line), f'{path}:{number}')
-        if name in first_line:
-            raise ValueError(
-                f"{path}:{number}: '{name}' is on line {first_line[name]} already: "
-                'remove one of the two'
-            )
-        first_line[name] = number
-    return list(first_line)
 
 
 def format_list(names: Sequence[str], list_format: str = 'names') -> str:
