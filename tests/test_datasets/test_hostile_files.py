@@ -512,6 +512,8 @@ def decode(text):
             place += 1
             value |= (code & 0x1F) << shift
             shift += 5
+            if shift > 30:
+                raise IndexError  # pycocotools shifts a 32-bit number
             if not code & 0x20:
                 break
         if code & 0x10:
@@ -540,6 +542,14 @@ def test_whole_run_lengths_are_those_that_decode_to_the_size(size, text):
         mask = mask_utils.decode({'size': list(size), 'counts': text})
         values = np.repeat(np.arange(len(runs)) % 2, runs)
         assert (mask == values.reshape(size[::-1]).T).all()
+
+
+def test_run_of_more_than_six_characters_is_refused():
+    """Such a run is 32 bits and more, which pycocotools reads wrongly."""
+    codes = [32 + 5, 32, 32, 32, 32, 0]
+    assert is_whole({'size': [1, 5], 'counts': ''.join(chr(48 + c) for c in codes)})
+    codes.insert(1, 32)
+    assert not is_whole({'size': [1, 5], 'counts': ''.join(chr(48 + c) for c in codes)})
 
 
 @FIXED
