@@ -6,7 +6,7 @@ import numpy as np
 
 from .rle import is_whole
 
-# pycocotools takes about 100 bytes for each pixel of a polygon's outline.
+# pycocotools takes about 50 bytes for each pixel of a polygon's outline.
 _LONGEST = 1_000_000
 
 
