@@ -4,49 +4,117 @@ import functools
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from mmengine.model import is_model_wrapper
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
-def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_atomic(
+    path: str | os.PathLike[str], replace: bool = True
+) -> Iterator[BinaryIO]:
     """Open a file for writing that appears whole or not at all.
 
     Content goes to a temporary name in the same folder. At the end it is flushed to
-    disk and renamed; after an exception it is removed.
+    disk and renamed; after an exception it is removed. Until then it is locked, so that
+    `remove_unfinished` of another process keeps it.
 
     Args:
-        path: The file; an existing one is replaced, missing parent folders are made.
+        path: The file; missing parent folders are made.
+        replace: Whether to replace an existing file.
+
+    Raises:
+        FileExistsError: With ``replace=False`` there is such a file at the end.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
         with os.fdopen(handle, 'wb') as file:
+            _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o666 & ~_umask())
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _rename_to_new(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomic(
+    path: str | os.PathLike[str], content: str | bytes, replace: bool = True
+) -> None:
     """Write a file that appears whole or not at all.
 
     Args:
-        path: The file; an existing one is replaced, missing parent folders are made.
+        path: The file; missing parent folders are made.
         content: Text (written as UTF-8) or bytes.
+        replace: Whether to replace an existing file.
+
+    Raises:
+        FileExistsError: With ``replace=False`` there is such a file.
     """
-    with open_atomic(path) as file:
+    with open_atomic(path, replace) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def remove_unfinished(path: str | os.PathLike[str], min_age: float) -> None:
+    """Delete a temporary file of `open_atomic` if its writer was killed.
+
+    Args:
+        path: The temporary file.
+        min_age: Keep a file that was written to in the last so many seconds: its writer
+            may not have locked it yet.
+    """
+    # Open for writing, as NFS needs it for a lock.
+    with suppress(FileNotFoundError, PermissionError), open(path, 'rb+') as file:
+        age = time.time() - os.fstat(file.fileno()).st_mtime
+        if age > min_age and _lock(file):
+            os.unlink(path)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file; return False if another process holds it.
+
+    Where the system has no locks, nothing is locked and all is free.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+    return True
+
+
+def _rename_to_new(temporary: str, path: Path) -> None:
+    """Rename a file to a name that must be free."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links: a short time is left for two writers.
+        if path.exists():
+            raise FileExistsError(str(path)) from None
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
 
 
 def tool(name: str) -> str:

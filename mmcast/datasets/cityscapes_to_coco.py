@@ -21,6 +21,7 @@ from rich.progress import track
 
 from mmcast.utils import write_atomic
 
+from .image_names import check_name
 from .splits import INSTANCE_IDS, LEFT_IMAGE
 
 THINGS = [label for label in labels if label.hasInstances and not label.ignoreInEval]
@@ -56,6 +57,7 @@ def find_images(root: str | os.PathLike[str], split: str) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no image, or one has no annotation.
+        ValueError: If `check_name` refuses the name of an image.
     """
     images = Path(root, 'leftImg8bit', split)
     names = sorted(
@@ -67,7 +69,7 @@ def find_images(root: str | os.PathLike[str], split: str) -> list[str]:
             'give the folder of a Cityscapes layout and one of its splits'
         )
     for name in names:
-        path = _instance_ids(root, split, name)
+        path = _instance_ids(root, split, check_name(name, images))
         if not path.is_file():
             raise FileNotFoundError(
                 f"'{images / name}' has no annotation '{path}': unpack gtFine "

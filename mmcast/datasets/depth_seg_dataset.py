@@ -12,6 +12,7 @@ from mmdet.registry import DATASETS
 
 from mmcast.utils import tool
 
+from .image_names import check_name, find_missing
 from .nyuv2 import MANIFEST
 from .nyuv2_classes import CLASSES
 from .seeding import seed_sample
@@ -40,6 +41,8 @@ class DepthSegDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: There is no image, or a file of an image is missing.
+        ValueError: A name is invalid, or a file leads out of its folder
+            (`mmcast.datasets.image_names`).
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class DepthSegDataset(BaseSegDataset):
             )
         for info in found:
             name = os.path.relpath(info['img_path'], images)
+            name = check_name(name, self.ann_file or images)
             name = name.removesuffix(self.img_suffix)
             for kind in ('depth', 'camera'):
                 folder = self.data_prefix.get(f'{kind}_path')
@@ -83,16 +87,17 @@ class DepthSegDataset(BaseSegDataset):
         self._check_files(found)
         return found
 
-    @staticmethod
-    def _check_files(found: Sequence[dict]) -> None:
+    def _check_files(self, found: Sequence[dict]) -> None:
         for kind in ('img_path', 'seg_map_path', 'depth_path', 'camera_path'):
+            folder = self.data_prefix.get(kind)
             paths = [info[kind] for info in found if info.get(kind)]
-            missing = [path for path in paths if not Path(path).is_file()]
+            names = [os.path.relpath(path, folder) for path in paths]
+            missing = find_missing(names, folder) if names else []
             if missing:
                 raise FileNotFoundError(
                     f'{len(missing)} of {len(paths)} files of the kind {kind} are '
-                    f'missing, the first is {missing[0]}: put them there, or leave the '
-                    'images out of ann_file'
+                    f'missing, the first is {paths[missing[0]]}: put them there, or '
+                    'leave the images out of ann_file'
                 )
 
     def __getitem__(self, idx: int) -> Any:

@@ -19,6 +19,8 @@ from mmengine.logging import print_log
 
 from mmcast.utils import tool
 
+from .coco_masks import why_bad_mask
+from .image_names import IMAGE_SUFFIXES, find_images, find_missing
 from .splits import (
     SPLIT_TOOL,
     check_known,
@@ -26,8 +28,6 @@ from .splits import (
     missing_annotations,
     read_list,
 )
-
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def _check_folders(dataset: BaseDetDataset) -> None:
@@ -53,7 +53,11 @@ def _check_folders(dataset: BaseDetDataset) -> None:
 
 def _is_usable(annotation: dict[str, Any]) -> bool:
     """Say whether an annotation has a mask and a finite box."""
-    finite = all(math.isfinite(number) for number in annotation['bbox'])
+    box = annotation['bbox']
+    try:
+        finite = len(box) == 4 and all(math.isfinite(number) for number in box)
+    except (TypeError, OverflowError):
+        return False
     return finite and bool(annotation['segmentation'])
 
 
@@ -76,8 +80,8 @@ class ImageListDataset(BaseDetDataset):
     Raises:
         FileNotFoundError: If the data root, the image folder, the list or an image of
             the list is missing.
-        ValueError: If the list or the folder is empty, or a line of the list is
-            invalid.
+        ValueError: If the list or the folder is empty, a line of the list is invalid,
+            or a link leads out of the image folder (`mmcast.datasets.image_names`).
     """
 
     METAINFO: dict = {}
@@ -86,21 +90,29 @@ class ImageListDataset(BaseDetDataset):
         """Return the image names; `_serialize_data` packs them."""
         _check_folders(self)
         folder = self.data_prefix['img'] or '.'
-        names = read_list(self.ann_file) if self.ann_file else _walk(folder)
+        names = read_list(self.ann_file) if self.ann_file else find_images(folder)
         if not names:
             raise ValueError(
                 f"there is no image below '{folder}' ({', '.join(IMAGE_SUFFIXES)}): "
                 "put images there or correct data_prefix=dict(img='...')"
             )
-        if self.ann_file:
-            _check_present(names, folder, self.ann_file)
+        missing = find_missing(names, folder) if self.ann_file else []
+        if missing:
+            raise FileNotFoundError(
+                f'{self.ann_file}:{missing[0] + 1}: there is no image '
+                f"'{names[missing[0]]}' in '{folder}': correct or remove the line, or "
+                "correct data_prefix=dict(img='...')"
+            )
         return names
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        encoded = [name.encode() for name in self.data_list]
+        data = bytearray()
+        address = np.empty(len(self.data_list), np.int64)
+        for i, name in enumerate(self.data_list):
+            data += name.encode()
+            address[i] = len(data)
         self.data_list.clear()
-        address = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-        return np.frombuffer(b''.join(encoded), dtype=np.uint8), address
+        return np.frombuffer(data, np.uint8), address
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Return one item; see the class."""
@@ -120,35 +132,6 @@ class ImageListDataset(BaseDetDataset):
             'sample_idx': idx,
             'instances': [],
         }
-
-
-def _walk(folder: str) -> list[str]:
-    names = []
-    for parent, _, files in os.walk(folder, followlinks=True):
-        below = osp.relpath(parent, folder).replace(os.sep, '/')
-        names += [
-            file if below == '.' else f'{below}/{file}'
-            for file in files
-            if file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith('.')
-        ]
-    return sorted(names)
-
-
-def _check_present(names: list[str], folder: str, path: str) -> None:
-    """Check that a list's images exist; list each subfolder only once."""
-    files_of: dict[str, set[str]] = {}
-    for number, name in enumerate(names, 1):
-        parent, file = osp.split(name)
-        if parent not in files_of:
-            try:
-                files_of[parent] = set(os.listdir(osp.join(folder, parent) or '.'))
-            except (FileNotFoundError, NotADirectoryError):
-                files_of[parent] = set()
-        if file not in files_of[parent]:
-            raise FileNotFoundError(
-                f"{path}:{number}: there is no image '{name}' in '{folder}': correct "
-                "or remove the line, or correct data_prefix=dict(img='...')"
-            )
 
 
 @DATASETS.register_module()
@@ -175,7 +158,8 @@ class ListedCocoDataset(CocoDataset):
         FileNotFoundError: If the data root, the image folder, the annotation file,
             the list or an image is missing.
         ValueError: If classes do not match, a line of the list is no image of the
-            annotation file, or no image with an instance is left.
+            annotation file, a name is invalid or leads out of the image folder, or no
+            image with an instance is left.
     """
 
     METAINFO: dict = {}
@@ -225,6 +209,7 @@ class ListedCocoDataset(CocoDataset):
             image = {**images[name], 'img_id': images[name]['id']}
             every = annotations[image['id']]
             usable = [each for each in every if _is_usable(each)]
+            self._check_masks(image, every)
             item = self.parse_data_info({'raw_img_info': image, 'raw_ann_info': usable})
             data_list.append(item)
             unknown = sum(each['category_id'] not in self.cat_ids for each in every)
@@ -233,14 +218,27 @@ class ListedCocoDataset(CocoDataset):
             left_out['unknown'] += unknown
             left_out['bad'] += len(every) - len(item['instances']) - unknown - ignored
         self._warn_of_left_out(left_out)
-        missing = [i['img_path'] for i in data_list if not osp.isfile(i['img_path'])]
+        missing = find_missing(names, self.data_prefix['img'])
         if missing:
+            first = data_list[missing[0]]['img_path']
             raise FileNotFoundError(
-                f"image '{missing[0]}' of '{self.ann_file}' does not exist"
+                f"image '{first}' of '{self.ann_file}' does not exist"
                 + (f', nor do {len(missing) - 1} others' if len(missing) > 1 else '')
                 + ": put the images there or correct data_prefix=dict(img='...')"
             )
         return data_list
+
+    def _check_masks(self, image: dict[str, Any], annotations: list[dict]) -> None:
+        size = image['height'], image['width']
+        for annotation in annotations:
+            mask = annotation['segmentation']
+            why = mask and why_bad_mask(mask, *size, runs=False)
+            if why:
+                raise ValueError(
+                    f"the mask of annotation {annotation['id']} in '{self.ann_file}' "
+                    f"{why}, but its image '{image['file_name']}' is "
+                    f'{size[0]}x{size[1]}: correct or remove the annotation'
+                )
 
     def _warn_of_left_out(self, count: Counter[str]) -> None:
         """Warn once of objects that nobody will learn or find."""

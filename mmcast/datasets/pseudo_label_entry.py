@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcast.datasets.rle import is_whole
+from mmcast.datasets.rle import MOST_PIXELS, is_size, is_whole
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,53 @@ def parse_entry(entry: Any, name: str, num_classes: int) -> PseudoLabels:
         num_classes: Number of classes; labels must be below it.
 
     Raises:
-        KeyError, TypeError, ValueError: It is no entry, or belongs to another image.
+        ValueError: It is no entry, or belongs to another image.
     """
-    if entry['image'] != name:
-        raise ValueError(f'it belongs to image {entry["image"]}')
-    height, width = entry['size']
-    labels = np.array([i['label'] for i in entry['instances']], np.int64)
-    scores = np.array([i['score'] for i in entry['instances']], np.float32)
-    bboxes = np.array([i['bbox'] for i in entry['instances']], np.float32)
-    masks = [i['segmentation'] for i in entry['instances']]
-    if not ((labels >= 0) & (labels < num_classes)).all():
+    if not isinstance(entry, dict):
+        raise ValueError('it is no JSON object')
+    if entry.get('image') != name:
+        raise ValueError(f'it belongs to image {str(entry.get("image"))[:100]!r}')
+    size: Any = entry.get('size')
+    if not is_size(size):
+        raise ValueError('its size is not a height and a width in pixels')
+    instances = entry.get('instances')
+    if not isinstance(instances, list) or not all(
+        isinstance(instance, dict) for instance in instances
+    ):
+        raise ValueError('its instances are no list of objects')
+    labels, scores, bboxes, masks = (
+        [instance.get(key) for instance in instances]
+        for key in ('label', 'score', 'bbox', 'segmentation')
+    )
+    if not all(type(label) is int and 0 <= label < num_classes for label in labels):
         raise ValueError(f'a label is outside the {num_classes} classes')
-    if not ((scores >= 0) & (scores <= 1)).all():
+    if not all(_is_between(score, 0, 1) for score in scores):
         raise ValueError('a score is outside [0, 1]')
-    if labels.size and (bboxes.shape[1:] != (4,) or not np.isfinite(bboxes).all()):
+    if scores != sorted(scores, reverse=True):
+        raise ValueError('the scores are not in descending order')
+    if not all(
+        isinstance(box, list)
+        and len(box) == 4
+        and all(_is_between(number, -MOST_PIXELS, MOST_PIXELS) for number in box)
+        for box in bboxes
+    ):
         raise ValueError('a box is not four finite numbers')
     for rle in masks:
-        if list(rle['size']) != [height, width] or not is_whole(rle):
-            raise ValueError(f'a mask does not cover {height}x{width} pixels')
-    return PseudoLabels((height, width), labels, scores, bboxes.reshape(-1, 4), masks)
+        if (
+            not isinstance(rle, dict)
+            or rle.get('size') != size
+            or not isinstance(rle.get('counts'), str)
+            or not is_whole(rle)
+        ):
+            raise ValueError(f'a mask does not cover {size[0]}x{size[1]} pixels')
+    return PseudoLabels(
+        (size[0], size[1]),
+        np.array(labels, np.int64),
+        np.array(scores, np.float32),
+        np.array(bboxes, np.float32).reshape(-1, 4),
+        masks,
+    )
+
+
+def _is_between(number: Any, low: float, high: float) -> bool:
+    return type(number) in (int, float) and low <= number <= high

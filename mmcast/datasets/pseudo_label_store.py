@@ -2,8 +2,10 @@
 
 ``manifest.json`` says what the store holds and which teacher made it. The labels of
 ``aachen/x.png`` are in ``aachen/x.json``. Files appear whole or not at all, so a
-labelling run can be killed at any time and continued. Entries include low scores;
-``LoadPseudoAnnotations`` applies the thresholds on reading.
+labelling run can be killed at any time and continued. Two processes may fill one store
+at once: both write the same. If a store was deleted or replaced by that of another
+teacher, a process that still reads or writes the old one ends. Entries include low
+scores; ``LoadPseudoAnnotations`` applies the thresholds on reading.
 """
 
 import hashlib
@@ -11,20 +13,22 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmcast.datasets.image_names import check_name
 from mmcast.datasets.pseudo_label_entry import PseudoLabels, format_entry, parse_entry
-from mmcast.utils import tool, write_atomic
+from mmcast.utils import open_atomic, remove_unfinished, tool, write_atomic
 
 _FORMAT = 'mmcast-pseudo-labels'
 _VERSION = 1
 _MANIFEST = 'manifest.json'
 LABEL_TOOL = 'misc/label_images.py'
-# A write takes milliseconds: the writer of an older temporary file was killed.
+# A temporary file is locked milliseconds after it was made.
 _STALE_SECONDS = 60
 
 
@@ -77,6 +81,12 @@ class PseudoLabelStore:
         self.teacher = teacher
         self.min_score = min_score
         self.max_instances = max_instances
+        self._manifest: tuple[int, ...] | None = None  # as it was last checked
+
+    @classmethod
+    def exists(cls, root: str | Path) -> bool:
+        """Say whether a folder is a store: an empty one is not."""
+        return (Path(root) / _MANIFEST).is_file()
 
     @classmethod
     def create(
@@ -108,20 +118,14 @@ class PseudoLabelStore:
             min_score=min_score,
             max_instances=max_instances,
         )
-        if (root / _MANIFEST).exists():
-            found = cls.open(root)
-            found.check(
-                classes=wanted.classes,
-                digest=teacher.digest,
-                min_score=min_score,
-                max_instances=max_instances,
-            )
-            return found
         if root.exists() and not root.is_dir():
             raise ValueError(f'{root} is a file: point `store` at a folder.')
-        if root.is_dir() and any(
+        # List the folder first: if another process makes the store, its manifest comes
+        # before its entries.
+        is_used = root.is_dir() and any(
             not path.name.startswith(f'.{_MANIFEST}.') for path in root.iterdir()
-        ):
+        )
+        if is_used and not cls.exists(root):
             raise ValueError(
                 f'{root} holds files but no {_MANIFEST}, so it is no pseudo-label '
                 'store: point `store` at a new or empty folder.'
@@ -135,8 +139,13 @@ class PseudoLabelStore:
             'max_instances': max_instances,
             'created': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
-        write_atomic(root / _MANIFEST, json.dumps(manifest, indent=2) + '\n')
-        return wanted
+        if not is_used:
+            text = json.dumps(manifest, indent=2) + '\n'
+            with suppress(FileExistsError):  # another process was faster
+                write_atomic(root / _MANIFEST, text, replace=False)
+        found = cls.open(root)
+        found.check(**wanted._settings())
+        return found
 
     @classmethod
     def open(cls, root: str | Path) -> 'PseudoLabelStore':
@@ -148,25 +157,16 @@ class PseudoLabelStore:
         """
         path = Path(root) / _MANIFEST
         try:
-            manifest = json.loads(path.read_bytes())
-            if (manifest['format'], manifest['version']) != (_FORMAT, _VERSION):
-                raise ValueError(f'format {manifest["format"]} {manifest["version"]}')
-            return cls(
-                root,
-                classes=[str(name) for name in manifest['classes']],
-                teacher=Teacher(**manifest['teacher']),
-                min_score=float(manifest['min_score']),
-                max_instances=int(manifest['max_instances']),
-            )
+            return cls(root, **_parse_manifest(json.loads(path.read_bytes())))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f'There is no pseudo-label store at {root} (no {_MANIFEST}): train '
                 f'with PseudoLabelHook, or make one with {tool(LABEL_TOOL)}.'
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'{path} is not the manifest of a pseudo-label store of version '
-                f'{_VERSION} ({error!r}): delete the folder, or point `store` '
+                f'{_VERSION} ({error}): delete the folder, or point `store` '
                 'elsewhere.'
             ) from None
 
@@ -199,9 +199,9 @@ class PseudoLabelStore:
             name: The image's path relative to the image root.
 
         Raises:
-            ValueError: The name is absolute, contains ``..``, or is reserved.
+            ValueError: `check_name` refuses the name, or it is reserved.
         """
-        return self.root / _entry(name)
+        return self.root / _entry(name, self.root)
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return the images that have no labels yet, in the order given.
@@ -211,7 +211,7 @@ class PseudoLabelStore:
         """
         entries: dict[str, str] = {}
         for name in names:
-            entry = _entry(name)
+            entry = _entry(name, self.root)
             if entries.setdefault(entry, name) != name:
                 raise ValueError(
                     f'{entries[entry]} and {name} would share the pseudo-labels '
@@ -223,9 +223,8 @@ class PseudoLabelStore:
     def remove_leftovers(self) -> None:
         """Delete the temporary files of writers that were killed."""
         for path, hidden in self._walk():
-            full = self.root / path
-            if hidden and time.time() - full.stat().st_mtime > _STALE_SECONDS:
-                full.unlink(missing_ok=True)
+            if hidden:
+                remove_unfinished(self.root / path, _STALE_SECONDS)
 
     def write(
         self,
@@ -247,20 +246,28 @@ class PseudoLabelStore:
             masks_rle: n compressed COCO RLE dicts (``counts`` bytes or str).
 
         Raises:
-            ValueError: A label is outside the classes, or the lengths differ.
+            FileNotFoundError: The store was deleted.
+            ValueError: A label is outside the classes, the lengths differ, or the store
+                was replaced by another one.
         """
         entry = format_entry(name, size, labels, scores, bboxes, masks_rle)
         parse_entry(entry, name, len(self.classes))
-        write_atomic(self.path(name), json.dumps(entry, separators=(',', ':')) + '\n')
+        path = self.path(name)
+        self._check_unchanged()
+        with open_atomic(path) as file:
+            file.write(json.dumps(entry, separators=(',', ':')).encode() + b'\n')
+            self._check_unchanged()
 
     def read(self, name: str) -> PseudoLabels:
         """Read the labels of one image.
 
         Raises:
             FileNotFoundError: The image has no labels.
-            ValueError: The file is damaged or no pseudo-label file.
+            ValueError: The file is damaged or no pseudo-label file, or the store was
+                replaced by another one.
         """
         path = self.path(name)
+        self._check_unchanged()
         try:
             entry = json.loads(path.read_bytes())
             return parse_entry(entry, name, len(self.classes))
@@ -269,7 +276,7 @@ class PseudoLabelStore:
                 f'{name} has no pseudo-labels in {self.root}: train with '
                 f'PseudoLabelHook, or label what is missing with {tool(LABEL_TOOL)}.'
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'{path} is not a whole pseudo-label file of {name} ({error}): delete '
                 'this file and start again. Only this image is labelled again.'
@@ -284,13 +291,39 @@ class PseudoLabelStore:
         for path in sorted(path for path, hidden in self._walk() if not hidden):
             try:
                 entry = json.loads((self.root / path).read_bytes())
-                name = entry['image']
-                yield name, parse_entry(entry, name, len(self.classes))
-            except (ValueError, KeyError, TypeError) as error:
+                name: Any = entry.get('image') if isinstance(entry, dict) else None
+                if _entry(name, self.root) != path:
+                    raise ValueError(f'it belongs to image {name!r}')
+                labels = parse_entry(entry, name, len(self.classes))
+            except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f'{self.root / path} is not a pseudo-label file ({error}): delete '
                     'it and start again.'
                 ) from None
+            yield name, labels
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what two stores must share to hold the same labels."""
+        return dict(
+            classes=self.classes,
+            digest=self.teacher.digest,
+            min_score=self.min_score,
+            max_instances=self.max_instances,
+        )
+
+    def _check_unchanged(self) -> None:
+        """Check that no other store has taken this one's place.
+
+        Somebody may delete the folder while a process still works with it, and label
+        with another teacher.
+        """
+        found = None
+        with suppress(FileNotFoundError):
+            status = os.stat(self.root / _MANIFEST)
+            found = status.st_ino, status.st_mtime_ns, status.st_size
+        if found is None or found != self._manifest:
+            self.open(self.root).check(**self._settings())
+            self._manifest = found
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
         """Yield the relative path of each entry, and of each temporary file (True).
@@ -301,21 +334,51 @@ class PseudoLabelStore:
             relative = Path(folder).relative_to(self.root).as_posix()
             prefix = '' if relative == '.' else f'{relative}/'
             for file in files:
-                hidden = file.startswith('.') and '.json.' in file
-                if hidden or (file.endswith('.json') and prefix + file != _MANIFEST):
+                is_entry = file.endswith('.json')
+                hidden = not is_entry and file.startswith('.') and '.json.' in file
+                if hidden or (is_entry and prefix + file != _MANIFEST):
                     yield prefix + file, hidden
 
 
-def _entry(name: str) -> str:
-    # Text only: pathlib takes seconds for 100,000 names.
-    parts = name.split('/')
-    stem = parts[-1].rpartition('.')[0] or parts[-1]
-    if any(part in ('', '.', '..') for part in parts) or '\\' in name:
+def _parse_manifest(manifest: Any) -> dict[str, Any]:
+    """Return the arguments of the store; raise a ValueError if they are not whole."""
+    if not isinstance(manifest, dict):
+        raise ValueError('it is no JSON object')
+    if (manifest.get('format'), manifest.get('version')) != (_FORMAT, _VERSION):
         raise ValueError(
-            f'{name!r} is no image name: give the path relative to the image root '
-            "(data_prefix['img']), with `/` and without `..`."
+            f'format {str(manifest.get("format"))[:100]!r}, '
+            f'version {str(manifest.get("version"))[:100]!r}'
         )
-    entry = '/'.join([*parts[:-1], f'{stem}.json'])
+    classes: Any = manifest.get('classes')
+    teacher: Any = manifest.get('teacher')
+    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+        raise ValueError('its classes are no list of names')
+    if (
+        not isinstance(teacher, dict)
+        or teacher.keys() != {field.name for field in fields(Teacher)}
+        or not all(isinstance(value, str) for value in teacher.values())
+    ):
+        raise ValueError('its teacher is not config, checkpoint and digest')
+    min_score: Any = manifest.get('min_score')
+    most: Any = manifest.get('max_instances')
+    if type(min_score) not in (int, float) or not 0 <= min_score <= 1:
+        raise ValueError('its min_score is no number from 0 to 1')
+    if type(most) is not int or most < 0:
+        raise ValueError('its max_instances is no count')
+    return dict(
+        classes=classes,
+        teacher=Teacher(**teacher),
+        min_score=float(min_score),
+        max_instances=most,
+    )
+
+
+def _entry(name: Any, root: Path) -> str:
+    # Text only: pathlib takes seconds for 100,000 names.
+    folder, slash, file = check_name(name, root).rpartition('/')
+    entry = f'{folder}{slash}{file.rpartition(".")[0] or file}.json'
     if entry == _MANIFEST:
-        raise ValueError(f'{name!r} would overwrite {_MANIFEST}: rename the image.')
+        raise ValueError(
+            f'{root}: {name!r} would overwrite {_MANIFEST}: rename the image.'
+        )
     return entry

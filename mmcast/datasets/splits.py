@@ -12,11 +12,14 @@ import json
 import os
 import posixpath
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmcast.utils import tool
+
+from .image_names import check_name
+from .rle import is_size
 
 INSTANCE_IDS = '_gtFine_instanceIds.png'
 LEFT_IMAGE = '_leftImg8bit.png'
@@ -49,7 +52,9 @@ def to_image_name(line: str) -> str:
     if line.endswith(INSTANCE_IDS):
         stem = posixpath.basename(line)[: -len(INSTANCE_IDS)]
         return f'{stem.split("_", 1)[0]}/{stem}{LEFT_IMAGE}'
-    return posixpath.normpath(line)
+    # Not `normpath`: it hides that `a/../b.jpg` may lead anywhere if `a` is a link.
+    parts = [part for part in line.split('/') if part not in ('', '.')]
+    return '/' * line.startswith('/') + '/'.join(parts)
 
 
 def to_instance_ids(name: str) -> str:
@@ -78,11 +83,40 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the list is empty or not text, or a line is blank, a duplicate,
-            absolute or outside the image folder; the message names the line.
+        ValueError: If the list is empty or not text, or a line is blank, a duplicate or
+            no name for `check_name`; the message names the line.
     """
+    names: list[str] = []
+    seen: set[str] = set()
+    blank = 0
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            blank = blank or number
+            continue
+        if blank:
+            raise ValueError(f'{path}:{blank}: the line is blank: remove it')
+        name = check_name(to_image_name(line), f'{path}:{number}')
+        if name in seen:
+            raise ValueError(
+                f"{path}:{number}: '{name}' is on line {names.index(name) + 1} "
+                'already: remove one of the two'
+            )
+        seen.add(name)
+        names.append(name)
+    if not names:
+        raise ValueError(
+            f"image list '{path}' is empty: write one image per line into it, or draw "
+            f'it with {tool(SPLIT_TOOL)}'
+        )
+    return names
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the lines of a list; a list of a million names is not held as text."""
     try:
-        text = Path(path).read_text(encoding='utf-8-sig')
+        with open(path, encoding='utf-8-sig') as file:
+            for line in file:
+                yield line.removesuffix('\n')
     except FileNotFoundError:
         raise FileNotFoundError(
             f"image list '{path}' does not exist (looked in '{os.getcwd()}'): draw one "
@@ -93,29 +127,6 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
             f"image list '{path}' is not a text file: give a list with one image per "
             'line'
         ) from None
-    lines = text.rstrip().split('\n') if text.strip() else []
-    if not lines:
-        raise ValueError(
-            f"image list '{path}' is empty: write one image per line into it, or draw "
-            f'it with {tool(SPLIT_TOOL)}'
-        )
-    first_line: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        name = to_image_name(line.strip()) if line.strip() else ''
-        if not name:
-            raise ValueError(f'{path}:{number}: the line is blank: remove it')
-        if name.startswith(('/', '../')) or name in ('.', '..'):
-            raise ValueError(
-                f"{path}:{number}: '{line.strip()}' is not below the image folder: "
-                'write image paths relative to it'
-            )
-        if name in first_line:
-            raise ValueError(
-                f"{path}:{number}: '{name}' is on line {first_line[name]} already: "
-                'remove one of the two'
-            )
-        first_line[name] = number
-    return list(first_line)
 
 
 def format_list(names: Sequence[str], list_format: str = 'names') -> str:
@@ -127,8 +138,15 @@ def format_list(names: Sequence[str], list_format: str = 'names') -> str:
             lists of Guided Distillation).
 
     Raises:
-        ValueError: If an image is not named as in Cityscapes, for ``'instance-ids'``.
+        ValueError: If `read_list` would refuse a name or read another one, or an image
+            is not named as in Cityscapes, for ``'instance-ids'``.
     """
+    for name in names:
+        read_as = to_image_name(check_name(name, 'image list'))
+        if read_as != name:
+            raise ValueError(
+                f"image list: '{name}' would be read as '{read_as}': rename the image"
+            )
     if list_format == 'instance-ids':
         names = [to_instance_ids(name) for name in names]
     return ''.join(f'{name}\n' for name in names)
@@ -224,22 +242,33 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no COCO file, a field is missing, two images or categories
-            have one name, two annotations have one id, or an annotation belongs to an
-            unknown image or category.
+        ValueError: If it is no COCO file, a field is missing, `check_name` refuses the
+            name of an image, two images or categories have one name, two annotations
+            have one id, or an annotation belongs to an unknown image or category.
     """
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except FileNotFoundError:
         raise FileNotFoundError(missing_annotations(path)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is not a COCO JSON file: {error}") from None
     if not isinstance(content, dict) or not {'images', 'categories'} <= set(content):
         raise ValueError(
             f"'{path}' is not a COCO file (no 'images' or no 'categories'): give the "
             'JSON that a converter wrote, or your own'
         )
+    for key in ('images', 'categories', 'annotations'):
+        items = content.get(key, [])
+        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+            raise ValueError(
+                f"the {key} in '{path}' are no list of objects: correct it"
+            )
+        if not all(isinstance(item.get('id', 0), int | str) for item in items):
+            raise ValueError(
+                f"one of the {key} in '{path}' has an id that is neither a number nor "
+                'text: correct it'
+            )
     for key, field in (('images', 'file_name'), ('categories', 'name')):
         seen: set[str] = set()
         for item in content[key]:
@@ -254,6 +283,13 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
                     f"one of the {key} in '{path}' has the {field} {item[field]!r}: "
                     'make it text'
                 )
+            if key == 'images':
+                check_name(item[field], path)
+                if not is_size(sides := [item['height'], item['width']]):
+                    raise ValueError(
+                        f"image '{item[field]}' in '{path}' has the height and width "
+                        f'{str(sides)[1:50]}: give the size of the image in pixels'
+                    )
             if item[field] in seen:
                 raise ValueError(
                     f"'{path}' names '{item[field]}' twice among its {key}: make the "

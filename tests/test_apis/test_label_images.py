@@ -310,6 +310,35 @@ def test_killed_runs_continue(either, tmp_path):
     assert len({store.read(name).scores.tobytes() for name in names}) == 1
 
 
+def test_two_runs_label_into_one_store_at_once(teacher_world, teacher, tmp_path):
+    """Start both where both have found all images without labels."""
+    alone = create(teacher_world, tmp_path / 'one')
+    label(teacher_world, teacher, alone)
+    barrier = fork.Barrier(2)
+
+    def work():
+        torch.set_num_threads(1)
+        store = create(teacher_world, tmp_path / 'two')
+        find_missing = store.missing
+
+        def missing(names):
+            found = find_missing(names)
+            barrier.wait(60)
+            return found
+
+        store.missing = missing
+        summary = label(teacher_world, teacher, store)
+        assert (summary.images, summary.labeled_now) == (10, 10)
+
+    processes = [fork.Process(target=work, daemon=True) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert files(PseudoLabelStore.open(tmp_path / 'two')) == files(alone)
+
+
 def test_two_ranks_write_the_same_store_as_one(either, tmp_path):
     teacher_world, teacher = either
     alone = create(teacher_world, tmp_path / 'one')

@@ -96,7 +96,7 @@ def test_names_that_would_share_a_file_are_refused(store):
     with pytest.raises(ValueError, match=r'would overwrite manifest.json'):
         store.missing(['manifest.png'])
     write(store, 'a.png', [], [])
-    with pytest.raises(ValueError, match=r'it belongs to image a.png'):
+    with pytest.raises(ValueError, match=r"it belongs to image 'a.png'"):
         store.read('a.jpg')
 
 

@@ -110,6 +110,19 @@ def test_loading_is_compared_on_the_same_images(tmp_path):
         assert report[f'{name}_images_per_s'] == pytest.approx(1 / report[f'{name}_s'])
 
 
+def test_large_pool_is_measured(tmp_path):
+    file = tmp_path / 'out.json'
+    run('large_pool', '--start', '1500', '--label', '40', '--json', file)
+    report = json.loads(file.read_text())
+    for way in ('list', 'folder'):
+        row = report[f'start_{way}']
+        assert row['images'] == 1500
+        assert row['missing_peak_mb'] >= row['build_peak_mb'] >= row['imports_mb'] > 0
+        assert row['worker_mb'] < 20
+    assert report['label_ours']['images'] == 40
+    assert report['label_ours']['peak_mb'] > 0
+
+
 def test_both_ways_of_labelling_are_measured(tmp_path):
     """Run in this process; the tool starts a process for each case."""
     bench = load('labelling')

@@ -12,6 +12,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 from pycocotools import mask as mask_utils
 
+from mmcast.datasets.coco_masks import why_bad_mask
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.windowed_masks import WindowedMasks
 
@@ -76,18 +77,19 @@ class LoadInstances(LoadAnnotations):
                 'that is stored rotated (EXIF), or that was resized later? Make its '
                 'annotations again for the image as it is now'
             )
+        for instance in results.get('instances', []):
+            why = why_bad_mask(instance['mask'], height, width)
+            if why:
+                raise ValueError(
+                    f'{results.get("img_path")} is {height}x{width} pixels, but a mask '
+                    f'of it {why}: make its annotations again for the image as it is '
+                    'now'
+                )
         if not self.poly2mask:
             super()._load_masks(results)
             return
         masks = self._process_masks(results)
         rles = [_encoded(mask, height, width) for mask in masks]
-        for rle in rles:
-            if list(rle['size']) != [height, width]:
-                raise ValueError(
-                    f'{results.get("img_path")} is {height}x{width} pixels, but a mask '
-                    f'of it is {rle["size"][0]}x{rle["size"][1]}: make its annotations '
-                    'again for the image as it is now'
-                )
         results['gt_masks'] = WindowedMasks(rles, height, width)
 
 

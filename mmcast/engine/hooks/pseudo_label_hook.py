@@ -69,7 +69,7 @@ class PseudoLabelHook(Hook):
         for dataset, transform in self._sources(runner):
             names = _names(dataset)
             missing = names
-            if Path(transform.store).exists():
+            if PseudoLabelStore.exists(transform.store):
                 store = PseudoLabelStore.open(transform.store)
                 store.check(classes=dataset.metainfo['classes'])
                 missing = store.missing(names)

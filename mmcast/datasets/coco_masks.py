@@ -1,0 +1,58 @@
+"""Check the masks of a COCO file before pycocotools takes memory for them."""
+
+from typing import Any
+
+import numpy as np
+
+from .rle import is_whole
+
+# pycocotools takes about 50 bytes for each pixel of a polygon's outline.
+_LONGEST = 1_000_000
+
+
+def why_bad_mask(mask: Any, height: int, width: int, runs: bool = True) -> str | None:
+    """Say why a mask cannot be decoded; None if it can.
+
+    Args:
+        mask: ``segmentation`` of an annotation: polygons or an RLE.
+        height: The image's height in pixels.
+        width: Its width.
+        runs: Whether to check the run lengths of a compressed RLE, too. That takes 50
+            microseconds a mask: too long for all masks of a large file at the start.
+    """
+    if isinstance(mask, list):
+        return next(filter(None, map(_why_bad_polygon, mask)), None)
+    if not isinstance(mask, dict):
+        return 'is neither polygons nor an RLE'
+    size, counts = mask.get('size'), mask.get('counts')
+    if not isinstance(size, list | tuple) or not isinstance(counts, list | str | bytes):
+        return "is an RLE without 'size' or 'counts'"
+    if list(size) != [height, width]:
+        return f'is {"x".join(f"{side!r:.20}" for side in size[:2])}'
+    if (runs or isinstance(counts, list)) and not is_whole(
+        {'size': [int(height), int(width)], 'counts': counts}
+    ):
+        return f'has run lengths that do not add up to {height}x{width} pixels'
+    return None
+
+
+def _why_bad_polygon(polygon: Any) -> str | None:
+    if not isinstance(polygon, list):
+        return 'has a polygon that is no list of numbers'
+    if not polygon:
+        return None
+    try:
+        # Much faster than an array for each of a million polygons.
+        low, high, total = min(polygon), max(polygon), sum(polygon)
+        finite = low >= -_LONGEST and high <= _LONGEST and total == total
+    except TypeError:
+        return 'has a polygon that is no list of numbers'
+    if not finite:
+        return f'has a polygon with a coordinate beyond {_LONGEST} pixels, or with NaN'
+    if len(polygon) * (high - low) <= _LONGEST or len(polygon) % 2:
+        return None
+    corners = np.array(polygon, float).reshape(-1, 2)
+    steps = abs(corners - np.roll(corners, 1, axis=0)).max(1)
+    if steps.sum() > _LONGEST:
+        return f'has a polygon with an outline of over {_LONGEST} pixels'
+    return None
