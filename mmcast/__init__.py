@@ -2,12 +2,14 @@
 
 Importing it (a config does so with `custom_imports`) checks the versions of the
 OpenMMLab packages, bridges known gaps between them and registers every module in
-`mmdet.registry`.
+`mmdet.registry`. In a tool of mmdet or mmcast, it shows errors in one line.
 """
 
+from . import errors
 from ._requirements import check_requirements
 from .version import __version__
 
+errors.install()
 check_requirements()
 
 # Must run before anything imports `mmdet.models`, so the imports are not sorted.
@@ -29,6 +31,7 @@ __all__ = [
     'apis',
     'datasets',
     'engine',
+    'errors',
     'evaluation',
     'models',
     'visualization',

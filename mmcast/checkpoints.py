@@ -148,7 +148,11 @@ def compare(
 
 
 def check_fits(
-    model: nn.Module, path: str | Path, *, ignore: Sequence[str] = ()
+    model: nn.Module,
+    path: str | Path,
+    *,
+    ignore: Sequence[str] = (),
+    prefix: str | None = None,
 ) -> None:
     """Check that a checkpoint file has every weight of a model, in its shape.
 
@@ -156,17 +160,52 @@ def check_fits(
         model: The model to load, not wrapped for distribution.
         path: Checkpoint file.
         ignore: Prefixes of model keys that may be missing or of another shape.
+        prefix: Where the file has the model's weights, as in mmengine's
+            ``init_cfg=dict(type='Pretrained', prefix=...)``.
 
     Raises:
         ValueError: Weights are missing or of another shape.
     """
     found = read_checkpoint(path, shapes_only=True)['state_dict']
+    if prefix:
+        found = _below(found, prefix, path, 'give another file or another prefix')
+        # A module that changes names or shapes as it loads them decides itself.
+        if any(part._load_state_dict_pre_hooks for part in model.modules()):
+            return
     wrong = compare(found, model.state_dict(), ignore=ignore)
     if wrong:
+        where = f' below {prefix!r}' if prefix else ''
         raise ValueError(
-            f'{path} does not fit the model: {wrong}. Give a checkpoint of the same '
-            'architecture and classes.'
+            f'{path} does not fit the model{where}: {wrong}. Give a checkpoint of the '
+            'same architecture and classes.'
         )
+
+
+def _below(state: State, prefix: str, path: str | Path, remedy: str) -> State:
+    """Return the weights whose names have a prefix, without it.
+
+    Args:
+        state: Names to tensors.
+        prefix: With or without a dot at its end.
+        path: The file they are from, for the message.
+        remedy: How the message ends.
+
+    Raises:
+        ValueError: There are none.
+    """
+    prefix = prefix.rstrip('.') + '.'
+    found = {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+    if not found:
+        first = sorted({key.split('.')[0] for key in state})[:5]
+        raise ValueError(
+            f'{path} has no weights below {prefix!r}, only below {", ".join(first)}: '
+            f'{remedy}'
+        )
+    return found
 
 
 def load_strict(
@@ -329,17 +368,13 @@ def export_part(
         ValueError: The checkpoint holds no such network.
     """
     content = read_checkpoint(checkpoint)
-    prefix = f'{part}.' if part else ''
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in content['state_dict'].items()
-        if key.startswith(prefix)
-    }
-    if not state:
-        raise ValueError(
-            f'{checkpoint} has no weights below {prefix!r}: give the checkpoint of a '
-            'SemiSupervisedSegmentor, or --part "" for a plain detector.'
+    state = content['state_dict']
+    if part:
+        remedy = (
+            'give the checkpoint of a SemiSupervisedSegmentor, or --part "" for a '
+            'plain detector'
         )
+        state = _below(state, part, checkpoint, remedy)
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     meta = content.get('meta', {})

@@ -117,6 +117,25 @@ def _rename_to_new(temporary: str, path: Path) -> None:
         os.unlink(temporary)
 
 
+def check_writable(folder: str | os.PathLike[str], remedy: str) -> None:
+    """Check that files can be made in a folder, or the folder itself; leave nothing.
+
+    Raises:
+        OSError: They cannot; the message ends with the remedy.
+    """
+    parent = Path(folder).absolute()
+    while not parent.exists():
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise OSError(
+            f'cannot write in {folder} ({error.strerror}): change its permissions, or '
+            f'{remedy}'
+        ) from error
+
+
 def tool(name: str) -> str:
     """Return the command that runs a tool, wherever the package is installed.
 

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
-from mmcast.datasets.transforms.loading import why_unreadable
+from mmcast.datasets.transforms.images import UnreadableImageError
 from mmcast.datasets.workers import end_with_parent
 
 _BINS = 1000
@@ -220,22 +220,24 @@ class _Images(Dataset):
     def __getitem__(self, index: int) -> tuple[str, dict[str, Any] | str]:
         name = self.names[index]
         path = str(self.root / name)
+        item = {'img_path': path, 'img_name': name, 'img_id': index}
         try:
-            return name, self.pipeline({'img_path': path, 'img_id': index})
-        except Exception:
-            # An unreadable image is reported; an error of the pipeline is a bug.
-            reason = why_unreadable(path)
-            if reason is None:
-                raise
-            return name, f'{path} ({reason})'
+            return name, self.pipeline(item)
+        except UnreadableImageError as error:
+            return name, error.brief
 
 
 def _test_pipeline(model: nn.Module) -> Compose:
-    """Build the test pipeline of the model's config, without annotation loading."""
+    """Build the test pipeline of the model's config, without annotation loading.
+
+    ``LoadImage`` replaces mmcv's, to tell an unreadable image from a bug.
+    """
     cfg: Any = model.cfg
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     transforms = [
-        transform
+        {**transform, 'type': 'mmdet.LoadImage'}
+        if str(transform['type']).endswith('LoadImageFromFile')
+        else transform
         for transform in cfg.test_dataloader.dataset.pipeline
         if not str(transform['type']).endswith('Annotations')
     ]
@@ -283,16 +285,47 @@ def _label(
             good = [(name, item) for name, item in batch if not isinstance(item, str)]
             unreadable += [item for _, item in batch if isinstance(item, str)]
             if good:
-                samples = model.test_step(  # type: ignore[operator]
-                    {
-                        'inputs': [item['inputs'] for _, item in good],
-                        'data_samples': [item['data_samples'] for _, item in good],
-                    }
-                )
-                for (name, _), sample in zip(good, samples, strict=True):
-                    _write(store, name, sample)
+                try:
+                    _label_batch(model, good, store)
+                except (MemoryError, RuntimeError) as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    raise RuntimeError(
+                        f'the teacher ran out of memory at {_sizes(good)}: lower its '
+                        'batch_size or the size in its test pipeline, then start '
+                        'again; what is labelled is kept'
+                    ) from error
             bar.advance(task, len(batch))
     return unreadable
+
+
+def _label_batch(
+    model: nn.Module, batch: list[tuple[str, dict[str, Any]]], store: PseudoLabelStore
+) -> None:
+    samples = model.test_step(  # type: ignore[operator]
+        {
+            'inputs': [item['inputs'] for _, item in batch],
+            'data_samples': [item['data_samples'] for _, item in batch],
+        }
+    )
+    for (name, _), sample in zip(batch, samples, strict=True):
+        _write(store, name, sample)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _sizes(batch: list[tuple[str, dict[str, Any]]]) -> str:
+    """Name each image of a batch, with its size and the size that the model sees."""
+    texts = []
+    for name, item in batch:
+        height, width = item['data_samples'].ori_shape[:2]
+        seen = 'x'.join(map(str, item['inputs'].shape[-2:]))
+        texts.append(f'{name} ({height}x{width} pixels, seen at {seen})')
+    return ', '.join(texts)
 
 
 def _write(store: PseudoLabelStore, name: str, sample: Any) -> None:

@@ -15,9 +15,7 @@ from mmdet.registry import DATASETS
 
 from .seeding import seed_sample
 
-_LOAD = dict(type='LoadImageFromFile')
 _LOAD_LABELS = dict(type='LoadInstances')
-_LOAD_UNLABELED = dict(type='LoadUnlabeledImage')
 _PACK = dict(type='PackDetInputs')
 _META_KEYS = signature(PackDetInputs).parameters['meta_keys'].default
 
@@ -37,6 +35,8 @@ class SemiSupervisedDataset(ConcatDataset):
             teacher, which labels the batch.
         unreadable_share: So many of the unlabelled images may be unreadable, rounded
             up; they are skipped. More end the run.
+        load_image: Arguments of mmcv's ``LoadImageFromFile`` for both, as
+            ``dict(color_type='unchanged')`` for images with 16 bits.
     """
 
     def __init__(
@@ -46,14 +46,17 @@ class SemiSupervisedDataset(ConcatDataset):
         unlabeled_dataset: dict | None = None,
         pseudo_labels: dict | None = None,
         unreadable_share: float = 0.001,
+        load_image: dict | None = None,
     ) -> None:
         if not 0 <= unreadable_share <= 1:
             raise ValueError(
                 f'unreadable_share is {unreadable_share}: give a number from 0 to 1'
             )
         self.unreadable_share = unreadable_share
+        labeled_image = dict(type='LoadImage', **load_image or {})
+        unlabeled_image = {**labeled_image, 'type': 'LoadUnlabeledImage'}
         if unlabeled_dataset is None:
-            pipeline = [_LOAD, _LOAD_LABELS, *weak_view, _PACK]
+            pipeline = [labeled_image, _LOAD_LABELS, *weak_view, _PACK]
             super().__init__([{**labeled_dataset, 'pipeline': pipeline}])
             return
         load = _LOAD_LABELS  # an unlabelled image has none
@@ -63,12 +66,15 @@ class SemiSupervisedDataset(ConcatDataset):
             [
                 {
                     **labeled_dataset,
-                    'pipeline': [_LOAD, _LOAD_LABELS, *weak_view, _packed_as('sup')],
+                    'pipeline': [
+                        *(labeled_image, _LOAD_LABELS, *weak_view),
+                        _packed_as('sup'),
+                    ],
                 },
                 {
                     **unlabeled_dataset,
                     'pipeline': [
-                        *(_LOAD_UNLABELED, load, *weak_view),
+                        *(unlabeled_image, load, *weak_view),
                         _packed_as('unsup', 'unreadable'),
                     ],
                 },

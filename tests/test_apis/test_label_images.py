@@ -188,6 +188,73 @@ def test_unreadable_images_raise_after_the_rest(teacher_world, teacher, tmp_path
         assert store.missing(['a.png', 'd.png']) == []
 
 
+def test_16_bits_are_refused(teacher_world, teacher, tmp_path):
+    """Label an image of 12 bits, which would be black."""
+    root = tmp_path / 'img'
+    root.mkdir()
+    dark = np.full((48, 72, 3), 4000, np.uint16)
+    cv2.imwrite(str(root / 'a.png'), dark)
+    store = create(teacher_world, tmp_path / 's')
+    with pytest.raises(ValueError, match=r'1 of 1 images cannot be read: .* 16 bits'):
+        label_images(teacher, ['a.png'], root, store, num_workers=0, progress=False)
+    assert store.missing(['a.png']) == ['a.png']
+
+
+def test_lost_folder_is_not_many_unreadable_images(teacher_world, teacher, tmp_path):
+    store = create(teacher_world, tmp_path / 's')
+    for workers in (0, 1):
+        with pytest.raises(FileNotFoundError, match=r"img/' is gone, or empty"):
+            label_images(
+                teacher,
+                ['a.png', 'b.png'],
+                tmp_path / 'img',
+                store,
+                num_workers=workers,
+                progress=False,
+            )
+
+
+def no_memory_on_cpu():
+    torch.empty(1 << 55)
+
+
+def no_memory_for_numpy():
+    np.zeros(1 << 55)
+
+
+def no_memory_on_gpu():
+    raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+
+
+@pytest.mark.parametrize(
+    'allocate', [no_memory_on_cpu, no_memory_for_numpy, no_memory_on_gpu]
+)
+def test_out_of_memory_names_the_image(
+    allocate, teacher_world, teacher, tmp_path, monkeypatch
+):
+    """Run out at the third image; the first two are kept, the rest comes later."""
+    names = teacher_world.names
+    test_step = teacher.test_step
+
+    def test_step_of_a_large_image(data):
+        if data['data_samples'][0].img_path.endswith(names[2]):
+            allocate()
+        return test_step(data)
+
+    store = create(teacher_world, tmp_path / 's')
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher, 'test_step', test_step_of_a_large_image)
+        with pytest.raises(RuntimeError) as error:
+            label(teacher_world, teacher, store)
+    assert str(error.value) == (
+        f'the teacher ran out of memory at {names[2]} (48x72 pixels, seen at 64x96): '
+        'lower its batch_size or the size in its test pipeline, then start again; '
+        'what is labelled is kept'
+    )
+    assert store.missing(names) == names[2:]
+    assert label(teacher_world, teacher, store).labeled_now == len(names) - 2
+
+
 class Buggy:
     """A transform with a bug."""
 

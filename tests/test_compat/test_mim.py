@@ -126,3 +126,32 @@ def test_mim_test_reads_the_checkpoint(work: Path, resumed: str) -> None:
     checkpoint = str(work / 'out' / 'iter_8.pth')
     output = mim('test', work, '--checkpoint', checkpoint)
     assert 'coco/segm_mAP' in output
+
+
+def test_foreseen_error_is_the_last_line_before_mims_own(work: Path) -> None:
+    """Train from annotations that are missing."""
+    config = work / 'wrong.py'
+    config.write_text(
+        "_base_ = './config.py'\n"
+        "train_dataloader = dict(dataset=dict(type='ListedCocoDataset', "
+        "ann_file='none.json'))\n"
+    )
+    line = [MIM, 'train', 'mmdet', config, '--work-dir', work / 'wrong']
+    result = subprocess.run(
+        [*line, '--launcher', 'none'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=work,
+    )
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    ours, mims = (
+        [i for i, text in enumerate(lines) if text.startswith(start)]
+        for start in ('error: ', 'Traceback')
+    )
+    assert lines[ours[0]].startswith(
+        f"error: annotation file '{work}/none.json' does not exist (looked in"
+    )
+    assert mims == [ours[0] + 1]
+    assert 'bin/mim' in lines[mims[0] + 1]

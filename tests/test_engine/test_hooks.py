@@ -26,6 +26,7 @@ from mmcast.engine.hooks import (
 )
 from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
 from mmcast.engine.loops import TeacherStudentTestLoop
+from mmcast.utils import check_writable
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
 
@@ -486,26 +487,18 @@ def test_teacher_in_the_wrapper_is_checked(student_file, tmp_path):
         Config.fromfile(CONFIGS / 'guided_distillation/distill_synthscapes.py').model
     )
     check = PreflightHook().before_run
-    training = SimpleNamespace(
-        model=model,
-        _train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop),
-        _resume=False,
-        _load_from=None,
-        cfg=Config(),
-        hooks=[],
-    )
     model.teacher.init_cfg['checkpoint'] = str(student_file)
-    check(training)
+    check(training(model))
     # Only the class layer is missing: a student may start so, but not a teacher.
     weights = torch.load(student_file, weights_only=True)['state_dict']
     weights = {k: v for k, v in weights.items() if 'cls_embed' not in k}
     half = str(tmp_path / 'half.pth')
     torch.save({'state_dict': weights}, half)
     model.student.init_cfg = dict(type='Pretrained', checkpoint=half)
-    check(training)
+    check(training(model))
     model.teacher.init_cfg['checkpoint'] = half
     with pytest.raises(ValueError, match=r'half\.pth does not fit.*cls_embed'):
-        check(training)
+        check(training(model))
 
     weights = {k: v for k, v in model.state_dict().items() if 'teacher' not in k}
     torch.save({'state_dict': weights}, tmp_path / 'whole.pth')
@@ -522,6 +515,116 @@ def test_teacher_in_the_wrapper_is_checked(student_file, tmp_path):
         testing._test_loop = loop
         with pytest.raises(ValueError, match=r'whole\.pth does not fit.*teacher\.'):
             check(testing)
+
+
+def training(model, **changes):
+    """Stand in for a runner that is about to train."""
+    loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+    return SimpleNamespace(
+        **dict(
+            model=model,
+            _train_loop=loop,
+            _resume=False,
+            _load_from=None,
+            cfg=Config(),
+            hooks=[],
+        )
+        | changes
+    )
+
+
+def start_from(model, file, prefix):
+    """Let the backbone of the wrapper's student start from a part of a file."""
+    model.student.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(file), prefix=prefix
+    )
+    return training(model)
+
+
+def test_part_of_a_file_is_checked(student_file, tmp_path):
+    """Check each way in which what a prefix names can fail to be the backbone."""
+    config = Config.fromfile(CONFIGS / 'guided_distillation/distill_synthscapes.py')
+    model = MODELS.build(config.model)
+    check = PreflightHook().before_run
+    for prefix in ('backbone', 'backbone.'):
+        check(start_from(model, student_file, prefix))
+    for prefix in ('student.backbone.', 'back', 'backbone.conv1.weight.'):
+        message = 'has no weights below .* only below backbone, panoptic_head'
+        with pytest.raises(ValueError, match=message):
+            check(start_from(model, student_file, prefix))
+    with pytest.raises(ValueError, match=r"fit the model below 'panoptic_head\.': \d+"):
+        check(start_from(model, student_file, 'panoptic_head.'))
+
+    state = torch.load(student_file, weights_only=True)['state_dict']
+    wider = {**state, 'backbone.conv1.weight': torch.zeros(9, 3, 7, 7)}
+    less = {k: v for k, v in state.items() if k != 'backbone.conv1.weight'}
+    path = tmp_path / 'x.pth'
+    for changed, wrong in {
+        'wider': (wider, r'conv1\.weight is \(9, 3, 7, 7\), not'),
+        'less': (less, r'conv1\.weight is missing'),
+    }.values():
+        torch.save({'state_dict': changed}, path)
+        with pytest.raises(ValueError, match=wrong):
+            check(start_from(model, path, 'backbone'))
+    new = PreflightHook(may_be_new=['backbone.conv1.']).before_run
+    new(start_from(model, path, 'backbone'))
+    path.write_bytes(b'torn')
+    with pytest.raises(ValueError, match='cannot be read as a checkpoint'):
+        check(start_from(model, path, 'backbone'))
+
+
+def test_part_that_adapts_its_weights_decides_itself(student_file):
+    """Check that a shape which a hook of the module would change is no error."""
+    config = Config.fromfile(CONFIGS / 'supervised_synthscapes.py')
+    model = MODELS.build(config.model)
+    model.backbone.init_cfg = [
+        dict(type='Kaiming', layer='Conv2d'),
+        dict(type='Pretrained', checkpoint=str(student_file), prefix='panoptic_head'),
+    ]
+    check = PreflightHook().before_run
+    with pytest.raises(ValueError, match='does not fit the model below'):
+        check(training(model))
+    model.backbone._register_load_state_dict_pre_hook(lambda *_: None)
+    check(training(model))
+    model.backbone.init_cfg[1]['prefix'] = 'none'
+    with pytest.raises(ValueError, match=r"has no weights below 'none\.'"):
+        check(training(model))
+
+
+def test_start_of_the_small_student_fits():
+    """Check the part of a file that each of its two modules starts from."""
+    config = Config.fromfile(CONFIGS / 'supervised_synthscapes.py')
+    model = MODELS.build(config.model)
+    inits = [getattr(each, 'init_cfg', None) or {} for each in model.modules()]
+    assert len([i for i in inits if isinstance(i, dict) and i.get('prefix')]) == 2
+    PreflightHook().before_run(training(model))
+
+
+@pytest.mark.parametrize('folder', ['/sys/run', '/sys', 'file', 'file/run'])
+def test_folder_that_cannot_be_written_raises_before_training(
+    folder, teacher_world, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_text('')
+    saver = dict(type='CheckpointHook', by_epoch=False, out_dir=folder)
+    runner, record = make_runner(
+        tmp_path / 'run',
+        unlabelled(teacher_world, 'store'),
+        [dict(type='PreflightHook'), saver, hook(teacher_world)],
+    )
+    with pytest.raises(OSError, match=rf'^cannot write in {folder} \(.*--work-dir$'):
+        runner.train()
+    assert record.seen == []
+    dataset = unlabelled(teacher_world, f'{folder}/labels')
+    runner, record = make_runner(tmp_path / 'run', dataset, [hook(teacher_world)])
+    with pytest.raises(OSError, match=rf'^cannot write in {folder}/labels \(.*store='):
+        runner.train()
+    assert record.seen == []
+
+
+def test_check_of_a_folder_leaves_nothing(tmp_path):
+    check_writable(tmp_path / 'a/b', 'x')
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_check_fits(tmp_path):

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
@@ -25,8 +26,23 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:100])
 
 
-def start(name, data, share, workers=0):
+class Rename(Hook):
+    """Rename the data root after the checkpoint of iteration 4."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, data):
+        self.data = data
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 3:
+            self.data.rename(self.data.with_name('gone'))
+
+
+def start(name, data, share, workers=0, **changes):
     config = reduced(name, data, {})
+    config.update(changes)
+    config.default_hooks.checkpoint.interval = 4
     config.train_dataloader.num_workers = workers
     config.train_dataloader.dataset.unreadable_share = share
     config.train_cfg.max_iters = 16  # workers read 4 batches ahead
@@ -73,6 +89,25 @@ def test_image_that_vanishes_in_training_is_skipped(
     assert '1 unlabelled images were skipped' in log_of(runner)
 
 
+@pytest.mark.parametrize('workers', [0, 2])
+def test_data_that_vanish_in_training_are_one_error(
+    workers, teacher, synthscapes, tmp_path, monkeypatch
+):
+    """Rename the data root while the first iteration is at work, then continue."""
+    data = shutil.copytree(synthscapes, tmp_path / 'data')
+    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    runner = start('distill_synthscapes', data, 1.0, workers)
+    runner.register_hook(Rename(data))
+    with pytest.raises(FileNotFoundError, match=r"train/' is gone, or empty: bring"):
+        runner.train()
+    assert 'skipped, cannot be read' not in log_of(runner)
+    assert Path('work_dirs/distill_synthscapes/iter_4.pth').is_file()
+    (tmp_path / 'gone').rename(data)
+    resumed = start('distill_synthscapes', data, 1.0, workers, resume=True)
+    resumed.train()
+    assert resumed.iter == 16
+
+
 def test_too_many_end_the_run(teacher, synthscapes, tmp_path, monkeypatch):
     data = shutil.copytree(synthscapes, tmp_path / 'data')
     monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
@@ -97,7 +132,7 @@ def test_labelled_image_stays_an_error(teacher, synthscapes, tmp_path, monkeypat
     runner = start('distill_synthscapes', data, 1.0)
     for name in read_list(data / 'splits/labeled.txt'):
         truncate(data / 'leftImg8bit/train' / name)
-    with pytest.raises(AssertionError, match='failed to load image'):
+    with pytest.raises(ValueError, match=r'cannot be read \(no image\)'):
         runner.train()
 
 

@@ -1,13 +1,15 @@
-"""Transforms: keep the image; load instances, pseudo-labels and depth; pack."""
+"""Transforms: load images, instances, pseudo-labels and depth; pack."""
 
 from .depth import ExactRandomCrop, LoadDepth, PackDepthInputs
+from .images import LoadImage, LoadUnlabeledImage
 from .keep_image import KeepImage
-from .loading import LoadInstances, LoadPseudoAnnotations, LoadUnlabeledImage
+from .loading import LoadInstances, LoadPseudoAnnotations
 
 __all__ = [
     'ExactRandomCrop',
     'KeepImage',
     'LoadDepth',
+    'LoadImage',
     'LoadInstances',
     'LoadPseudoAnnotations',
     'LoadUnlabeledImage',

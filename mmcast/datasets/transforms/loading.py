@@ -1,12 +1,10 @@
-"""Load an unlabelled image; load instances: those of a data set, and pseudo-labels."""
+"""Load instances: those of a data set, and pseudo-labels."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
-import mmcv
 import numpy as np
-from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmcv.transforms import BaseTransform
 from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
@@ -15,42 +13,6 @@ from pycocotools import mask as mask_utils
 from mmcast.datasets.coco_masks import why_bad_mask
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.windowed_masks import WindowedMasks
-
-
-@TRANSFORMS.register_module()
-class LoadUnlabeledImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile``; skips an image that cannot be read.
-
-    The data set then draws another one. Its sample has ``unreadable``: what was skipped
-    in its place, path and reason. :class:`UnreadableImagesHook` counts them.
-    """
-
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.skipped: list[str] = []
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Load the image; return None if that is impossible."""
-        path = results['img_path']
-        try:
-            loaded = super().transform(results)
-        except Exception:
-            # Any other error is a bug.
-            reason = why_unreadable(path)
-            if reason is None:
-                raise
-            self.skipped.append(f'{path} ({reason})')
-            return None
-        loaded['unreadable'], self.skipped = self.skipped, []
-        return loaded
-
-
-def why_unreadable(path: str) -> str | None:
-    """Say why an image cannot be read; None if it can."""
-    try:
-        return 'no image' if mmcv.imread(path) is None else None
-    except (OSError, cv2.error, ValueError) as error:
-        return str(error).strip().splitlines()[0]
 
 
 @TRANSFORMS.register_module()

@@ -10,11 +10,11 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
-from mmcast.checkpoints import check_fits, check_resumable, pretrained_source
+from mmcast.checkpoints import check_fits, check_resumable
 from mmcast.engine.lineage import explain_missing, start_anew
 from mmcast.engine.loops import TeacherStudentTestLoop
 from mmcast.engine.stages import require
-from mmcast.utils import unwrapped
+from mmcast.utils import check_writable, unwrapped
 
 
 @HOOKS.register_module()
@@ -26,8 +26,9 @@ class PreflightHook(Hook):
     Before training it looks at ``load_from`` and at each ``Pretrained`` file in the
     model's config. The error for a missing file names the command that makes it. Local
     files of the detector, of the wrapper's student and of its teacher are compared
-    weight by weight. Under ``--resume`` the checkpoint to resume from must be complete,
-    and of the run that started last in the work folder.
+    weight by weight, and so is the part of a file that a ``prefix`` names. Checkpoints
+    must have a folder that can be written. Under ``--resume`` the checkpoint to resume
+    from must be complete, and of the run that started last in the work folder.
 
     Before ``mim test`` it compares the checkpoint with the model, so that a student is
     not evaluated with its wrapper's config.
@@ -59,6 +60,7 @@ class PreflightHook(Hook):
 
         Raises:
             FileNotFoundError: A file is missing, or ``--resume`` finds none.
+            OSError: Checkpoints cannot be written.
             ValueError: A file does not fit or is incomplete, or checkpoints would fall
                 between two steps of an optimiser that accumulates gradients.
         """
@@ -75,8 +77,12 @@ class PreflightHook(Hook):
 
     def _check_training(self, runner: Runner) -> None:
         for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook) and not hook.by_epoch:
-                _check_interval(hook.interval, runner.optim_wrapper)
+            if isinstance(hook, CheckpointHook):
+                if not hook.by_epoch:
+                    _check_interval(hook.interval, runner.optim_wrapper)
+                folder = hook.out_dir or runner.work_dir
+                if '://' not in folder:
+                    check_writable(folder, 'give another folder with --work-dir')
         model, load_from = unwrapped(runner.model), runner._load_from
         if runner._resume:
             path = load_from or find_latest_checkpoint(runner.work_dir)
@@ -91,13 +97,16 @@ class PreflightHook(Hook):
                 require(path, runner.cfg)
         student: Any = getattr(model, 'student', model)
         teacher: Any = getattr(model, 'teacher', None)
-        for part in dict.fromkeys((model, student, teacher)):
-            source = pretrained_source(part)
-            if source is not None and Path(source).is_file():
-                ignore = [*self.ignore]
-                if part is not teacher:
-                    ignore += self.may_be_new
-                check_fits(part, source, ignore=ignore)
+        for name, part in model.named_modules():
+            inside = name.removeprefix('student').removeprefix('teacher').lstrip('.')
+            ignore = self.ignore if part is teacher else self.ignore + self.may_be_new
+            if inside:
+                inside += '.'
+                ignore = tuple(each.removeprefix(inside) for each in ignore)
+            for source, prefix in _starts(part):
+                whole = part in (model, student, teacher)
+                if (whole or prefix) and Path(source).is_file():
+                    check_fits(part, source, ignore=ignore, prefix=prefix)
         if load_from and Path(load_from).is_file():
             # An exported file has no critic; training starts with a new one.
             check_fits(model, load_from, ignore=['critic.'])
@@ -129,6 +138,14 @@ def _check_interval(interval: int, optim_wrapper: Any) -> None:
                 f'optim_wrapper.accumulative_counts={counts}, and a checkpoint holds '
                 f'no gradients: set the interval to {remedy}'
             )
+
+
+def _starts(module: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield file or URL, and prefix, of each ``Pretrained`` init config of a module."""
+    init = getattr(module, 'init_cfg', None)
+    for each in init if isinstance(init, list | tuple) else [init]:
+        if isinstance(each, dict) and each.get('type') == 'Pretrained':
+            yield each['checkpoint'], each.get('prefix')
 
 
 def _pretrained(node: Any) -> Iterator[str]:

@@ -25,6 +25,7 @@ from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.stages import command_of, config_of, labels_of
+from mmcast.utils import check_writable
 
 
 @HOOKS.register_module()
@@ -75,6 +76,9 @@ class PseudoLabelHook(Hook):
                 missing = store.missing(names)
             if not missing:
                 continue
+            check_writable(
+                transform.store, "give a folder as pseudo_labels=dict(store='...')"
+            )
             if not Path(self.teacher).is_file():
                 command = command_of(self.teacher, runner.cfg)
                 raise FileNotFoundError(

@@ -1,0 +1,160 @@
+"""Load images: one message for a file that cannot be read, and for a lost folder."""
+
+import os
+import struct
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmdet.registry import TRANSFORMS
+from mmengine import fileio
+
+_TIFF_BITS_PER_SAMPLE = 258
+
+
+class UnreadableImageError(ValueError):
+    """An image cannot be read.
+
+    Attributes:
+        brief: Path and reason, for a list of several.
+    """
+
+    brief = ''
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` with errors that name the file and the remedy.
+
+    It refuses images with more than 8 bits a channel. mmcv keeps the upper 8 of 16
+    bits, so an image of a camera with 12 bits becomes black, without a warning. With
+    ``color_type='unchanged'`` or ``imdecode_backend='tifffile'`` all bits are kept.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Load the image.
+
+        Raises:
+            FileNotFoundError: The image folder is gone.
+            UnreadableImageError: The file cannot be read, or has too many bits.
+        """
+        path = results['img_path']
+        try:
+            image = self._read(path)
+        except (OSError, ValueError, cv2.error) as error:
+            if isinstance(error, OSError):
+                _check_folder(results)
+            if self.ignore_empty:
+                return None
+            reason = str(error).strip().splitlines()[0]
+            failure = UnreadableImageError(
+                f'{path} cannot be read ({reason}): repair it, or take it off the list'
+            )
+            failure.brief = f'{path} ({reason})'
+            raise failure from error
+        if self.to_float32:
+            image = image.astype(np.float32)
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _read(self, path: str) -> np.ndarray:
+        if self.file_client_args is not None:
+            client = fileio.FileClient.infer_client(self.file_client_args, path)
+            content = client.get(path)
+        else:
+            content = fileio.get(path, backend_args=self.backend_args)
+        keeps_bits = (
+            self.color_type == 'unchanged' or self.imdecode_backend == 'tifffile'
+        )
+        bits = bits_per_channel(content)
+        if bits > 8 and not keeps_bits:
+            raise ValueError(
+                f'it has {bits} bits a channel, and loading keeps the upper 8: convert '
+                "it to 8 bits, or load it with color_type='unchanged'"
+            )
+        image = mmcv.imfrombytes(
+            content, flag=self.color_type, backend=self.imdecode_backend
+        )
+        if image is None:
+            raise ValueError('no image')
+        return image
+
+
+@TRANSFORMS.register_module()
+class LoadUnlabeledImage(LoadImage):
+    """``LoadImage`` that skips an image that cannot be read.
+
+    The data set then draws another one. Its sample has ``unreadable``: what was skipped
+    in its place, path and reason. :class:`UnreadableImagesHook` counts them.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.skipped: list[str] = []
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Load the image; return None if that is impossible."""
+        try:
+            loaded = super().transform(results)
+        except UnreadableImageError as error:
+            self.skipped.append(error.brief)
+            return None
+        if loaded is not None:
+            loaded['unreadable'], self.skipped = self.skipped, []
+        return loaded
+
+
+def _check_folder(results: dict[str, Any]) -> None:
+    """Raise a FileNotFoundError if an image is missing since its whole folder is.
+
+    A disk that is no longer mounted leaves an empty folder.
+    """
+    path = results['img_path']
+    folder = os.path.dirname(path)
+    if 'img_name' in results:
+        folder = path.removesuffix(results['img_name'])
+    if '://' in path:
+        return
+    try:
+        with os.scandir(folder or '.') as entries:
+            gone = next(entries, None) is None
+    except OSError:
+        gone = True
+    if gone:
+        raise FileNotFoundError(
+            f"image folder '{folder}' is gone, or empty: bring it back (is its disk "
+            'mounted?), then continue with --resume'
+        )
+
+
+def bits_per_channel(content: bytes) -> int:
+    """Return the bits per channel that a PNG's or TIFF's header states; else 8.
+
+    Args:
+        content: The file's bytes; nothing is decoded.
+    """
+    try:
+        if content[:8] == b'\x89PNG\r\n\x1a\n':
+            return content[24]
+        if content[:4] in (b'II*\0', b'MM\0*'):
+            return _tiff_bits(content, '<' if content[:2] == b'II' else '>')
+    except (IndexError, struct.error):
+        pass  # damaged, as the decoder will say
+    return 8
+
+
+def _tiff_bits(content: bytes, order: str) -> int:
+    (directory,) = struct.unpack_from(f'{order}I', content, 4)
+    (entries,) = struct.unpack_from(f'{order}H', content, directory)
+    for start in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, _, count = struct.unpack_from(f'{order}HHI', content, start)
+        if tag == _TIFF_BITS_PER_SAMPLE:
+            place = start + 8
+            if count > 2:  # too long for the entry itself
+                (place,) = struct.unpack_from(f'{order}I', content, place)
+            (bits,) = struct.unpack_from(f'{order}H', content, place)
+            return bits
+    return 1
