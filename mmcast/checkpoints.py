@@ -56,15 +56,17 @@ def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str,
 def _load(path: str | Path, device: str) -> Any:
     """Read what ``torch.save`` wrote; errors as :func:`read_checkpoint`."""
     try:
-        return torch.load(
-            path,
-            map_location=device,
-            weights_only=True,
-            # Checkpoints older than torch 1.6 are no zip files.
-            mmap=zipfile.is_zipfile(path),
-        )
+        # Checkpoints older than torch 1.6 are no zip files.
+        is_zip = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location=device, weights_only=True, mmap=is_zip)
+        if is_zip:  # torch does not compare checksums
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f'the checksum of {damaged} is wrong')
+        return content
     except FileNotFoundError:
-        raise
+        raise FileNotFoundError(f'{path} does not exist: correct the path') from None
     except Exception as error:
         reason = str(error).strip().partition('\n')[0] or type(error).__name__
         if isinstance(error, pickle.UnpicklingError) and 'eights only' in reason:

@@ -42,7 +42,7 @@ class CameraFile:
                 f'{path} is missing: unpack the camera files (Cityscapes: '
                 'camera_trainvaltest.zip) into the data root'
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'{path} is no JSON ({error}): unpack the camera files again'
             ) from None
@@ -93,5 +93,7 @@ def read_png(path: str | Path) -> npt.NDArray[np.uint16]:
         raise FileNotFoundError(f'{path} is missing: put the file there')
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 2 or pixels.dtype.kind != 'u':
-        raise ValueError(f'{path} is no PNG of one channel with 8 or 16 bits')
+        raise ValueError(
+            f'{path} is no PNG of one channel with 8 or 16 bits: write it again'
+        )
     return pixels.astype(np.uint16)

@@ -252,7 +252,9 @@ def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(missing_annotations(path)) from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"'{path}' is not a COCO JSON file: {error}") from None
+        raise ValueError(
+            f"'{path}' is not a COCO JSON file ({error}): write it again"
+        ) from None
     if not isinstance(content, dict) or not {'images', 'categories'} <= set(content):
         raise ValueError(
             f"'{path}' is not a COCO file (no 'images' or no 'categories'): give the "

@@ -1,6 +1,6 @@
 """Transforms: load images, instances, pseudo-labels and depth; pack."""
 
-from .depth import ExactRandomCrop, LoadDepth, PackDepthInputs
+from .depth import ExactRandomCrop, LoadDepth, LoadLabelMap, PackDepthInputs
 from .images import LoadImage, LoadUnlabeledImage
 from .keep_image import KeepImage
 from .loading import LoadInstances, LoadPseudoAnnotations
@@ -11,6 +11,7 @@ __all__ = [
     'LoadDepth',
     'LoadImage',
     'LoadInstances',
+    'LoadLabelMap',
     'LoadPseudoAnnotations',
     'LoadUnlabeledImage',
     'PackDepthInputs',

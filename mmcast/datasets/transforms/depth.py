@@ -9,12 +9,13 @@ both with 255; depth is stored negative, so a positive value is padding.
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 from mmcv.transforms import BaseTransform
-from mmdet.datasets.transforms import PackDetInputs, RandomCrop
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomCrop
 from mmdet.registry import TRANSFORMS
 from mmengine.structures import PixelData
 
@@ -29,10 +30,40 @@ IGNORED = 255
 
 
 @TRANSFORMS.register_module()
+class LoadLabelMap(LoadAnnotations):
+    """mmdet's ``LoadAnnotations`` for a label map alone, with errors that name it.
+
+    Args:
+        kwargs: As mmdet's ``LoadAnnotations``.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(with_bbox=False, with_label=False, with_seg=True, **kwargs)
+
+    def _load_seg_map(self, results: dict[str, Any]) -> None:
+        """Load the map.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no image.
+        """
+        path = results['seg_map_path']
+        try:
+            super()._load_seg_map(results)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'{path} is missing: put the label map there'
+            ) from None
+        # What mmcv makes of a damaged image is an attribute of None.
+        except (OSError, cv2.error, AttributeError) as error:
+            raise ValueError(f'{path} is no image: write it again') from error
+
+
+@TRANSFORMS.register_module()
 class LoadDepth(BaseTransform):
     """Load a depth map as the second channel of ``gt_seg_map``.
 
-    Put it after ``LoadAnnotations(with_seg=True)``. A sample without ``depth_path`` (an
+    Put it after ``LoadLabelMap``. A sample without ``depth_path`` (an
     image to predict) passes unchanged.
 
     Required keys: ``img_path``, ``ori_shape``; ``depth_path``, ``camera_path`` and

@@ -45,7 +45,7 @@ val_loader = dict(
 )
 load_image_and_labels = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=False, with_label=False, with_seg=True),
+    dict(type='LoadLabelMap'),
 ]
 # The nearest that mmdet has to the published one: each part with probability 0.5.
 photometric = dict(
