@@ -72,6 +72,20 @@ def synthscapes(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def work_of_adapt(synthscapes, tmp_path_factory):
+    """Train a teacher for two iterations; return the folder of its work_dirs."""
+    from mmengine.runner import Runner
+
+    from mmcast.testing import reduced
+
+    folder = tmp_path_factory.mktemp('adapt')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Runner.from_cfg(reduced('adapt_synthscapes', synthscapes, {})).train()
+    return folder
+
+
+@pytest.fixture(scope='session')
 def teacher_world(tmp_path_factory):
     """Build a tiny Mask R-CNN with random weights, its files, and images to label."""
     import cv2

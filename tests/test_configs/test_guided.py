@@ -51,6 +51,8 @@ def test_both_stages_have_the_same_setting(setting):
     everything = b.train_dataloader.dataset.unlabeled_dataset
     assert (everything.data_root, everything.data_prefix.img) == IMAGES[data]
     assert everything.ann_file == ''
+    # Labelled images, too, as in the published code.
+    assert b.train_dataloader.dataset.leave_out_labeled is False
     batches = a.train_dataloader.batch_size, b.train_dataloader.batch_size
     assert batches == (a.auto_scale_lr.base_batch_size, 32) == (16, 32)
     assert b.auto_scale_lr.base_batch_size == 32

@@ -520,10 +520,12 @@ def test_teacher_in_the_wrapper_is_checked(student_file, tmp_path):
 def training(model, **changes):
     """Stand in for a runner that is about to train."""
     loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+    loop.dataloader = SimpleNamespace(dataset=None)
     return SimpleNamespace(
         **dict(
             model=model,
             _train_loop=loop,
+            train_loop=loop,
             _resume=False,
             _load_from=None,
             cfg=Config(),

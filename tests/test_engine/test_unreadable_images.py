@@ -12,16 +12,6 @@ from mmcast.datasets.splits import read_list
 from mmcast.testing import reduced
 
 
-@pytest.fixture(scope='module')
-def teacher(synthscapes, tmp_path_factory):
-    """Train a teacher for two iterations; return the folder of its work_dirs."""
-    folder = tmp_path_factory.mktemp('teacher')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        Runner.from_cfg(reduced('adapt_synthscapes', synthscapes, {})).train()
-    return folder
-
-
 def truncate(path):
     path.write_bytes(path.read_bytes()[:100])
 
@@ -55,10 +45,10 @@ def log_of(runner):
 
 @pytest.mark.parametrize('damage', [truncate, lambda path: path.write_text('no image')])
 def test_damaged_image_is_skipped_and_named(
-    damage, teacher, synthscapes, tmp_path, monkeypatch
+    damage, work_of_adapt, synthscapes, tmp_path, monkeypatch
 ):
     data = shutil.copytree(synthscapes, tmp_path / 'data')
-    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    monkeypatch.chdir(shutil.copytree(work_of_adapt, tmp_path / 'run'))
     damaged = data / 'leftImg8bit/train' / read_list(data / 'splits/unlabeled.txt')[3]
     damage(damaged)
     runner = start('distill_synthscapes', data, 0.1)
@@ -71,10 +61,10 @@ def test_damaged_image_is_skipped_and_named(
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_image_that_vanishes_in_training_is_skipped(
-    workers, teacher, synthscapes, tmp_path, monkeypatch
+    workers, work_of_adapt, synthscapes, tmp_path, monkeypatch
 ):
     data = shutil.copytree(synthscapes, tmp_path / 'data')
-    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    monkeypatch.chdir(shutil.copytree(work_of_adapt, tmp_path / 'run'))
     runner = start('distill_synthscapes', data, 0.1, workers)
     name = read_list(data / 'splits/unlabeled.txt')[3]
     hook = next(h for h in runner.hooks if type(h).__name__ == 'PseudoLabelHook')
@@ -91,11 +81,11 @@ def test_image_that_vanishes_in_training_is_skipped(
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_data_that_vanish_in_training_are_one_error(
-    workers, teacher, synthscapes, tmp_path, monkeypatch
+    workers, work_of_adapt, synthscapes, tmp_path, monkeypatch
 ):
     """Rename the data root while the first iteration is at work, then continue."""
     data = shutil.copytree(synthscapes, tmp_path / 'data')
-    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    monkeypatch.chdir(shutil.copytree(work_of_adapt, tmp_path / 'run'))
     runner = start('distill_synthscapes', data, 1.0, workers)
     runner.register_hook(Rename(data))
     with pytest.raises(FileNotFoundError, match=r"train/' is gone, or empty: bring"):
@@ -108,9 +98,9 @@ def test_data_that_vanish_in_training_are_one_error(
     assert resumed.iter == 16
 
 
-def test_too_many_end_the_run(teacher, synthscapes, tmp_path, monkeypatch):
+def test_too_many_end_the_run(work_of_adapt, synthscapes, tmp_path, monkeypatch):
     data = shutil.copytree(synthscapes, tmp_path / 'data')
-    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    monkeypatch.chdir(shutil.copytree(work_of_adapt, tmp_path / 'run'))
     names = read_list(data / 'splits/unlabeled.txt')
     runner = start('distill_synthscapes', data, 0.1)
     hook = next(h for h in runner.hooks if type(h).__name__ == 'PseudoLabelHook')
@@ -126,9 +116,11 @@ def test_too_many_end_the_run(teacher, synthscapes, tmp_path, monkeypatch):
         runner.train()
 
 
-def test_labelled_image_stays_an_error(teacher, synthscapes, tmp_path, monkeypatch):
+def test_labelled_image_stays_an_error(
+    work_of_adapt, synthscapes, tmp_path, monkeypatch
+):
     data = shutil.copytree(synthscapes, tmp_path / 'data')
-    monkeypatch.chdir(shutil.copytree(teacher, tmp_path / 'run'))
+    monkeypatch.chdir(shutil.copytree(work_of_adapt, tmp_path / 'run'))
     runner = start('distill_synthscapes', data, 1.0)
     for name in read_list(data / 'splits/labeled.txt'):
         truncate(data / 'leftImg8bit/train' / name)

@@ -11,7 +11,10 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
 from mmcast.checkpoints import check_fits, check_resumable
+from mmcast.datasets.overlap import examples, image_paths
+from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.engine.lineage import explain_missing, start_anew
+from mmcast.engine.loader import restart_loader
 from mmcast.engine.loops import TeacherStudentTestLoop
 from mmcast.engine.stages import require
 from mmcast.utils import check_writable, unwrapped
@@ -27,7 +30,9 @@ class PreflightHook(Hook):
     model's config. The error for a missing file names the command that makes it. Local
     files of the detector, of the wrapper's student and of its teacher are compared
     weight by weight, and so is the part of a file that a ``prefix`` names. Checkpoints
-    must have a folder that can be written. Under ``--resume`` the checkpoint to resume
+    must have a folder that can be written. Validation images among the training images
+    are named in a warning; if all images of a folder count as unlabelled, they are left
+    out. Under ``--resume`` the checkpoint to resume
     from must be complete, and of the run that started last in the work folder.
 
     Before ``mim test`` it compares the checkpoint with the model, so that a student is
@@ -54,6 +59,7 @@ class PreflightHook(Hook):
     ) -> None:
         self.ignore = tuple(ignore)
         self.may_be_new = tuple(may_be_new)
+        self.left_out = 0
 
     def before_run(self, runner: Runner) -> None:
         """Check the files, and when checkpoints are written.
@@ -69,11 +75,12 @@ class PreflightHook(Hook):
         else:
             self._check_testing(runner)
 
-    @master_only
     def before_train(self, runner: Runner) -> None:
         """See to it that ``--resume`` will not continue an older run."""
         if not runner._resume:
-            start_anew(runner)
+            master_only(start_anew)(runner)
+        if self.left_out:
+            restart_loader(runner)  # whose sampler knows the images that were there
 
     def _check_training(self, runner: Runner) -> None:
         for hook in runner.hooks:
@@ -110,6 +117,7 @@ class PreflightHook(Hook):
         if load_from and Path(load_from).is_file():
             # An exported file has no critic; training starts with a new one.
             check_fits(model, load_from, ignore=['critic.'])
+        self.left_out = _compare_images(runner)
 
     def _check_testing(self, runner: Runner) -> None:
         model, load_from = unwrapped(runner.model), runner._load_from
@@ -120,6 +128,30 @@ class PreflightHook(Hook):
             predicts = 'teacher'  # and the student
         ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
         check_fits(model, load_from, ignore=ignore)
+
+
+def _compare_images(runner: Runner) -> int:
+    """Compare the training images with the validation images.
+
+    Returns:
+        The number of unlabelled images that were left out for it.
+    """
+    training = runner.train_loop.dataloader.dataset
+    if not isinstance(training, SemiSupervisedDataset):
+        return 0
+    if not isinstance(runner._val_loop, BaseLoop):
+        return 0
+    validation = set(image_paths(runner.val_loop.dataloader.dataset))
+    both = [path for path in image_paths(training.datasets[0]) if path in validation]
+    if both:
+        runner.logger.warning(
+            f'{len(both)} of {len(training.datasets[0])} labelled images are '
+            f'validation images, too: {examples(both)}; take them off one list, since '
+            'their AP says nothing about new images'
+        )
+    if len(training.datasets) == 1:
+        return 0
+    return training.leave_out(validation, 'validation')
 
 
 def _check_interval(interval: int, optim_wrapper: Any) -> None:

@@ -20,12 +20,16 @@ train_dataloader = dict(
 )
 # To learn from unlabelled images, an entry point has the line train_dataloader =
 # dict(dataset=_base_.with_unlabeled). If a teacher labels each batch, the line has
-# _base_.online: then all images count as unlabelled, the labelled ones too.
+# _base_.online: then all images count as unlabelled, the labelled ones too, as in
+# Guided Distillation's code (leave_out_labeled=True leaves these out).
 with_unlabeled = dict(
     unlabeled_dataset=dict(type='ImageListDataset', ann_file=split + 'unlabeled.txt'),
     pseudo_labels=dict(score_thr=0.3),
 )
-online = dict(unlabeled_dataset=dict(type='ImageListDataset', ann_file=''))
+online = dict(
+    leave_out_labeled=False,
+    unlabeled_dataset=dict(type='ImageListDataset', ann_file=''),
+)
 filter_annotations = dict(
     type='FilterAnnotations',
     min_gt_bbox_wh=(1e-5, 1e-5),
