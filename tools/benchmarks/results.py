@@ -18,6 +18,7 @@ Settings are chosen on ``--split test``, images that no published table uses.
 import argparse
 import functools
 import importlib.metadata
+import inspect
 import json
 import shlex
 import shutil
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
 from mmcast.utils import write_atomic
@@ -342,6 +344,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def command_line(args: argparse.Namespace) -> str:
+    """Return the command line, without what depends on the machine."""
+    words = ['python', 'tools/benchmarks/results.py']
+    for name in ('seeds', 'tables', 'rows', 'split', 'scale'):
+        value = getattr(args, name)
+        if value:
+            each = value if isinstance(value, list) else [value]
+            words += [f'--{name}', *map(str, each)]
+    return shlex.join(words)
+
+
 class Results:
     """All finished runs, in a file that a later call continues from."""
 
@@ -350,8 +363,11 @@ class Results:
         self.lock = threading.Lock()
         self.file = args.out / 'results.json'
         self.runs: dict[str, dict[str, dict]] = {}
+        self.commands: list[str] = []
         if self.file.is_file():
-            self.runs = json.loads(self.file.read_text())['runs']
+            found = json.loads(self.file.read_text())
+            self.runs, self.commands = found['runs'], found['commands']
+        self.commands.append(command_line(args))
 
     def folder(self, name: str, seed: int) -> Path:
         """Return the folder of a run."""
@@ -417,7 +433,7 @@ class Results:
         content = dict(
             regime=self.regime(),
             rows=rows,
-            commands=[f'python tools/benchmarks/results.py {shlex.join(sys.argv[1:])}'],
+            commands=[*dict.fromkeys(self.commands)],
             hardware=hardware('cpu'),
             versions={name: importlib.metadata.version(name) for name in packages},
             images=dict(IMAGES, generator_version=GENERATOR_VERSION),
@@ -486,10 +502,13 @@ class Results:
             asked = f'below {each["below"]}' if least is None else f'at least {least}'
             holds = 'yes' if each['holds'] else 'no'
             lines.append(f'| {title} | {asked} | {spread(each["values"])} | {holds} |')
+        shown: set[str] = set()
         for title, names in TABLES.values():
-            rows = [self.row(name) for name in names if self.seeds_of(name)]
-            if not rows:
-                continue
+            finished = [name for name in names if self.seeds_of(name)]
+            if shown.issuperset(finished):
+                continue  # no row of its own
+            shown.update(finished)
+            rows = [self.row(name) for name in finished]
             lines += [
                 f'\n### {title}\n',
                 f'| {" | ".join(COLUMNS)} |',
@@ -525,8 +544,10 @@ def config_of(stage: str) -> Config:
 
 
 def content_of(stage: str) -> str:
-    """Return the content of a stage's config as text, the same on every machine."""
-    return repr(config_of(stage).to_dict()).replace(str(CONFIGS), '')
+    """Return what the runner gets of a stage's config, the same on every machine."""
+    config = config_of(stage).to_dict()
+    read = sorted(config.keys() & inspect.signature(Runner).parameters.keys())
+    return repr([(key, config[key]) for key in read]).replace(str(CONFIGS), '')
 
 
 def make_data(root: Path, seed: int) -> None:
