@@ -186,6 +186,17 @@ def test_stock_script_ends_with_one_line(tmp_path):
     assert result.stderr.count('error: ') == 1
 
 
+def test_work_folder_that_cannot_be_written(tmp_path):
+    """Let mmengine fail to make the folder, before any hook runs."""
+    config = CONFIGS / 'supervised_synthscapes.py'
+    result = run(TRAIN, config, '--work-dir', '/sys/run', cwd=tmp_path)
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith('error: /sys/run: ')
+    assert last.endswith('or give another folder with --work-dir')
+
+
 def test_traceback_can_be_asked_for(tmp_path):
     config = CONFIGS / 'supervised_synthscapes.py'
     result = run(TRAIN, config, cwd=tmp_path, MMCAST_TRACEBACK='1')

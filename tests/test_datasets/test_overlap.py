@@ -170,12 +170,15 @@ class Seen(Hook):
         self.paths += [sample.img_path for sample in samples if sample]
 
 
-def prepare(data, iterations, workers=0, **changes):
+def prepare(data, iterations, workers=0, online=False, **changes):
     """Let all images below one folder, training and validation, be unlabelled."""
     config = reduced('distill_synthscapes', data, {})
     config.update(changes)
     unlabeled = config.train_dataloader.dataset.unlabeled_dataset
     unlabeled.update(ann_file='', data_prefix=dict(img='leftImg8bit/'))
+    if online:
+        del config.train_dataloader.dataset['pseudo_labels']
+        del config.default_hooks['pseudo_labels']
     config.train_dataloader.num_workers = workers
     config.train_cfg.max_iters = iterations
     config.default_hooks.checkpoint.interval = 4
@@ -215,6 +218,20 @@ def test_validation_images_are_neither_labelled_nor_learnt_from(
     resumed.train()
     assert later.paths == seen.paths[-len(later.paths) :]
     assert 0 < len(later.paths) < len(seen.paths)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_validation_images_are_left_out_without_pseudo_labels(
+    workers, data, tmp_path, monkeypatch
+):
+    """Train where no other hook starts the loader again."""
+    monkeypatch.chdir(tmp_path)
+    images = data / 'leftImg8bit'
+    runner, seen = prepare(data, 8, workers, online=True)
+    runner.train()
+    names = read_list(data / 'splits/unlabeled.txt')
+    assert set(seen.paths) == {f'{images}/train/{name}' for name in names}
+    assert len(seen.paths) == 8
 
 
 def test_labelled_validation_images_are_named(
