@@ -23,7 +23,7 @@ from mmcast.datasets.transforms.depth import (
 
 LOAD = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=False, with_label=False, with_seg=True),
+    dict(type='LoadLabelMap'),
     dict(type='LoadDepth', disparity=True, invalid_labels=[1]),
 ]
 PACK = dict(type='PackDepthInputs', label_table='cityscapes')

@@ -47,7 +47,7 @@ class LoadLabelMap(LoadAnnotations):
             FileNotFoundError: There is no such file.
             ValueError: It is no image.
         """
-        path = results['seg_map_path']
+        path = results.get('seg_map_path')  # None for an image to predict
         try:
             super()._load_seg_map(results)
         except FileNotFoundError:
