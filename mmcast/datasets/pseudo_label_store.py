@@ -209,6 +209,17 @@ class PseudoLabelStore:
         Raises:
             ValueError: A name is invalid, or two names have the same entry.
         """
+        unique = list(names)
+        # Hashes first: a million entries and their names take 150 MB.
+        every = (hash(_entry(name, self.root)) for name in unique)
+        hashes = np.fromiter(every, np.int64, len(unique))
+        hashes.sort()
+        if (hashes[1:] == hashes[:-1]).any():
+            unique = self._without_repeats(unique)
+        present = {path for path, _ in self._walk()}
+        return [name for name in unique if _entry(name, self.root) not in present]
+
+    def _without_repeats(self, names: Iterable[str]) -> list[str]:
         entries: dict[str, str] = {}
         for name in names:
             entry = _entry(name, self.root)
@@ -217,8 +228,7 @@ class PseudoLabelStore:
                     f'{entries[entry]} and {name} would share the pseudo-labels '
                     f'{entry}: rename one of the images.'
                 )
-        present = {path for path, _ in self._walk()}
-        return [name for entry, name in entries.items() if entry not in present]
+        return [*entries.values()]
 
     def remove_leftovers(self) -> None:
         """Delete the temporary files of writers that were killed."""
