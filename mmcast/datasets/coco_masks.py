@@ -1,5 +1,6 @@
 """Check the masks of a COCO file before pycocotools takes memory for them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def _why_bad_polygon(polygon: Any) -> str | None:
         return None
     try:
         # Much faster than an array for each of a million polygons.
-        low, high, total = min(polygon), max(polygon), sum(polygon)
-        finite = low >= -_LONGEST and high <= _LONGEST and total == total
+        low, high = min(polygon), max(polygon)
+        finite = low >= -_LONGEST and high <= _LONGEST and not math.isnan(sum(polygon))
     except TypeError:
         return 'has a polygon that is no list of numbers'
     if not finite:

@@ -563,6 +563,7 @@ def test_is_whole_raises_nothing(size, counts):
 
 @FIXED
 @given(st.lists(st.lists(st.floats() | st.integers() | JSON, max_size=8), max_size=3))
+@example([[0.0, 10**400]])
 def test_masks_that_pass_are_encoded(polygons):
     """Hand what passes to pycocotools, as LoadInstances does."""
     if polygons and why_bad_mask(polygons, 20, 30) is None:

@@ -156,5 +156,6 @@ def test_one_lost_image_is_not_a_lost_folder(images):
     with pytest.raises(UnreadableImageError, match=r'town/a\.png cannot be read \(\['):
         whole[0]
     skipped = whole[2]['data_samples']['unsup'].unreadable
-    assert len(skipped) == 1
-    assert skipped[0].startswith(f'{images}/town/a.png (')
+    # Another image is drawn at random, maybe the same one again.
+    assert skipped
+    assert all(each.startswith(f'{images}/town/a.png (') for each in skipped)

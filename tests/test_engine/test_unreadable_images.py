@@ -112,7 +112,7 @@ def test_too_many_end_the_run(work_of_adapt, synthscapes, tmp_path, monkeypatch)
             truncate(data / 'leftImg8bit/train' / name)
 
     monkeypatch.setattr(hook, 'before_train', label_and_damage)
-    with pytest.raises(ValueError, match=r'2 unlabelled images .* allows 1'):
+    with pytest.raises(ValueError, match=r'[234] unlabelled images .* allows 1'):
         runner.train()
 
 

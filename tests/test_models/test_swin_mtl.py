@@ -376,10 +376,13 @@ class TestTraining:
         assert found == pytest.approx(float(after), rel=1e-5)
         assert found != pytest.approx(float(old), rel=1e-3)
 
-    @pytest.mark.parametrize('preset', ['default', 'research_code'])
-    def test_steps_raise_the_score_of_the_maps(self, preset):
-        """Train by the critic's score alone, and the critic not at all."""
-        model = tiny_model(critic=CRITIC, preset=preset, adversarial_weight=1.0)
+    def test_steps_raise_the_score_of_the_maps(self):
+        """Train by the critic's score alone, and the critic not at all.
+
+        Not with the preset of the research code: its critic sees the likeliest labels,
+        which jump, and the score with them.
+        """
+        model = tiny_model(critic=CRITIC, adversarial_weight=1.0)
         model.depth_head.loss_weight = model.seg_head.loss_weight = 0.0
         model.backbone.eval()
         both = optimizers(
