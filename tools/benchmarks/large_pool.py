@@ -1,4 +1,4 @@
-"""Measure what a pool of a million images costs: start-up, and memory of labelling.
+"""Measure what a large pool of images costs: start-up, memory of labelling and loading.
 
     python tools/benchmarks/large_pool.py --json work_dirs/large_pool.json
 
@@ -10,11 +10,15 @@ nothing opens them.
 `label`: memory of `label_images` over many images, and its growth per 10,000 images in
 the second half. A stand-in predicts one mask an image, as a detector would take days.
 
+`load`: memory of the training's data loader and its worker together, while it draws
+each of these images with its labels.
+
 Each part runs in a process of its own.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -25,7 +29,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet.registry import DATASETS
 from mmengine import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from rich.progress import track
 from torch import nn
@@ -57,9 +64,9 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def resident_mb(kind: str = 'Rss') -> float:
-    """Return this process's memory; ``'Private_Dirty'`` is shared with no other."""
-    lines = Path('/proc/self/smaps_rollup').read_text().splitlines()
+def resident_mb(kind: str = 'Rss', pid: int | str = 'self') -> float:
+    """Return a process's memory; ``'Private_Dirty'`` is shared with no other."""
+    lines = Path(f'/proc/{pid}/smaps_rollup').read_text().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith(f'{kind}:')) * 1.024e-3
 
 
@@ -154,12 +161,73 @@ def label(root: Path, way: str) -> dict[str, Any]:
     model = _StandIn(every=max(len(names) // 40, 1))
     begin = time.perf_counter()
     label_images(model, names, root / 'images', store, num_workers=1, progress=False)
-    half = np.array(model.memory[len(model.memory) // 2 :])
     return dict(
         images=len(names),
         images_per_s=len(names) / (time.perf_counter() - begin),
         peak_mb=peak_mb(),
-        growth_mb_per_10000=10_000 * float(np.polyfit(half[:, 0], half[:, 1], 1)[0]),
+        growth_mb_per_10000=growth(model.memory),
+    )
+
+
+def growth(memory: list[tuple[int, float]]) -> float:
+    """Return the growth in the second half, in MB per 10,000 images.
+
+    Args:
+        memory: Number of images seen, and MB.
+    """
+    half = np.array(memory[len(memory) // 2 :])
+    return 10_000 * float(np.polyfit(half[:, 0], half[:, 1], 1)[0])
+
+
+def load(root: Path, way: str) -> dict[str, Any]:
+    """Draw batches from the images and labels that ``label`` left."""
+    init_default_scope('mmdet')
+    images = dict(data_prefix=dict(img=str(root / 'images')))
+    images['metainfo'] = dict(classes=('a',))
+    name = min(path.name for path in (root / 'images').iterdir())
+    square = [[4, 4, 20, 4, 20, 20, 4, 20]]
+    of_image = dict(id=0, image_id=0, category_id=0, area=256, iscrowd=0)
+    content = dict(
+        images=[dict(id=0, file_name=name, height=32, width=64)],
+        categories=[dict(id=0, name='a')],
+        annotations=[dict(of_image, bbox=[4, 4, 16, 16], segmentation=square)],
+    )
+    (root / 'labeled.json').write_text(json.dumps(content))
+    data = DATASETS.build(
+        dict(
+            type='SemiSupervisedDataset',
+            labeled_dataset=dict(
+                images, type='ListedCocoDataset', ann_file=str(root / 'labeled.json')
+            ),
+            unlabeled_dataset=dict(images, type='ImageListDataset', ann_file=''),
+            pseudo_labels=dict(store=str(root / 'store')),
+            weak_view=[dict(type='RandomFlip', prob=0.5)],
+        )
+    )
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=8,
+            num_workers=1,
+            dataset=data,
+            sampler=dict(type='LabeledUnlabeledSampler', source_ratio=[1, 1]),
+            collate_fn=dict(type='pseudo_collate'),
+            worker_init_fn=dict(type='end_with_parent'),
+        )
+    )
+    count = len(data.datasets[1])
+    batches = count // 4
+    memory = []
+    begin = time.perf_counter()
+    for number, _ in zip(range(1, batches + 1), loader, strict=False):
+        if number % max(batches // 40, 1) == 0:
+            processes = ['self', *(p.pid for p in multiprocessing.active_children())]
+            used = sum(resident_mb('Pss', pid) for pid in processes)
+            memory.append((4 * number, used))
+    return dict(
+        images=count,
+        images_per_s=8 * batches / (time.perf_counter() - begin),
+        peak_mb=max(used for _, used in memory),
+        growth_mb_per_10000=growth(memory),
     )
 
 
@@ -168,7 +236,7 @@ def main() -> None:
     args = parse_args()
     if args.one:
         part, way, root, file = args.one
-        measure = dict(start=start, label=label)[part]
+        measure = dict(start=start, label=label, load=load)[part]
         write_atomic(file, json.dumps(measure(Path(root), way)))
         return
     report: dict[str, Any] = {}
@@ -176,7 +244,13 @@ def main() -> None:
         root = Path(name)
         write_pool(root, args.start)
         make_images(root / 'images', args.label, (32, 64))
-        for part, way in (('start', 'list'), ('start', 'folder'), ('label', 'ours')):
+        parts = (
+            ('start', 'list'),
+            ('start', 'folder'),
+            ('label', 'ours'),
+            ('load', 'ours'),
+        )
+        for part, way in parts:
             file = root / 'part.json'
             subprocess.run(
                 [sys.executable, __file__, '--one', part, way, str(root), str(file)],
