@@ -36,7 +36,7 @@ def install() -> None:
     ``sys.excepthook`` already.
     """
     if sys.excepthook is sys.__excepthook__ and _is_tool():
-        sys.excepthook = _show
+        sys.excepthook = show
 
 
 def one_line(error: BaseException) -> str | None:
@@ -59,9 +59,16 @@ def one_line(error: BaseException) -> str | None:
     return None
 
 
-def _show(
+def show(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
+    """Print a foreseen error in one line, any other with its traceback.
+
+    Args:
+        kind: As in ``sys.excepthook``, like the others.
+        error: The exception.
+        trace: Its traceback.
+    """
     wanted = os.environ.get('MMCAST_TRACEBACK', '0') in ('', '0')
     message = one_line(error) if wanted else None
     if message is None:

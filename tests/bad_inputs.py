@@ -66,7 +66,7 @@ class BadInput:
         name: What is wrong.
         spoil: Called with the folder; makes the input bad.
         read: Called with the folder; reads it.
-        told: What the message must name.
+        told: What the message must name: a regular expression.
     """
 
     kind: str
@@ -241,13 +241,10 @@ def build(registry: Any, config: dict, root: Path) -> None:
 
 def write(file: str, content: bytes | str) -> Callable[[Path], None]:
     def spoil(root: Path) -> None:
-        data = content.encode('utf-8', 'surrogateescape')
+        data = content if isinstance(content, bytes) else content.encode()
         (root / file).write_bytes(data)
 
-    def spoil_bytes(root: Path) -> None:
-        (root / file).write_bytes(content)
-
-    return spoil if isinstance(content, str) else spoil_bytes
+    return spoil
 
 
 def remove(file: str) -> Callable[[Path], None]:
@@ -288,7 +285,7 @@ def link(file: str, to: str) -> Callable[[Path], None]:
 
 
 def edit(file: str, *keys: Any, value: Any) -> Callable[[Path], None]:
-    """Set a value in a JSON file; without ``value`` of :data:`GONE` it is removed."""
+    """Set a value in a JSON file; the value :data:`GONE` removes it."""
 
     def spoil(root: Path) -> None:
         content = json.loads((root / file).read_text())
@@ -647,7 +644,7 @@ def bad_inputs() -> Iterator[BadInput]:
             )
     for name, (keys, value) in COCO_EDITS.items():
         spoil = edit('coco.json', *keys, value=value)
-        yield BadInput('COCO file', name, spoil, labeled, '')
+        yield BadInput('COCO file', name, spoil, labeled, r'coco\.json|a\.png')
     for name, text in JSON_TEXTS.items():
         spoil = write('store/a.json', text)
         yield BadInput('pseudo-labels', name, spoil, entry, 'a.json')
@@ -658,7 +655,7 @@ def bad_inputs() -> Iterator[BadInput]:
         yield BadInput('camera file', name, spoil, depth, 'camera/a.json')
     for name, (keys, value) in ENTRIES.items():
         spoil = edit('store/a.json', *keys, value=value)
-        yield BadInput('pseudo-labels', name, spoil, entry, 'a.')
+        yield BadInput('pseudo-labels', name, spoil, entry, r'a\.json|a\.png')
     for name, (keys, value) in MANIFESTS.items():
         spoil = edit('store/manifest.json', *keys, value=value)
         yield BadInput('manifest', name, spoil, entry, 'store')
@@ -722,7 +719,7 @@ def problem(bad: BadInput, root: Path) -> str | None:
         return f'exit status {status}: {text[-300:]}'
     if 'Traceback' in text or len(lines) != 1 or not text.rstrip().endswith(lines[0]):
         return f'not one line: {text[-300:]}'
-    if bad.told not in lines[0]:
+    if not re.search(bad.told, lines[0]):
         return f'does not name {bad.told}: {lines[0]}'
     if not REMEDY.search(lines[0]):
         return f'has no remedy: {lines[0]}'
@@ -754,7 +751,7 @@ def _read(bad: BadInput, root: Path, output: Path) -> None:
             bad.read(root)
             status = 0
         except BaseException as error:
-            errors._show(type(error), error, error.__traceback__)
+            errors.show(type(error), error, error.__traceback__)
             status = 1
         sys.stdout.flush()
         sys.stderr.flush()

@@ -133,6 +133,30 @@ def test_damaged_file_is_one_line(write, damage, tmp_path):
     assert '()' not in str(error.value)
 
 
+def saved_with_checksums(path, checksums):
+    torch.serialization.set_crc32_options(checksums)
+    try:
+        zipped({'state_dict': {'weight': torch.arange(9.0)}}, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+
+
+def test_file_without_checksums_is_read(tmp_path):
+    saved_with_checksums(tmp_path / 'x.pth', checksums=False)
+    state = read_checkpoint(tmp_path / 'x.pth')['state_dict']
+    assert torch.equal(state['weight'], torch.arange(9.0))
+
+
+@pytest.mark.parametrize('shapes_only', [False, True])
+def test_changed_byte_is_found(tmp_path, shapes_only):
+    path = tmp_path / 'x.pth'
+    saved_with_checksums(path, checksums=True)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(torch.arange(9.0).numpy().tobytes(), b'\1' * 36))
+    with pytest.raises(ValueError, match='checksum of x/data/0 is wrong'):
+        read_checkpoint(path, shapes_only=shapes_only)
+
+
 def test_zip_without_weights(tmp_path):
     with zipfile.ZipFile(tmp_path / 'x.pth', 'w') as file:
         file.writestr('readme.txt', 'no weights')

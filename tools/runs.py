@@ -28,6 +28,7 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from mmcast.utils import write_atomic
@@ -212,7 +213,11 @@ def run_all(
     """
     submitted: dict[tuple, Future] = {}
     bar = Progress(
-        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with bar, ThreadPoolExecutor(jobs) as pool:
         task = bar.add_task('', total=len(todo))

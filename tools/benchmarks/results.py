@@ -591,7 +591,10 @@ def train(results: Results, name: str, seed: int) -> None:
         update = config_of(row.config).default_hooks.teacher_update
         switch = int(update.burn_in_iters * row.share * results.args.scale)
         options['default_hooks.teacher_update.burn_in_iters'] = switch
-    given = [f'{k}={v}'.format(iterations=iterations) for k, v in options.items()]
+    given = [
+        f'{key}={value}'.replace('{iterations}', str(iterations))
+        for key, value in options.items()
+    ]
     config = CONFIGS / f'{row.config}_synthscapes.py'
     command = ('train', 'mmdet', config, '--work-dir', folder, '--cfg-options', *given)
     mim(*command, log=folder / 'train.log', cwd=results.args.out / f'seed{seed}')

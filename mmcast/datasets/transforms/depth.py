@@ -63,8 +63,8 @@ class LoadLabelMap(LoadAnnotations):
 class LoadDepth(BaseTransform):
     """Load a depth map as the second channel of ``gt_seg_map``.
 
-    Put it after ``LoadLabelMap``. A sample without ``depth_path`` (an
-    image to predict) passes unchanged.
+    Put it after ``LoadLabelMap``. A sample without ``depth_path`` (an image to predict)
+    passes unchanged.
 
     Required keys: ``img_path``, ``ori_shape``; ``depth_path``, ``camera_path`` and
     ``gt_seg_map`` (H x W) as :class:`DepthSegDataset` gives them.
