@@ -119,9 +119,9 @@ def test_large_pool_is_measured(tmp_path):
         assert row['images'] == 1500
         assert row['missing_peak_mb'] >= row['build_peak_mb'] >= row['imports_mb'] > 0
         assert row['worker_mb'] < 20
-    assert report['label_ours']['images'] == 40
-    assert report['load_ours']['images'] == 39  # one is labelled
-    for part in ('label_ours', 'load_ours'):
+    assert report['label']['images'] == 40
+    assert report['load']['images'] == 39  # one is labelled
+    for part in ('label', 'load'):
         assert report[part]['peak_mb'] > 0
 
 

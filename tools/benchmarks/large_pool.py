@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--start', type=int, default=1_000_000, help='images listed')
     parser.add_argument('--label', type=int, default=20_000, help='images labelled')
     parser.add_argument('--json', type=Path, help='file for the numbers')
-    parser.add_argument('--one', nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument('--one', nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -96,8 +97,13 @@ def write_pool(root: Path, count: int) -> None:
     (root / 'list.txt').write_text('\n'.join(names) + '\n')
 
 
-def start(root: Path, way: str) -> dict[str, Any]:
-    """Build the data set, ask a store, and read all items in workers."""
+def start_from(way: str, root: Path) -> dict[str, Any]:
+    """Build the data set, ask a store, and read all items in workers.
+
+    Args:
+        way: ``'list'`` or ``'folder'``: what the data set reads.
+        root: Where :func:`write_pool` wrote the files.
+    """
     ready, begin = peak_mb(), time.perf_counter()
     images = ImageListDataset(
         ann_file=str(root / 'list.txt') if way == 'list' else '',
@@ -152,7 +158,7 @@ class _StandIn(nn.Module):
         return data['data_samples']
 
 
-def label(root: Path, way: str) -> dict[str, Any]:
+def label(root: Path) -> dict[str, Any]:
     """Label all images; return the memory and its growth in the second half."""
     names = sorted(path.name for path in (root / 'images').iterdir())
     store = PseudoLabelStore.create(
@@ -179,7 +185,7 @@ def growth(memory: list[tuple[int, float]]) -> float:
     return 10_000 * float(np.polyfit(half[:, 0], half[:, 1], 1)[0])
 
 
-def load(root: Path, way: str) -> dict[str, Any]:
+def load(root: Path) -> dict[str, Any]:
     """Draw batches from the images and labels that ``label`` left."""
     init_default_scope('mmdet')
     images = dict(data_prefix=dict(img=str(root / 'images')))
@@ -216,47 +222,51 @@ def load(root: Path, way: str) -> dict[str, Any]:
     )
     count = len(data.datasets[1])
     batches = count // 4
-    memory = []
+    memory, peak = [], 0.0
     begin = time.perf_counter()
     for number, _ in zip(range(1, batches + 1), loader, strict=False):
         if number % max(batches // 40, 1) == 0:
             processes = ['self', *(p.pid for p in multiprocessing.active_children())]
-            used = sum(resident_mb('Pss', pid) for pid in processes)
+            # Not Pss: a library's pages count by how many processes on the machine
+            # share them just now.
+            used = sum(resident_mb('Pss_Anon', pid) for pid in processes)
             memory.append((4 * number, used))
+            peak = max(peak, sum(resident_mb('Pss', pid) for pid in processes))
     return dict(
         images=count,
         images_per_s=8 * batches / (time.perf_counter() - begin),
-        peak_mb=max(used for _, used in memory),
+        peak_mb=peak,
         growth_mb_per_10000=growth(memory),
     )
+
+
+PARTS = {
+    'start_list': partial(start_from, 'list'),
+    'start_folder': partial(start_from, 'folder'),
+    'label': label,
+    'load': load,
+}
 
 
 def main() -> None:
     """Measure each part in a process of its own."""
     args = parse_args()
     if args.one:
-        part, way, root, file = args.one
-        measure = dict(start=start, label=label, load=load)[part]
-        write_atomic(file, json.dumps(measure(Path(root), way)))
+        part, root, file = args.one
+        write_atomic(file, json.dumps(PARTS[part](Path(root))))
         return
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_pool(root, args.start)
         make_images(root / 'images', args.label, (32, 64))
-        parts = (
-            ('start', 'list'),
-            ('start', 'folder'),
-            ('label', 'ours'),
-            ('load', 'ours'),
-        )
-        for part, way in parts:
+        for part in PARTS:
             file = root / 'part.json'
             subprocess.run(
-                [sys.executable, __file__, '--one', part, way, str(root), str(file)],
+                [sys.executable, __file__, '--one', part, str(root), str(file)],
                 check=True,
             )
-            report[f'{part}_{way}'] = json.loads(file.read_text())
+            report[part] = json.loads(file.read_text())
     report.update(device=hardware('cpu'), mmcast=mmcast.__version__)
     print(json.dumps(report, indent=2))
     if args.json:

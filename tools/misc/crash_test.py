@@ -4,6 +4,7 @@
 
 It trains all stages in short twice, below ``--out``: in ``straight`` without a stop, in
 ``killed`` with SIGKILL to the whole process group again and again, then ``--resume``.
+Every other kill waits for the first step, so that not all of them meet the start.
 Both must leave the same files, bit by bit. It writes ``crash_test.md`` there, and ends
 with exit status 1 if anything differs.
 """
@@ -50,7 +51,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--stages', nargs='+', choices=STAGES, default=[*STAGES])
     parser.add_argument('--images', type=int, default=60, help='training images')
     parser.add_argument(
-        '--longest', type=float, default=20.0, help='longest time to a kill, in seconds'
+        '--longest',
+        type=float,
+        default=20.0,
+        help='longest time from the start to a kill, in seconds',
+    )
+    parser.add_argument(
+        '--longest-training',
+        type=float,
+        default=5.0,
+        help='longest time from the first step to a kill, in seconds',
     )
     parser.add_argument('--seed', type=int, default=0, help='of the times')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/crash_test'))
@@ -75,8 +85,16 @@ def command(stage: str, resume: bool) -> list[str]:
     return [*words, '--cfg-options', *(f'{k}={v}' for k, v in options.items())]
 
 
-def train(stage: str, root: Path, seconds: float | None) -> tuple[bool, str]:
+def train(
+    stage: str, root: Path, seconds: float | None, after: str = ''
+) -> tuple[bool, str]:
     """Train a stage for some seconds at most, then kill it.
+
+    Args:
+        stage: Name of the stage.
+        root: Folder to run in.
+        seconds: Time to the kill; None for a run to its end.
+        after: The time starts when the output has this text.
 
     Returns:
         Whether it ended by itself, and what it was doing when it was killed.
@@ -97,6 +115,8 @@ def train(stage: str, root: Path, seconds: float | None) -> tuple[bool, str]:
             env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'},
             start_new_session=True,
         )
+        while after not in log.read_text() and process.poll() is None:
+            time.sleep(0.02)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -160,12 +180,13 @@ def main() -> None:
                 share = -(-(args.kills - kills.total()) // (len(args.stages) - done))
                 ended = False
                 while not ended:
-                    limit = (
-                        chance.uniform(0, args.longest)
-                        if kills[stage] < share
-                        else None
-                    )
-                    ended, phase = train(stage, killed, limit)
+                    limit, after = None, ''
+                    if kills[stage] < share:
+                        limit = chance.uniform(0, args.longest)
+                        if kills[stage] % 2:
+                            limit = chance.uniform(0, args.longest_training)
+                            after = 'Iter(train)'
+                    ended, phase = train(stage, killed, limit, after)
                     if not ended:
                         kills[stage] += 1
                         phases[phase] += 1
