@@ -1,8 +1,9 @@
-# Two commands; each does its own set-up. A bare Debian machine with Python 3.10 to
+# Three commands; each does its own set-up. A bare Debian machine with Python 3.10 to
 # 3.12, gcc and g++ is enough.
 #
 #   make quickstart   run a method's stages on a small data set that it generates
 #   make test         check lint, types and tests
+#   make docs         build the site: build/docs/docs/index.html
 #
 # METHOD=...    run another method than cast: guided (Guided Distillation) or swinmtl
 # VENV=path     use another environment than .venv; a complete one stays as it is
@@ -14,9 +15,9 @@ PYTHON ?=
 ARGS ?=
 METHOD ?= cast
 
-.PHONY: help quickstart test
+.PHONY: help quickstart test docs
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,10p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,11p'
 
 quickstart:
 	@sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)'
@@ -25,3 +26,8 @@ quickstart:
 test:
 	@sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)' --tests
 	@PATH="$(abspath $(VENV))/bin:$$PATH" sh tools/misc/run_checks.sh $(ARGS)
+
+docs:
+	@sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)' --tests
+	@'$(VENV)/bin/python' -m sphinx -W --keep-going -q -b html -c docs . build/docs $(ARGS)
+	@echo 'the site is build/docs/docs/index.html'

@@ -46,7 +46,7 @@ class TwoConvHead(BaseModule):
                 than the image, on the right and below.
 
         Returns:
-            float32 (N, out_channels, *size).
+            float32 ``(N, out_channels, *size)``.
         """
         outputs = self.layers(x).float()
         if stride != 1:

@@ -50,7 +50,7 @@ class FusionBlock(BaseModule):
         self.project = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, skip: Tensor | None, size: Sequence[int]) -> Tensor:
-        """Fuse (N, C, h, w) with its skip and resize to (N, C, *size)."""
+        """Fuse (N, C, h, w) with its skip and resize to ``(N, C, *size)``."""
         if self.skip_unit is not None and skip is not None:
             x = x + self.skip_unit(skip)
         # Published in the opposite order; both are linear, bilinear weights sum to 1.

@@ -1,0 +1,41 @@
+"""Sphinx settings. `make docs` builds the site from this folder and the configs' pages.
+
+The source folder is the repository's root, so a link between two pages is the same
+file path on the site as in the repository.
+"""
+
+from mmcast.version import __version__
+
+project = 'mmcast'
+author = 'the mmcast developers'
+copyright = 'Apache-2.0'
+version = release = __version__
+
+root_doc = 'docs/index'
+include_patterns = [
+    'docs/*.md',
+    'configs/mmcast/README.md',
+    'configs/mmcast/*/README.md',
+    'README.md',
+    'CONTRIBUTING.md',
+]
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.mathjax',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+]
+myst_enable_extensions = ['dollarmath']
+myst_heading_anchors = 3
+# Code blocks that are no programs (file trees) need no lexer.
+suppress_warnings = ['misc.highlighting_failure']
+autodoc_typehints = 'description'
+autodoc_member_order = 'bysource'
+autodoc_default_options = {'members': True, 'show-inheritance': True}
+napoleon_numpy_docstring = False
+
+html_theme = 'furo'
+html_title = 'mmcast'
+# Answers of servers that refuse a program but show the page to a person.
+linkcheck_allowed_redirects = {r'https://doi\.org/.*': r'.*'}

@@ -1,0 +1,39 @@
+"""Build the site from docs and docstrings: no warning, all links lead somewhere."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def build(source, target):
+    # As `make docs`, without highlighted sources, which take most of the time.
+    command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
+    command += [
+        '-D',
+        'extensions=myst_parser,sphinx.ext.autodoc,sphinx.ext.mathjax,'
+        'sphinx.ext.napoleon',
+    ]
+    command += ['-c', REPOSITORY / 'docs', source, target]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_site_has_no_warnings_and_all_pages(tmp_path):
+    done = build(REPOSITORY, tmp_path)
+    assert done.returncode == 0, done.stderr
+    pages = {path.stem for path in (REPOSITORY / 'docs').glob('*.md')}
+    assert pages == {path.stem for path in (tmp_path / 'docs').glob('*.html')}
+    api = (tmp_path / 'docs/api.html').read_text()
+    for name in ('PixelContrastLoss', 'SemiSupervisedSegmentor', 'PseudoLabelHook'):
+        assert name in api
+    equations = (tmp_path / 'docs/equations.html').read_text()
+    assert 'class="math' in equations
+
+
+def test_broken_link_is_found(tmp_path):
+    (tmp_path / 'docs').mkdir()
+    (tmp_path / 'docs/index.md').write_text('# A page\n\n[nowhere](nowhere.md)\n')
+    done = build(tmp_path, tmp_path / 'site')
+    assert done.returncode
+    assert 'nowhere.md' in done.stderr
