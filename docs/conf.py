@@ -4,11 +4,17 @@ The source folder is the repository's root, so a link between two pages is the s
 file path on the site as in the repository.
 """
 
+import functools
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
 from mmcast.version import __version__
 
 project = 'mmcast'
 author = 'the mmcast developers'
-copyright = 'Apache-2.0'
+copyright = 'the mmcast developers, Apache-2.0'
 version = release = __version__
 
 root_doc = 'docs/index'
@@ -22,7 +28,6 @@ include_patterns = [
 extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
-    'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
 ]
@@ -35,7 +40,19 @@ autodoc_member_order = 'bysource'
 autodoc_default_options = {'members': True, 'show-inheritance': True}
 napoleon_numpy_docstring = False
 
+html_math_renderer = 'mathml'
 html_theme = 'furo'
 html_title = 'mmcast'
 # Answers of servers that refuse a program but show the page to a person.
 linkcheck_allowed_redirects = {r'https://doi\.org/.*': r'.*'}
+
+
+def setup(app: Sphinx) -> None:
+    """Write equations as MathML, which browsers show without a script or a network."""
+
+    def write(translator, node, as_block: bool = False) -> None:
+        translator.body.append(tex2mathml(node.astext(), as_block=as_block))
+        raise nodes.SkipNode
+
+    block = functools.partial(write, as_block=True)
+    app.add_html_math_renderer('mathml', (write, None), (block, None))
