@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import math
 import re
 import runpy
 import shutil
@@ -69,6 +70,8 @@ MODELS = {
 PARALLEL = ('supervised', DEPTH, LABELS)
 # These stages use two threads: little else runs at the same time.
 TWO_THREADS = ('distill', GUIDED + 'teacher', GUIDED + 'distill')
+VALIDATIONS = 5  # in each stage's training
+CONTRAST_INTERVAL = 50  # iterations
 # The evaluators' names, ours, the factor and the digits of the table.
 METRICS = {
     'coco/segm_mAP': ('mask_ap', 'mask AP', 100, 1),
@@ -192,12 +195,10 @@ def _name(stage: str) -> str:
 def train(stage: str, args: argparse.Namespace) -> dict:
     """Run one stage; return its minutes."""
     shutil.rmtree(left_by(stage, ''), ignore_errors=True)
-    options = [f'randomness.seed={args.seed}']
+    options = [f'randomness.seed={args.seed}', *for_the_report(stage, args.scale)]
     if args.scale != 1:
-        from mmengine import Config
-
-        full = Config.fromfile(config_of(stage))
-        iterations = max(1, round(full.train_cfg.max_iters * args.scale))
+        full = read_config(stage)
+        iterations = scaled(full, args.scale)
         options.append(f'train_cfg.max_iters={iterations}')
         update = full.default_hooks.get('teacher_update')
         if update:
@@ -211,11 +212,42 @@ def train(stage: str, args: argparse.Namespace) -> dict:
     return {'minutes': (time.monotonic() - start) / 60}
 
 
+def read_config(stage: str) -> Any:
+    """Return a stage's config."""
+    from mmengine import Config
+
+    return Config.fromfile(config_of(stage))
+
+
+def scaled(config: Any, scale: float) -> int:
+    """Return how many iterations a stage takes."""
+    return max(1, round(config.train_cfg.max_iters * scale))
+
+
+def for_the_report(stage: str, scale: float) -> list[str]:
+    """Return options that leave curves: of validation, and of the contrast."""
+    config = read_config(stage)
+    iterations = scaled(config, scale)
+    every = math.ceil(iterations / VALIDATIONS)
+    options = [f'train_cfg.val_interval={every}', 'train_cfg.val_begin=1']
+    interval = min(config.default_hooks.logger.interval, math.ceil(iterations / 20))
+    options.append(f'default_hooks.logger.interval={interval}')
+    network = config.model.get('student', config.model)
+    if network.get('pixel_contrast'):
+        hook = 'default_hooks.contrast_monitor'
+        options.append(f'{hook}.type=ContrastMonitorHook')
+        options.append(f'{hook}.interval={math.ceil(CONTRAST_INTERVAL * scale)}')
+    return options
+
+
 def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
     """Return a model's size and its metrics from the config's evaluators."""
     work_dir = out / f'test_{name}'
     shutil.rmtree(work_dir, ignore_errors=True)
     command = ('test', 'mmdet', config, '--checkpoint', checkpoint)
+    if 'swinmtl' not in config.parts:  # for the report
+        kept = f'test_evaluator.outfile_prefix={work_dir}/predictions'
+        command = (*command, '--cfg-options', kept)
     log = out / f'test_{name}.log'
     run(f'test of {name}', *command, '--work-dir', work_dir, log=log)
     (result,) = work_dir.glob('*/*.json')
