@@ -26,6 +26,7 @@ from pycocotools.coco import COCO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import report_charts as charts
 import report_labels
@@ -37,7 +38,6 @@ from report_pictures import Images, as_uri
 import mmcast
 from mmcast.utils import write_atomic
 
-HERE = Path(__file__).resolve().parent
 PICTURE = 1600  # width of the quickstart's picture, in pixels
 # Columns: title, digits, whether less is better (None: neither).
 COLUMNS = {
@@ -47,7 +47,7 @@ COLUMNS = {
     'abs_rel': ('abs rel', 3, True),
     'rmse': ('RMSE (m)', 2, True),
     'd1': ('d1', 3, False),
-    'params_m': ('parameters (M)', 2, None),
+    'params_m': ('params (M)', 2, None),
     'ms': ('ms', 1, None),
     'minutes': ('minutes', 1, None),
 }
@@ -134,7 +134,7 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
 def render(page: dict[str, Any]) -> str:
     """Return the page's HTML."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader(Path(__file__).resolve().parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

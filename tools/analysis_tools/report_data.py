@@ -13,20 +13,12 @@ from typing import Any
 
 from contrast_curves import read_scalars
 from mmengine.config import Config
+from runs import METRICS
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.engine.stages import labels_of
 
 PREDICTIONS = '.segm.json'
-# Metrics of `mim test`: the name in `results.json` and the factor.
-METRICS = {
-    'coco/segm_mAP': ('mask_ap', 100),
-    'coco/segm_mAP_50': ('mask_ap50', 100),
-    'mIoU': ('miou', 1),
-    'depth/abs_rel': ('abs_rel', 1),
-    'depth/rmse': ('rmse', 1),
-    'depth/d1': ('d1', 1),
-}
 
 
 @dataclass
@@ -207,7 +199,7 @@ def _add_tests(runs: dict[Path, list[Path]], found: Found) -> None:
         model = Model(
             folder.parent.name if name in ('test', '') else name,
             metrics,
-            checkpoint.parent if checkpoint.name else None,
+            locate(str(checkpoint.parent), folder) if checkpoint.name else None,
             'teacher' in checkpoint.stem,
         )
         found.models.append(model)
@@ -227,7 +219,7 @@ def _add_last_validation(stage: Stage, found: Found) -> None:
         return
     numbers = {
         ours: factor * values[max(values)]
-        for name, (ours, factor) in METRICS.items()
+        for name, (ours, _, factor, _) in METRICS.items()
         if (values := stage.scalars.get(name))
     }
     if numbers:
@@ -260,7 +252,7 @@ def _read_metrics(run: Path) -> dict[str, float]:
     values = _read_json(run / f'{run.name}.json') or {}
     return {
         ours: factor * values[name]
-        for name, (ours, factor) in METRICS.items()
+        for name, (ours, _, factor, _) in METRICS.items()
         if name in values
     }
 

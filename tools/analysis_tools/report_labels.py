@@ -113,6 +113,7 @@ def show(labels: Labels, images: Images, truths: dict[Path, COCO]) -> dict[str, 
                 recall=_shares(curve[1]) if curve else None,
             )
         ),
+        classes=store.classes,
         cards=_cards(labels, entries, folder, images) if folder else [],
     )
 

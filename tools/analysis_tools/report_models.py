@@ -40,6 +40,11 @@ class Judged:
     quality: coco.Quality
     threshold: float
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in label order."""
+        return [each['name'] for each in self.truth.loadCats(self.categories)]
+
     def file(self, image: int) -> Path:
         """Return an image's file."""
         return self.images / self.truth.imgs[image]['file_name']
@@ -139,7 +144,8 @@ def disagreement(judged: list[Judged], images: Images) -> dict[str, Any] | None:
     ]
     counts = coco.match(seen, guesses, student.categories).by_image(0)
     cards = []
-    for image in sorted(counts, key=lambda i: _f1(counts[i]))[:DISAGREE]:
+    order = sorted(counts, key=lambda i: (_f1(counts[i]), -sum(counts[i])))
+    for image in order[:DISAGREE]:
         objects, both, more = counts[image]
         if objects + more == both:
             continue  # they agree, or nobody sees anything
@@ -150,7 +156,12 @@ def disagreement(judged: list[Judged], images: Images) -> dict[str, Any] | None:
         ]
         text = f'both {both}, teacher alone {objects - both}, student alone {more}'
         cards += _card(text, panels, teacher.truth.imgs[image]['file_name'])
-    return dict(teacher=teacher.model.title, student=student.model.title, cards=cards)
+    return dict(
+        teacher=teacher.model.title,
+        student=student.model.title,
+        classes=student.classes,
+        cards=cards,
+    )
 
 
 def gallery(each: Judged, images: Images) -> dict[str, Any]:
@@ -178,6 +189,7 @@ def gallery(each: Judged, images: Images) -> dict[str, Any]:
     return dict(
         name=each.model.title,
         series=each.series,
+        classes=each.classes,
         threshold=f'{each.threshold:.2f}',
         groups=groups,
     )
