@@ -14,9 +14,13 @@ The page is one file and asks no network for anything.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ import report_charts as charts
 import report_labels
 from contrast_curves import read_curves
 from report_data import Found, Model, Stage, find
-from report_models import by_class, disagreement, gallery, judge
+from report_models import Sources, by_class, disagreement, gallery, judge
 from report_pictures import Images, as_uri
 
 import mmcast
@@ -96,23 +100,33 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
         console=Console(stderr=True),
         transient=True,
     )
-    with bar:
-        task = bar.add_task('report: reading', total=None)
-        found = find(work_dirs)
-        kept = sum(model.predictions is not None for model in found.models)
-        bar.update(task, total=kept + len(found.labels) + 2, completed=1)
+    found = find(work_dirs)
+    sources = {
+        series: files
+        for series, model in enumerate(found.models)
+        if (files := Sources.of(model))
+    }
+    with ExitStack() as stack:
+        workers = min(os.cpu_count() or 1, max(len(sources), 1))
+        pool = stack.enter_context(ProcessPoolExecutor(workers, get_context('fork')))
+        # The bar starts a thread, so the workers must be there before. They are forked
+        # at the first submission.
+        jobs = {series: pool.submit(files.measure) for series, files in sources.items()}
+        stack.enter_context(bar)
+        total = len(jobs) + len(found.labels) + 1
+        task = bar.add_task('report', total=total)
         images = Images()
         truths: dict[Path, COCO] = {}
-        judged = []
-        for series, model in enumerate(found.models):
-            if model.predictions:
-                bar.update(task, description=f'report: {model.title}')
-                judged += judge(model, series, truths)
-                bar.advance(task)
         labels = []
         for each in found.labels:
             bar.update(task, description=f'report: pseudo-labels of {each.name}')
             labels.append(report_labels.show(each, images, truths))
+            bar.advance(task)
+        judged = []
+        for series, job in jobs.items():
+            model = found.models[series]
+            bar.update(task, description=f'report: {model.title}')
+            judged.append(judge(model, series, sources[series], job.result(), truths))
             bar.advance(task)
         bar.update(task, description='report: drawing')
         page = dict(
@@ -144,12 +158,13 @@ def render(page: dict[str, Any]) -> str:
 
 
 def title(found: Found) -> str:
-    """Return what the page is about: folders with a table name their method."""
-    stages = ' '.join(stage.name for stage in found.stages)
-    for part, name in (('guided', 'Guided Distillation'), ('swinmtl', 'SwinMTL')):
-        if part in stages:
-            return name
-    return 'CAST' if 'distill' in stages or 'adapt' in stages else 'Training'
+    """Return the methods that the trainings belong to."""
+    methods = {'guided': 'Guided Distillation', 'swinmtl': 'SwinMTL'}
+    names = [
+        next((name for part, name in methods.items() if part in stage.name), 'CAST')
+        for stage in found.stages
+    ]
+    return ', '.join(dict.fromkeys(names)) or 'Report'
 
 
 def about(found: Found) -> str:

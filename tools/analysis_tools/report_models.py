@@ -7,7 +7,6 @@ from typing import Any
 import report_charts as charts
 import report_coco as coco
 from markupsafe import Markup
-from mmengine.config import Config
 from pycocotools.coco import COCO
 from report_data import Model, locate
 from report_pictures import Images, annotated, instances
@@ -61,39 +60,82 @@ class Judged:
         return page.draw(self.file(image), shapes, self.model.title)
 
 
-def judge(model: Model, series: int, truths: dict[Path, COCO]) -> list[Judged]:
-    """Evaluate a model's predictions; none without annotations."""
-    assert model.predictions
-    config: Config = model.config or Config()
-    evaluators = config.get('test_evaluator') or []
-    if isinstance(evaluators, dict):
-        evaluators = [evaluators]
-    named = [each['ann_file'] for each in evaluators if each.get('ann_file')]
-    file = locate(named[0], model.predictions) if named else None
-    if file is None:
-        return []
-    file = file.resolve()
-    truth = truths.setdefault(file, truths.get(file) or coco.read_coco(file))
-    dataset = config.test_dataloader.dataset
-    folder = Path(dataset.get('data_root') or '', dataset.data_prefix.img)
-    categories = coco.category_ids(truth, dataset.get('metainfo', {}).get('classes'))
-    results = coco.read_predictions(model.predictions, truth)
-    quality = coco.measure(truth, results, categories)
-    found: dict[int, list[dict]] = {image: [] for image in truth.getImgIds()}
-    for each in results:
-        found[each['image_id']].append(each)
-    return [
-        Judged(
-            model,
-            series,
-            truth,
-            categories,
+@dataclass(frozen=True)
+class Sources:
+    """The files of a model's test.
+
+    Attributes:
+        predictions: COCO results of masks.
+        annotations: Those of the same images.
+        images: Folder of the images.
+        classes: Names of the classes that count; None for all.
+    """
+
+    predictions: Path
+    annotations: Path
+    images: Path
+    classes: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, model: Model) -> 'Sources | None':
+        """Find them; None without predictions or annotations."""
+        if model.predictions is None or model.config is None:
+            return None
+        evaluators = model.config.get('test_evaluator') or []
+        if isinstance(evaluators, dict):
+            evaluators = [evaluators]
+        named = [each['ann_file'] for each in evaluators if each.get('ann_file')]
+        file = locate(named[0], model.predictions) if named else None
+        if file is None:
+            return None
+        dataset = model.config.test_dataloader.dataset
+        folder = Path(dataset.get('data_root') or '', dataset.data_prefix.img)
+        classes = dataset.get('metainfo', {}).get('classes')
+        return cls(
+            model.predictions,
+            file.resolve(),
             locate(str(folder), model.predictions) or folder,
-            found,
-            quality,
-            quality.matches.best_threshold(),
+            tuple(classes) if classes else None,
         )
-    ]
+
+    def measure(self) -> coco.Quality:
+        """Evaluate the predictions; it can run in a process of its own."""
+        truth = coco.read_coco(self.annotations)
+        found = coco.read_predictions(self.predictions, truth)
+        return coco.measure(truth, found, coco.category_ids(truth, self.classes))
+
+
+def judge(
+    model: Model,
+    series: int,
+    sources: Sources,
+    quality: coco.Quality,
+    truths: dict[Path, COCO],
+) -> Judged:
+    """Put a model, its predictions and their quality together.
+
+    Args:
+        model: The model.
+        series: Its colour.
+        sources: Its files.
+        quality: What ``sources.measure`` returned.
+        truths: Annotations that were read before.
+    """
+    file = sources.annotations
+    truth = truths.setdefault(file, truths.get(file) or coco.read_coco(file))
+    found: dict[int, list[dict]] = {image: [] for image in truth.getImgIds()}
+    for each in coco.read_predictions(sources.predictions, truth):
+        found[each['image_id']].append(each)
+    return Judged(
+        model,
+        series,
+        truth,
+        coco.category_ids(truth, sources.classes),
+        sources.images,
+        found,
+        quality,
+        quality.matches.best_threshold(),
+    )
 
 
 def by_class(judged: list[Judged]) -> list[dict[str, Any]]:
