@@ -153,7 +153,7 @@ def paired_bars(
     label: str,
 ) -> Markup:
     """Draw horizontal bars, one of each series in each row."""
-    figure, axis = _panel(0.6 + (0.15 + 0.13 * len(values)) * max(len(rows), 3))
+    figure, axis = _panel(0.6 + (0.1 + 0.08 * len(values)) * max(len(rows), 3))
     thick = 0.8 / len(values)
     for series, each in enumerate(values):
         places = np.arange(len(rows)) - 0.4 + thick * (series + 0.5)
