@@ -36,6 +36,15 @@ from mmcast.utils import write_atomic
 TOOLS = Path(__file__).resolve().parent
 # The COCO file of a split of SynthScapes, below its folder.
 ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'
+# The evaluators' names, ours, the factor, and the digits of a table.
+METRICS = {
+    'coco/segm_mAP': ('mask_ap', 'mask AP', 100, 1),
+    'coco/segm_mAP_50': ('mask_ap50', 'mask AP50', 100, 1),
+    'mIoU': ('miou', 'mIoU', 1, 1),
+    'depth/abs_rel': ('abs_rel', 'abs rel', 1, 3),
+    'depth/rmse': ('rmse', 'RMSE (m)', 1, 2),
+    'depth/d1': ('d1', 'd1', 1, 3),
+}
 
 
 def once(path: Path, key: str, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -217,6 +226,7 @@ def run_all(
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn('to go:'),
         TimeRemainingColumn(),
     )
     with bar, ThreadPoolExecutor(jobs) as pool:

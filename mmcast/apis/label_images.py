@@ -1,9 +1,11 @@
 """Label images with a detector: resumable, split over ranks, in constant memory."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from mmcast.datasets.transforms.images import UnreadableImageError
 from mmcast.datasets.workers import end_with_parent
 
 _BINS = 1000
+_LOG_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -281,6 +284,9 @@ def _label(
         disable=not progress or rank != 0,
     ) as bar:
         task = bar.add_task('', total=len(images))
+        # A log shows no bar, so it gets lines.
+        to_log = not (bar.disable or bar.console.is_terminal)
+        last = time.monotonic()
         for batch in batches:
             good = [(name, item) for name, item in batch if not isinstance(item, str)]
             unreadable += [item for _, item in batch if isinstance(item, str)]
@@ -296,6 +302,15 @@ def _label(
                         'again; what is labelled is kept'
                     ) from error
             bar.advance(task, len(batch))
+            if to_log and time.monotonic() - last > _LOG_SECONDS:
+                last = time.monotonic()
+                state = bar.tasks[task]
+                left = timedelta(seconds=round(state.time_remaining or 0))
+                print_log(
+                    f'Labelled [{state.completed:.0f}/{len(images)}]{share}  '
+                    f'eta: {left}',
+                    logger='current',
+                )
     return unreadable
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools/misc/quickstart.py'
 TINY = ['--labeled', '30', '--unlabeled', '6', '--val', '6', '--scale', '0.005']
+SECTION = re.compile(r'<section id="(\w+)"')
 NAMES = [
     'zero_shot_teacher',
     'adapted_teacher',
@@ -44,6 +46,15 @@ def test_quickstart_runs_and_continues(tmp_path):
     assert 8 * sizes['refined_student'] <= sizes['adapted_teacher']
     picture = cv2.imread(str(out / 'predictions.png'))
     assert picture.shape[1] == (1 + len(NAMES)) * 2 * 256
+    page = (out / 'report.html').read_text()
+    assert SECTION.findall(page) == [
+        *('models', 'training', 'labels', 'classes'),
+        *('disagreement', 'images', 'picture'),
+    ]
+    assert page.count('<h3><i class="chip"') == 4  # stages with curves
+    # Title and label of a chart. Two stages have a contrast, all validate.
+    assert page.count('contrast: margin') == 2 * 2
+    assert page.count('<figcaption>mask AP</figcaption>') == 4
 
     # A second call computes only what is missing.
     student = tmp_path / 'work_dirs/distill_synthscapes/student.pth'
@@ -64,6 +75,11 @@ def test_quickstart_runs_and_continues(tmp_path):
     names = [model['name'] for model in report['models']]
     assert names == ['supervised_student', 'guided_student']
     assert (out / 'predictions.png').is_file()
+    page = (out / 'report.html').read_text()
+    assert SECTION.findall(page) == [
+        *('models', 'training', 'classes', 'disagreement', 'images', 'picture'),
+    ]
+    assert 'teacher (dashed)' in page
 
     # Depth and labels, on the same data.
     other = [*command, '--method', 'swinmtl']
@@ -78,6 +94,10 @@ def test_quickstart_runs_and_continues(tmp_path):
     assert set(models['segmentation_only']) == common | labels
     assert set(models['multi_task']) == common | depth | labels
     assert cv2.imread(str(out / 'predictions.png')).shape[1] == 5 * 2 * 256
+    page = (out / 'report.html').read_text()
+    assert SECTION.findall(page) == ['models', 'training', 'picture']
+    assert page.count('<figcaption>mIoU</figcaption>') == 2
+    assert page.count('<figcaption>RMSE of depth (m)</figcaption>') == 2
 
     # SwinMTL's ablation, one variant that needs another one's model.
     ablate = [sys.executable, str(SCRIPT.parents[1] / 'benchmarks/swinmtl.py')]
@@ -97,3 +117,27 @@ def test_quickstart_runs_and_continues(tmp_path):
         'depth/d1',
         'mIoU',
     }
+
+
+def test_a_failure_is_shown_at_once(tmp_path):
+    # A file takes the place of the first test's folder.
+    out = tmp_path / 'work_dirs/quickstart'
+    out.mkdir(parents=True)
+    (out / 'test_zero_shot_teacher').write_text('')
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), *TINY],
+        cwd=tmp_path,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith('error: ')
+    first, failed, rest = result.stdout.partition('test of zero_shot_teacher failed')
+    assert failed
+    assert '$ mim train mmdet configs/mmcast/adapt_synthscapes.py' in first
+    # What ran at the same time ended; nothing else has started.
+    assert (tmp_path / 'work_dirs/adapt_synthscapes/teacher.pth').is_file()
+    assert '$ mim' not in rest
+    assert not (tmp_path / 'work_dirs/distill_synthscapes').exists()

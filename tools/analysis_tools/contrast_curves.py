@@ -32,27 +32,38 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_curves(work_dir: Path) -> dict[str, dict[int, float]]:
-    """Return a run's values by name and iteration; later logs overwrite earlier ones.
+def read_scalars(work_dir: Path) -> dict[str, dict[int, float]]:
+    """Return all values that a run logged, by name and iteration.
 
     Args:
-        work_dir: The run's folder; a resumed run has several logs.
+        work_dir: The run's folder. A resumed run has several logs; later ones overwrite
+            earlier ones.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:  # the last line of a run that was killed
+                continue
+            for name, value in record.items():
+                if isinstance(value, int | float) and 'step' in record:
+                    curves.setdefault(name, {})[record['step']] = value
+    return curves
+
+
+def read_curves(work_dir: Path) -> dict[str, dict[int, float]]:
+    """Return a run's values of the contrast, by name and iteration.
 
     Raises:
         ValueError: There is no log with the monitor's figures.
     """
-    curves: dict[str, dict[int, float]] = {}
-    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    for log in logs:
-        for line in log.read_text().splitlines():
-            record = json.loads(line)
-            for _, names in PANELS:
-                for name in names:
-                    if name in record:
-                        curves.setdefault(name, {})[record['step']] = record[name]
+    names = {name for _, names in PANELS for name in names}
+    curves = {k: v for k, v in read_scalars(work_dir).items() if k in names}
     if not any(name.startswith('contrast/') for name in curves):
+        logs = len([*work_dir.glob('*/vis_data/scalars.json')])
         raise ValueError(
-            f'{work_dir} has no log with contrast/margin (looked into {len(logs)} '
+            f'{work_dir} has no log with contrast/margin (looked into {logs} '
             "files): train with custom_hooks=[dict(type='ContrastMonitorHook'), ...]"
         )
     return curves

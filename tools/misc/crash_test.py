@@ -22,7 +22,13 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from mmcast.checkpoints import read_checkpoint
 from mmcast.utils import write_atomic
@@ -163,7 +169,12 @@ def main() -> None:
         if folder.exists():
             sys.exit(f'error: {folder} exists: remove it, or give another --out')
     start = time.monotonic()
-    bar = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
+    bar = Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     try:
         images = dict(train=args.images, val=8, labeled=args.images // 3)
         make_synthscapes(straight / 'data/synthscapes/target', **images)

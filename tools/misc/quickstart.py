@@ -7,7 +7,7 @@
 It generates SynthScapes' target domain. Then it trains and evaluates the models of
 CAST, of Guided Distillation or of SwinMTL through ``mim train mmdet`` and ``mim test
 mmdet``. An interrupted run continues with the stage it was in. It leaves
-``results.json`` and ``predictions.png`` in ``work_dirs/quickstart``,
+``results.json``, ``predictions.png`` and ``report.html`` in ``work_dirs/quickstart``,
 ``work_dirs/quickstart_guided`` or ``work_dirs/quickstart_swinmtl``.
 """
 
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import math
 import re
 import runpy
 import shutil
@@ -26,21 +27,26 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from mmcast.utils import write_atomic
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis_tools'))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import count_parameters, digest, mim, once, synthscapes_scripts
+from runs import METRICS, count_parameters, digest, mim, once, synthscapes_scripts
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
 DATA = Path('data/synthscapes/target')
 FOUNDATION = CONFIGS / 'weights' / 'synthscapes_teacher.pth'
-ITERATION = re.compile(
-    r'Iter\(train\) +\[ *(\d+)/(\d+)\].*? eta: ([\d:]+).*? loss: (\S+)'
-)
+STEP = re.compile(r'(Iter\((\w+)\)|Labelled) +\[ *(\d+)/(\d+)\](?:.*? loss: (\S+))?')
 
 GUIDED = 'guided_distillation/'
 SWINMTL = 'swinmtl/'
@@ -69,23 +75,20 @@ MODELS = {
 PARALLEL = ('supervised', DEPTH, LABELS)
 # These stages use two threads: little else runs at the same time.
 TWO_THREADS = ('distill', GUIDED + 'teacher', GUIDED + 'distill')
-# The evaluators' names, ours, the factor and the digits of the table.
-METRICS = {
-    'coco/segm_mAP': ('mask_ap', 'mask AP', 100, 1),
-    'coco/segm_mAP_50': ('mask_ap50', 'mask AP50', 100, 1),
-    'mIoU': ('miou', 'mIoU', 1, 1),
-    'depth/abs_rel': ('abs_rel', 'abs rel', 1, 3),
-    'depth/rmse': ('rmse', 'RMSE (m)', 1, 2),
-    'depth/d1': ('d1', 'd1', 1, 3),
-}
+VALIDATIONS = 5  # in each stage's training
+CONTRAST_INTERVAL = 50  # iterations
 console = Console(highlight=False)
 progress = Progress(
     SpinnerColumn(),
     TextColumn('{task.description}'),
-    TimeElapsedColumn(),
+    BarColumn(20),
+    TextColumn('to go:'),
+    TimeRemainingColumn(elapsed_when_finished=True),
     console=console,
     transient=True,
 )
+# What went wrong first. No other step starts after it.
+failures: list[RuntimeError] = []
 
 
 def parse_args() -> argparse.Namespace:
@@ -127,26 +130,46 @@ class Job:
 def run(name: str, *command: Any, log: Path) -> None:
     """Run ``mim``: write its output to ``log``, show its progress in one line.
 
+    A failure is shown at once: what runs at the same time may take minutes more.
+
     Raises:
-        RuntimeError: The command failed; the message has its last lines.
+        RuntimeError: The command failed; the message has its last lines. Or another one
+            failed before, and this one did not start.
     """
+    if failures:
+        raise RuntimeError(f'{name} did not start')
     words = [str(word) for word in command]
     shown = ' '.join(words).replace(f'{REPO}/', '')
     console.print(f'[bold]$ mim {shown}[/bold]', soft_wrap=True)
-    task = progress.add_task(f'{name}: starting')
+    task = progress.add_task(f'{name}: starting', total=None)
+    phase = ''
 
     def follow(line: str) -> None:
-        match = ITERATION.search(line)
+        nonlocal phase
+        match = STEP.search(line)
         if match:
-            step, total, eta, loss = match.groups()
-            text = f'{name}: iteration {step}/{total}, loss {loss}, {eta} to go'
-            progress.update(task, description=text)
+            _, kind, step, total, loss = match.groups()
+            now = {None: ': labelling', 'val': ': validating', 'test': ''}.get(kind, '')
+            if now != phase:
+                progress.reset(task)
+                phase = now
+            text = f'{name}{now} {step}/{total}' + (f', loss {loss}' if loss else '')
+            done, most = int(step), int(total)
+            progress.update(task, description=text, completed=done, total=most)
         elif 'Labelling' in line:
             progress.update(task, description=f'{name}: labelling')
 
     threads = 2 if name in TWO_THREADS else 1
-    mim(*words, log=log, threads=threads, on_line=follow)
-    progress.remove_task(task)
+    try:
+        mim(*words, log=log, threads=threads, on_line=follow)
+    except RuntimeError as error:
+        failures.append(error)
+        console.print(f'[bold red]{name} failed[/bold red]; its output is in {log}')
+        if len(progress.tasks) > 1:
+            console.print('waiting for what runs at the same time; it is not lost')
+        raise
+    finally:
+        progress.remove_task(task)
 
 
 def make_data(args: argparse.Namespace) -> dict:
@@ -192,12 +215,10 @@ def _name(stage: str) -> str:
 def train(stage: str, args: argparse.Namespace) -> dict:
     """Run one stage; return its minutes."""
     shutil.rmtree(left_by(stage, ''), ignore_errors=True)
-    options = [f'randomness.seed={args.seed}']
+    options = [f'randomness.seed={args.seed}', *for_the_report(stage, args.scale)]
     if args.scale != 1:
-        from mmengine import Config
-
-        full = Config.fromfile(config_of(stage))
-        iterations = max(1, round(full.train_cfg.max_iters * args.scale))
+        full = read_config(stage)
+        iterations = scaled(full, args.scale)
         options.append(f'train_cfg.max_iters={iterations}')
         update = full.default_hooks.get('teacher_update')
         if update:
@@ -211,11 +232,42 @@ def train(stage: str, args: argparse.Namespace) -> dict:
     return {'minutes': (time.monotonic() - start) / 60}
 
 
+def read_config(stage: str) -> Any:
+    """Return a stage's config."""
+    from mmengine import Config
+
+    return Config.fromfile(config_of(stage))
+
+
+def scaled(config: Any, scale: float) -> int:
+    """Return how many iterations a stage takes."""
+    return max(1, round(config.train_cfg.max_iters * scale))
+
+
+def for_the_report(stage: str, scale: float) -> list[str]:
+    """Return options that leave curves: of validation, and of the contrast."""
+    config = read_config(stage)
+    iterations = scaled(config, scale)
+    every = math.ceil(iterations / VALIDATIONS)
+    options = [f'train_cfg.val_interval={every}', 'train_cfg.val_begin=1']
+    interval = min(config.default_hooks.logger.interval, math.ceil(iterations / 20))
+    options.append(f'default_hooks.logger.interval={interval}')
+    network = config.model.get('student', config.model)
+    if network.get('pixel_contrast'):
+        hook = 'default_hooks.contrast_monitor'
+        options.append(f'{hook}.type=ContrastMonitorHook')
+        options.append(f'{hook}.interval={math.ceil(CONTRAST_INTERVAL * scale)}')
+    return options
+
+
 def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
     """Return a model's size and its metrics from the config's evaluators."""
     work_dir = out / f'test_{name}'
     shutil.rmtree(work_dir, ignore_errors=True)
     command = ('test', 'mmdet', config, '--checkpoint', checkpoint)
+    if 'swinmtl' not in config.parts:  # for the report
+        kept = f'test_evaluator.outfile_prefix={work_dir}/predictions'
+        command = (*command, '--cfg-options', kept)
     log = out / f'test_{name}.log'
     run(f'test of {name}', *command, '--work-dir', work_dir, log=log)
     (result,) = work_dir.glob('*/*.json')
@@ -283,7 +335,7 @@ def main() -> None:
             names = [name for name in stages if name not in untrained]
             rows.update({name: measure(name, minutes, job, args) for name in names})
     except RuntimeError as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'error: {(failures or [error])[0]}')
     results = list(rows.values())
     if args.method == 'swinmtl':
         from quickstart_depth import draw, milliseconds
@@ -310,7 +362,12 @@ def main() -> None:
             draw(config, checkpoint, out / 'predictions.png')
     else:
         draw_instances(results, out)
+    from report import write_report
+
+    with silent(out):
+        write_report([out], out / 'report.html')
     console.print(f'written: {out}/results.json and {out}/predictions.png')
+    console.print(f'look at: [bold]{out}/report.html[/bold]')
 
 
 def draw_instances(results: list[dict], out: Path) -> None:

@@ -1,0 +1,399 @@
+"""Test the report's numbers, what it leaves out, and the page in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import report_coco
+from mmdet.evaluation import CocoMetric
+from pycocotools import mask as mask_utils
+from report import write_report
+from report_data import find
+
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/report.py'
+ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'
+STAGES = {'adapt_x': 'teacher', 'distill_x': 'student'}
+
+
+def results_like(truth: dict, seed: int, share: float = 0.8) -> list[dict]:
+    """Make results from annotations: some missing, moved, or of another class."""
+    random = np.random.default_rng(seed)
+    sizes = {each['id']: (each['height'], each['width']) for each in truth['images']}
+    categories = [each['id'] for each in truth['categories']]
+    found = []
+    for each in truth['annotations']:
+        if random.random() > share:
+            continue
+        size = sizes[each['image_id']]
+        mask = mask_of(each['segmentation'], size)
+        mask = np.roll(mask, random.integers(0, 5, 2), (0, 1))
+        category = each['category_id']
+        if random.random() < 0.2:
+            category = int(random.choice(categories))
+        rle = mask_utils.encode(np.asfortranarray(mask))
+        rle['counts'] = rle['counts'].decode()
+        box = [float(v) for v in mask_utils.toBbox(rle)]
+        found.append(
+            dict(
+                image_id=each['image_id'],
+                category_id=category,
+                score=round(float(random.random()), 4),
+                bbox=box,
+                segmentation=rle,
+            )
+        )
+    return found
+
+
+def mask_of(segmentation, size):
+    if isinstance(segmentation, list):
+        parts = mask_utils.frPyObjects(segmentation, *size)
+        segmentation = mask_utils.merge(parts)
+    elif isinstance(segmentation['counts'], list):
+        segmentation = mask_utils.frPyObjects(segmentation, *size)
+    return mask_utils.decode(segmentation)
+
+
+def config_text(root: Path, stage: str) -> str:
+    """Write what of a stage's config the report reads."""
+    test = dict(
+        data_root=str(root), data_prefix=dict(img='leftImg8bit/val'), metainfo={}
+    )
+    train = dict(
+        labeled_dataset=dict(
+            data_root=str(root),
+            ann_file=ANNOTATIONS.format('train'),
+            image_list='splits/labeled.txt',
+        ),
+        unlabeled_dataset=dict(
+            data_root=str(root), data_prefix=dict(img='leftImg8bit/train')
+        ),
+        pseudo_labels=dict(score_thr=0.6),
+    )
+    hooks = {}
+    if stage.startswith('distill'):
+        hooks = dict(pseudo_labels=dict(teacher='work_dirs/adapt_x/teacher.pth'))
+    values = dict(
+        default_hooks=hooks,
+        load_from=f'work_dirs/{stage}/{STAGES[stage]}.pth',
+        test_dataloader=dict(dataset=test),
+        test_evaluator=dict(
+            type='CocoMetric', ann_file=str(root / ANNOTATIONS.format('val'))
+        ),
+        train_dataloader=dict(dataset=train),
+    )
+    return '\n'.join(f'{name} = {value!r}' for name, value in values.items())
+
+
+@pytest.fixture(scope='module')
+def work(synthscapes, tmp_path_factory):
+    """Write the files of two stages, their tests, and a store of pseudo-labels."""
+    folder = tmp_path_factory.mktemp('report') / 'work_dirs'
+    truth = json.loads((synthscapes / ANNOTATIONS.format('val')).read_text())
+    for seed, stage in enumerate(STAGES):
+        config = config_text(synthscapes, stage)
+        logs = folder / stage / '20260101_000000/vis_data'
+        logs.mkdir(parents=True)
+        (logs / 'config.py').write_text(config)
+        lines = [
+            dict(loss=9 / step, iter=step, step=step) for step in range(10, 60, 10)
+        ]
+        lines.append({'coco/segm_mAP': 0.1, 'step': 50})
+        if stage == 'distill_x':
+            for each in lines[:5]:
+                each |= {'contrast/margin': 0.3, 'contrast/fnr_gt': 0.1, 'loss_pxl': 1}
+        text = '\n'.join(json.dumps(line) for line in lines) + '\n{"loss": 1, "st'
+        (logs / 'scalars.json').write_text(text)
+        test = folder / stage / 'test'
+        (test / '20260101_000100/vis_data').mkdir(parents=True)
+        (test / '20260101_000100/vis_data/config.py').write_text(config)
+        metrics = {'coco/segm_mAP': 0.123 + seed / 10, 'coco/segm_mAP_50': 0.4}
+        (test / '20260101_000100/20260101_000100.json').write_text(json.dumps(metrics))
+        (test / 'predictions.segm.json').write_text(
+            json.dumps(results_like(truth, seed))
+        )
+    make_store(synthscapes, folder / 'adapt_x/pseudo_labels')
+    return folder
+
+
+def make_store(root: Path, out: Path) -> None:
+    truth = json.loads((root / ANNOTATIONS.format('train')).read_text())
+    classes = [each['name'] for each in truth['categories']]
+    labels = {each['id']: i for i, each in enumerate(truth['categories'])}
+    store = PseudoLabelStore.create(
+        out, classes=classes, teacher=Teacher('adapt_x.py', 'teacher.pth', '0' * 64)
+    )
+    names = (root / 'splits/unlabeled.txt').read_text().split()
+    found = results_like(truth, 2)
+    for image in truth['images']:
+        if image['file_name'] not in names:
+            continue
+        own = [each for each in found if each['image_id'] == image['id']]
+        store.write(
+            image['file_name'],
+            (image['height'], image['width']),
+            [labels[each['category_id']] for each in own],
+            [max(each['score'], 0.05) for each in own],
+            [[*each['bbox'][:2], each['bbox'][0], each['bbox'][1]] for each in own],
+            [each['segmentation'] for each in own],
+        )
+
+
+@pytest.fixture(scope='module')
+def page(work):
+    out = work.parent / 'report.html'
+    write_report([work], out)
+    return out
+
+
+def test_page_has_every_part_once(page):
+    text = page.read_text()
+    assert re.findall(r'<section id="(\w+)"', text) == [
+        'models',
+        'training',
+        'labels',
+        'classes',
+        'disagreement',
+        'images',
+    ]
+    # The table has the tests' numbers, not those of the last validation.
+    assert '>12.3<' in text
+    assert '>22.3<' in text
+    assert '>10.0<' not in text
+    assert text.count('contrast: margin') == 2  # title and label of one chart
+    names = re.findall(r' id="([^"]+)"', text)
+    for name in re.findall(r'href="#([^"]+)"', text):
+        assert name in names
+    # Names in the code of charts would be colours that the page does not know.
+    assert '#010' not in text
+
+
+def test_page_refers_to_nothing_outside(page):
+    text = page.read_text()
+    links = re.findall(r'(?:src|href)="([^"]{1,40})', text)
+    assert links
+    assert all(link.startswith(('#', 'data:')) for link in links)
+    assert 'url(http' not in text
+    assert '@import' not in text
+
+
+def test_quality_is_that_of_cocometric(work, synthscapes):
+    path = work / 'adapt_x/test/predictions.segm.json'
+    file = synthscapes / ANNOTATIONS.format('val')
+    truth = report_coco.read_coco(file)
+    found = report_coco.read_predictions(path, truth)
+    categories = report_coco.category_ids(truth, None)
+    quality = report_coco.measure(truth, found, categories)
+
+    metric = CocoMetric(ann_file=str(file), metric='segm', classwise=True)
+    names = [each['name'] for each in truth.loadCats(categories)]
+    metric.dataset_meta = dict(classes=names)
+    results = []
+    for image in truth.getImgIds():
+        own = [each for each in found if each['image_id'] == image]
+        predicted = dict(
+            img_id=image,
+            bboxes=np.zeros((len(own), 4)),
+            scores=np.array([each['score'] for each in own]),
+            labels=np.array([categories.index(each['category_id']) for each in own]),
+            masks=[each['segmentation'] for each in own],
+        )
+        results.append((dict(img_id=image), predicted))
+    expected = metric.compute_metrics(results)
+    for name, ap in quality.by_class.items():
+        assert ap / 100 == pytest.approx(expected[f'{name}_precision'], abs=6e-4)
+    for name, ap in quality.by_size.items():
+        assert ap / 100 == pytest.approx(expected[f'segm_mAP_{name[0]}'], abs=6e-4)
+    mean = np.mean([*quality.by_class.values()])
+    assert mean / 100 == pytest.approx(expected['segm_mAP'], abs=6e-4)
+
+
+def square(left: int, score: float | None = None, category: int = 1) -> dict:
+    mask = np.zeros((20, 60), np.uint8, order='F')
+    mask[:10, left : left + 10] = 1
+    each = dict(image_id=1, category_id=category, segmentation=mask_utils.encode(mask))
+    if score is not None:
+        return dict(each, score=score)
+    return dict(each, iscrowd=0, area=100, bbox=[left, 0, 10, 10])
+
+
+def test_matches_on_squares():
+    truth = report_coco.COCO()
+    truth.dataset = dict(
+        images=[dict(id=1, height=20, width=60), dict(id=2, height=20, width=60)],
+        categories=[dict(id=1, name='a'), dict(id=2, name='b')],
+        annotations=[dict(square(0), id=1), dict(square(20), id=2)],
+    )
+    truth.createIndex()
+    found = [
+        square(1, 0.9),  # right
+        square(0, 0.8),  # finds the same object again
+        square(20, 0.7, category=2),  # the wrong class
+        square(22, 0.6),  # right, with an IoU of 2/3
+        square(26, 0.5),  # an IoU of 1/4
+    ]
+    matches = report_coco.match(truth, found, [1, 2])
+    assert matches.hits.tolist() == [True, False, False, True, False]
+    assert matches.objects == {1: 2, 2: 0}
+    made, precision, recall = matches.curve(np.array([0, 0.65, 0.85, 0.95]))
+    assert made == [5, 3, 1, 0]
+    assert precision[:3].tolist() == pytest.approx([2 / 5, 1 / 3, 1])
+    assert np.isnan(precision[3])
+    assert recall.tolist() == pytest.approx([1, 0.5, 0.5, 0])
+    # F1: 2/3 with the first, 2/3 with four of them; the first of equals.
+    assert matches.best_threshold() == pytest.approx(0.9)
+    assert matches.by_image(0.6) == {1: (2, 2, 2), 2: (0, 0, 0)}
+
+    # One model's instances as the other's truth, above a threshold.
+    seen = report_coco.as_truth(truth, found, 0.85)
+    agreed = report_coco.match(seen, [square(0, 0.3), square(40, 0.2)], [1, 2])
+    assert agreed.by_image(0) == {1: (1, 1, 1), 2: (0, 0, 0)}
+    assert report_coco.match(seen, [], [1, 2]).by_image(0) == {
+        1: (1, 0, 0),
+        2: (0, 0, 0),
+    }
+
+
+def test_slider_numbers_are_those_of_the_store(page, work, synthscapes):
+    numbers = json.loads(
+        re.search(r'<script type="application/json">(.*?)</script>', page.read_text())[
+            1
+        ]
+    )
+    store = PseudoLabelStore.open(work / 'adapt_x/pseudo_labels')
+    scores = np.concatenate([entry.scores for _, entry in store.entries()])
+    for place in (0, 5, 40, 60, 99, 100):
+        assert numbers['instances'][place] == (scores >= place / 100).sum()
+    assert len(numbers['precision']) == len(numbers['recall']) == 101
+    assert all(0 <= share <= 1 for share in numbers['recall'])
+    assert numbers['recall'] == sorted(numbers['recall'], reverse=True)
+    text = page.read_text()
+    drawn = re.findall(
+        r'data-s="([\d.]+)"', text.split('id="labels"')[1].split('<sect')[0]
+    )
+    assert len(drawn) == len(scores)
+
+
+def test_parts_without_files_are_left_out(work, tmp_path):
+    copy = tmp_path / 'work_dirs'
+    shutil.copytree(work, copy)
+    for folder in copy.rglob('pseudo_labels'):
+        shutil.rmtree(folder)
+    for path in copy.rglob('predictions.segm.json'):
+        path.unlink()
+    write_report([copy], tmp_path / 'report.html')
+    text = (tmp_path / 'report.html').read_text()
+    assert re.findall(r'<section id="(\w+)"', text) == ['models', 'training']
+    # Only a log of validations: its last one is the row.
+    shutil.rmtree(copy / 'adapt_x')
+    shutil.rmtree(copy / 'distill_x/test')
+    write_report([copy / 'distill_x'], tmp_path / 'report.html')
+    assert '>10.0<' in (tmp_path / 'report.html').read_text()
+    (found,) = find([copy]).models
+    assert found.title == 'distill x'
+
+
+def test_missing_images_and_annotations(work, tmp_path):
+    copy = tmp_path / 'work_dirs'
+    shutil.copytree(work, copy)
+    for path in copy.rglob('config.py'):
+        text = re.sub(r"'[^']*target'", "'/nowhere'", path.read_text())
+        path.write_text(re.sub(r"'[^']*val.json'", "'/nowhere.json'", text))
+    write_report([copy], tmp_path / 'report.html')
+    text = (tmp_path / 'report.html').read_text()
+    found = re.findall(r'<section id="(\w+)"', text)
+    assert found == ['models', 'training', 'labels']
+    assert '<image' not in text
+    assert 'Right labels' not in text
+    assert '"recall":null' in text
+
+
+def test_errors_are_one_line(work, tmp_path):
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, SCRIPT, *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+
+    (tmp_path / 'empty').mkdir()
+    copy = tmp_path / 'work_dirs'
+    shutil.copytree(work, copy)
+    damaged = copy / 'adapt_x/test/predictions.segm.json'
+    damaged.write_text(damaged.read_text()[:100])
+    expected = {
+        'empty': 'empty: no logs, results, predictions or pseudo-labels here',
+        'missing': 'missing is no folder',
+        'work_dirs': 'is no COCO result: run `mim test` again',
+    }
+    for word, message in expected.items():
+        result = run(word)
+        assert result.returncode == 1
+        assert message in result.stderr
+        (line,) = [each for each in result.stderr.splitlines() if each.strip()]
+        assert line.startswith('error: ')
+    assert not list(tmp_path.rglob('report.html'))
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """Start the system's chromium."""
+    playwright = pytest.importorskip('playwright.sync_api', reason='no playwright')
+    program = shutil.which('chromium') or shutil.which('google-chrome')
+    if program is None:
+        pytest.skip('no browser: apt-get install chromium')
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=['--no-sandbox'])
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('width', [390, 1280])
+def test_page_in_a_browser(browser, page, work, tmp_path, width, scheme):
+    context = browser.new_context(
+        viewport=dict(width=width, height=844), color_scheme=scheme
+    )
+    tab = context.new_page()
+    said, asked = [], []
+    tab.on('console', lambda message: said.append(message.text))
+    tab.on('pageerror', lambda error: said.append(str(error)))
+    tab.on('request', lambda request: asked.append(request.url))
+    tab.goto(page.as_uri())
+    # Nothing is wider than the screen.
+    assert tab.evaluate('document.documentElement.scrollWidth') == width
+
+    store = PseudoLabelStore.open(work / 'adapt_x/pseudo_labels')
+    scores = np.concatenate([entry.scores for _, entry in store.entries()])
+    slider = tab.locator('.slider input')
+    assert slider.input_value() == '0.6'
+    shapes = '[...document.querySelectorAll("#labels .scene path")]'
+    visible = f'{shapes}.filter(shape => shape.getBoundingClientRect().width).length'
+    for least in (0.6, 0.05, 0.85):
+        slider.fill(str(least))
+        assert tab.evaluate(visible) == (scores >= least).sum()
+        assert tab.inner_text('.slider .visible') == str((scores >= least).sum())
+        assert 'precision' in tab.inner_text('.slider .right')
+    slider.press('ArrowLeft')
+    assert tab.inner_text('.slider .least') == '0.84'
+    tab.locator('#masks').uncheck()
+    assert tab.evaluate(visible) == 0
+    tab.locator('#masks').check()
+
+    picture = tmp_path / 'page.png'
+    tab.screenshot(path=picture)
+    context.close()
+    pixels = cv2.imread(str(picture))
+    assert pixels.shape[1] == width
+    assert (pixels[-1, 0].mean() > 128) == (scheme == 'light')
+    assert said == []
+    assert [url for url in asked if not url.startswith('data:')] == [page.as_uri()]
