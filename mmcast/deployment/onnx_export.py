@@ -112,9 +112,10 @@ def export_onnx(
     """Export a model, compare with torch, and write the file if both agree.
 
     Inputs and outputs are those of :class:`~mmcast.deployment.graphs.InstanceGraph` and
-    ``DepthSegGraph``. The file's metadata, all JSON, has ``task``, ``classes``,
-    ``scale`` (what the test pipeline resizes to: width and height, or null), ``step``
-    (sides of the input are multiples of it), ``raw``, and the normalisation.
+    ``DepthSegGraph``. The file's metadata ``mmcast`` is JSON with ``task``,
+    ``classes``, ``scale`` (what the test pipeline resizes to: width and height, or
+    null), ``step`` (sides of the input are multiples of it), ``raw``, and the
+    normalisation.
 
     Args:
         model: As from :func:`load_model`.
@@ -173,7 +174,7 @@ def metadata(model: Any, graph: Graph) -> dict[str, Any]:
         if str(each['type']).endswith('Resize') and each.get('scale')
     ]
     return dict(
-        mmcast=__version__,
+        version=__version__,
         task=graph.task,
         classes=list((model.dataset_meta or {}).get('classes', ())),
         scale=scales[0] if scales else None,
@@ -288,7 +289,6 @@ def _with_metadata(program: Any, values: Mapping[str, Any]) -> bytes:
     import onnx
 
     proto = program.model_proto
-    for key, value in values.items():
-        proto.metadata_props.add(key=key, value=json.dumps(value))
+    proto.metadata_props.add(key='mmcast', value=json.dumps(values))
     onnx.checker.check_model(proto, full_check=True)
     return proto.SerializeToString()

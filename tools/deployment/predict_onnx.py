@@ -46,11 +46,11 @@ class Model:
             reason = str(error).splitlines()[0]
             raise ValueError(f'{path} is no ONNX model ({reason})') from None
         texts = self.session.get_modelmeta().custom_metadata_map
-        if 'task' not in texts:
+        if 'mmcast' not in texts:
             raise ValueError(
                 f'{path} is not from tools/deployment/export_onnx.py: export it again'
             )
-        self.about = {key: json.loads(text) for key, text in texts.items()}
+        self.about = json.loads(texts['mmcast'])
         if self.about['raw']:
             raise ValueError(
                 f'{path} is the network alone: export it again without --raw'
@@ -159,9 +159,11 @@ def draw_instances(
         cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour(label), 1)
         name = classes[label] if label < len(classes) else str(label)
         text = f'{name} {found["scores"][i]:.2f}'
-        at = left, max(8, top - 2)
-        for tint, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, tint, thick)
+        font = cv2.FONT_HERSHEY_SIMPLEX, 0.35
+        (wide, high), _ = cv2.getTextSize(text, *font, 1)
+        bottom = max(high + 2, top)
+        cv2.rectangle(drawn, (left, bottom - high - 2), (left + wide, bottom), 0, -1)
+        cv2.putText(drawn, text, (left, bottom - 1), *font, (255, 255, 255), 1)
     return drawn
 
 
