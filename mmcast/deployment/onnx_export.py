@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.apis import init_detector
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -131,14 +132,24 @@ def export_onnx(
     Raises:
         ImportError: A package is missing.
         OSError: The folder of ``out`` cannot be written.
-        ValueError: The model is of another kind, or the size is no multiple of its
-            step.
+        ValueError: The model is of another kind or has deformable attention, or the
+            size is missing or no multiple of the model's step.
         ArithmeticError: The results differ by more.
     """
     check_packages()
     check_writable(Path(out).absolute().parent, 'give another --out')
     graph = graph_of(model, raw)
     step = graph.step
+    if any(isinstance(part, MultiScaleDeformableAttention) for part in graph.modules()):
+        raise ValueError(
+            "torch's exporter cannot follow deformable attention: choose a student "
+            'whose pixel decoder is DPT or FPN'
+        )
+    if size is None and graph.task == 'depth_and_labels':
+        raise ValueError(
+            'SwinMTL is exported at one size, since windows divide the image: give '
+            '--size HEIGHT WIDTH'
+        )
     if size is not None and any(side < 1 or side % step for side in size):
         wanted = ' '.join(str(max(1, -(-side // step)) * step) for side in size)
         raise ValueError(

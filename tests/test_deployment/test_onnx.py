@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmcast.checkpoints import save_plain
 from mmcast.deployment import check_packages, compare, export_onnx, load_model
 from mmcast.deployment.graphs import graph_of
+from mmcast.testing import shrink
 
 onnx = pytest.importorskip('onnx', reason='mmcast[onnx] is not installed')
 pytest.importorskip('onnxscript', reason='mmcast[onnx] is not installed')
@@ -209,6 +210,15 @@ def test_what_cannot_be_exported_leaves_no_file(student, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_deformable_attention_is_refused_before_work(tmp_path):
+    config = Config.fromfile(ROOT / 'configs/mmcast/_base_/models/student_r50.py').model
+    shrink(config)
+    config.pixel_contrast = None
+    model = MODELS.build(config)
+    with pytest.raises(ValueError, match='decoder is DPT or FPN'):
+        export_onnx(model, tmp_path / 'x.onnx')
+
+
 def test_depth_and_labels_at_a_fixed_size(street, tmp_path):
     """Export SynthScapes' SwinMTL and predict an image that must be shrunk to fit."""
     config = Config.fromfile(ROOT / 'configs/mmcast/swinmtl/synthscapes.py')
@@ -217,6 +227,8 @@ def test_depth_and_labels_at_a_fixed_size(street, tmp_path):
     model = MODELS.build(config.model)
     model.cfg, model.dataset_meta = config, dict(classes=('road',))
     out = tmp_path / 'depth.onnx'
+    with pytest.raises(ValueError, match='give --size'):
+        export_onnx(model, out)
     (found,) = export_onnx(model, out, batch=1, size=(64, 64))
     assert found.worst < 1e-4
     result = without(TORCH, PREDICT, out, street, '--out', tmp_path / 'drawn')
