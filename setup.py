@@ -83,7 +83,8 @@ setup(
     include_package_data=True,
     install_requires=read_requirements('runtime'),
     extras_require={
-        name: read_requirements(name) for name in ('mim', 'mminstall', 'vfm', 'tests')
+        name: read_requirements(name)
+        for name in ('mim', 'mminstall', 'vfm', 'onnx', 'tests')
     },
     cmdclass={'build_py': BuildPyWithMim},
     zip_safe=False,

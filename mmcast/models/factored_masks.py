@@ -85,9 +85,10 @@ class FactoredMasks:
 
     def dense(self) -> Tensor:
         """Compute all logits (B, K, H, W)."""
-        batch, queries = self.shape[:2]
-        every = torch.arange(queries, device=self.features.device)
-        return self.of([every] * batch).unflatten(0, (batch, queries))
+        low = self.features
+        if self.embed is not None:
+            low = (self.embed @ low.flatten(2)).unflatten(2, low.shape[2:])
+        return self._full(low)
 
     def at(self, size: tuple[int, int]) -> Tensor:
         """Compute all logits, resized bilinearly without aligned corners.

@@ -332,7 +332,7 @@ def main() -> None:
     pair = [pin('torch'), pin('torchvision')]
     needs = read('runtime') + read('openmim_needs') + read('vfm')
     needs += [line for line in read('mim') if _name_of(line) != 'mmcv']
-    tests = read('tests') if args.tests else []
+    tests = read('tests') + read('onnx') if args.tests else []
     headless = [pin('opencv-python-headless')]
     everything = [*read('build'), *pair, *needs, pin('mmcv'), *tests, *headless]
     everything += read('openmim')

@@ -123,7 +123,7 @@ class SlicedMask2FormerHead(Mask2FormerHead):
             small = [whole.at(tuple(level.shape[2:])).flatten(2) for level in maps]
         values, keys = zip(*map(self._level, range(len(maps)), maps), strict=True)
         position = self.query_embed.weight
-        query = self.query_feat.weight.expand(len(features), -1, -1)
+        query = self.query_feat.weight.expand(features.shape[0], -1, -1)
         classes, masks = [], []
 
         def decode(query: Tensor) -> Tensor:

@@ -1,0 +1,305 @@
+"""Write a student or SwinMTL's model as an ONNX file that gives the same results.
+
+Uses torch's exporter on the modules of :mod:`mmcast.deployment.graphs`. The file is
+checked with ``onnx.checker`` and run with onnxruntime next to torch before it is
+written.
+"""
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.apis import init_detector
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from mmcast.checkpoints import check_fits
+from mmcast.deployment.graphs import Graph, graph_of
+from mmcast.utils import check_writable, write_atomic
+from mmcast.version import __version__
+
+PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+OPSET = 18
+LONGEST = 8192  # side of an image in pixels, for a file that takes any size
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How onnxruntime's results differ from torch's on one random batch.
+
+    Attributes:
+        shape: Of the images that both got.
+        relative: By output of the network, the largest difference of a value, divided
+            by the output's largest value.
+        scores: The largest difference of an instance's score; 0 without scores.
+    """
+
+    shape: tuple[int, ...]
+    relative: dict[str, float]
+    scores: float
+
+    @property
+    def worst(self) -> float:
+        """The largest of all."""
+        return max([*self.relative.values(), self.scores])
+
+    def __str__(self) -> str:
+        parts = [f'{name} {value:.1e}' for name, value in self.relative.items()]
+        size = 'x'.join(map(str, self.shape))
+        return f'images {size}: {", ".join(parts)}, scores {self.scores:.1e}'
+
+
+def check_packages() -> None:
+    """Check that the packages for export are there.
+
+    Raises:
+        ImportError: One is missing.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f'the export to ONNX needs {", ".join(missing)}: pip install '
+            "'mmcast[onnx]', or pip install -r requirements/onnx.txt in a clone"
+        )
+
+
+def load_model(config: str | Path, checkpoint: str | Path) -> nn.Module:
+    """Build the network that predicts, with its weights, on the CPU.
+
+    Args:
+        config: Config of a student or of SwinMTL. From a config with a teacher it
+            takes the student.
+        checkpoint: Plain checkpoint, as training exports it.
+
+    Returns:
+        The model with ``cfg`` and ``dataset_meta``.
+
+    Raises:
+        FileNotFoundError: One of the files does not exist.
+        ValueError: The checkpoint does not fit.
+    """
+    for path in (config, checkpoint):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{path} does not exist: correct the path')
+    cfg = Config.fromfile(config)
+    if 'student' in cfg.model:
+        cfg.model = cfg.model.student
+    for unused in ('pixel_contrast', 'critic'):
+        if unused in cfg.model:
+            cfg.model[unused] = None
+    # Without cfg_options mmdet needs `model.backbone.init_cfg`.
+    model = init_detector(cfg, str(checkpoint), device='cpu', cfg_options={})
+    check_fits(model, checkpoint)
+    return model
+
+
+def export_onnx(
+    model: nn.Module,
+    out: str | Path,
+    *,
+    raw: bool = False,
+    batch: int | None = None,
+    size: Size | None = None,
+    tolerance: float = 1e-3,
+) -> list[Difference]:
+    """Export a model, compare with torch, and write the file if both agree.
+
+    Inputs and outputs are those of :class:`~mmcast.deployment.graphs.InstanceGraph` and
+    ``DepthSegGraph``. The file's metadata ``mmcast`` is JSON with ``task``,
+    ``classes``, ``scale`` (what the test pipeline resizes to: width and height, or
+    null), ``step`` (sides of the input are multiples of it), ``raw``, and the
+    normalisation.
+
+    Args:
+        model: As from :func:`load_model`.
+        out: File to write. It appears whole or not at all.
+        raw: Whether to leave out what comes before and after the network.
+        batch: Number of images; None for any.
+        size: Height and width of the padded images; None for any up to 8192.
+        tolerance: Largest difference to accept, see :class:`Difference`.
+
+    Returns:
+        The differences, on batches of each kind that the file takes.
+
+    Raises:
+        ImportError: A package is missing.
+        OSError: The folder of ``out`` cannot be written.
+        ValueError: The model is of another kind or has deformable attention, or the
+            size is missing or no multiple of the model's step.
+        ArithmeticError: The results differ by more.
+    """
+    check_packages()
+    check_writable(Path(out).absolute().parent, 'give another --out')
+    graph = graph_of(model, raw)
+    step = graph.step
+    if any(isinstance(part, MultiScaleDeformableAttention) for part in graph.modules()):
+        raise ValueError(
+            "torch's exporter cannot follow deformable attention: choose a student "
+            'whose pixel decoder is DPT or FPN'
+        )
+    if size is None and graph.task == 'depth_and_labels':
+        raise ValueError(
+            'SwinMTL is exported at one size, since windows divide the image: give '
+            '--size HEIGHT WIDTH'
+        )
+    if size is not None and any(side < 1 or side % step for side in size):
+        wanted = ' '.join(str(max(1, -(-side // step)) * step) for side in size)
+        raise ValueError(
+            f'a size of {size[0]} x {size[1]}: this model takes multiples of {step}, '
+            f'so give --size {wanted}'
+        )
+    example = size or (step * -(-128 // step), step * -(-256 // step))
+    program = _traced(graph, (batch or 2, *example), batch is None, size is None)
+    content = _with_metadata(program, metadata(model, graph))
+    shapes = [(batch or 2, *example)]
+    if batch is None or size is None:
+        height, width = size or (example[0] + step, example[1] + 2 * step)
+        shapes.append((batch or 1, height, width))
+    differences = [compare(graph, content, shape) for shape in shapes]
+    worst = max(differences, key=lambda each: each.worst)
+    if not worst.worst <= tolerance:
+        raise ArithmeticError(
+            f'onnxruntime and torch differ by more than {tolerance}, so {out} was not '
+            f'written ({worst}): report this with the config'
+        )
+    write_atomic(out, content)
+    return differences
+
+
+def metadata(model: Any, graph: Graph) -> dict[str, Any]:
+    """Return what a program needs to know to use the file."""
+    preprocessor = model.data_preprocessor
+    loader = model.cfg.get('test_dataloader') or {}
+    pipeline = loader.get('dataset', {}).get('pipeline', [])
+    scales = [
+        list(each['scale'])
+        for each in pipeline
+        if str(each['type']).endswith('Resize') and each.get('scale')
+    ]
+    return dict(
+        version=__version__,
+        task=graph.task,
+        classes=list((model.dataset_meta or {}).get('classes', ())),
+        scale=scales[0] if scales else None,
+        step=graph.step,
+        raw=graph.raw,
+        mean=preprocessor.mean.flatten().tolist(),
+        std=preprocessor.std.flatten().tolist(),
+        rgb=bool(preprocessor._channel_conversion),
+    )
+
+
+def compare(
+    graph: Graph, content: bytes, shape: tuple[int, int, int], seed: int = 0
+) -> Difference:
+    """Run a random batch through torch and through onnxruntime.
+
+    Args:
+        graph: The model.
+        content: The ONNX file of it.
+        shape: Number of images, their height and width.
+        seed: Of the images.
+    """
+    import onnxruntime
+
+    inputs = _inputs(graph, shape, seed)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        content, options, providers=['CPUExecutionProvider']
+    )
+    names = [each.name for each in session.get_inputs()]
+    feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+    found = dict(zip(graph.outputs, session.run(graph.outputs, feed), strict=True))
+    with torch.no_grad():
+        wanted = dict(zip(graph.outputs, graph(*inputs), strict=True))
+    relative = {
+        name: _difference(found[name], wanted[name])
+        / max(float(wanted[name].abs().max()), 1e-12)
+        for name in graph.network_outputs
+    }
+    scores = 0.0
+    if 'scores' in found:
+        scores = _difference(found['scores'], wanted['scores'])
+    return Difference(tuple(inputs[0].shape), relative, scores)
+
+
+def _difference(found: np.ndarray, wanted: Tensor) -> float:
+    return float(np.abs(found - wanted.numpy()).max())
+
+
+def _inputs(graph: Graph, shape: Sequence[int], seed: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    batch, height, width = shape
+    if graph.raw:
+        return (torch.randn(batch, 3, height, width, generator=generator),)
+    images = torch.randint(
+        256, (batch, height, width, 3), generator=generator, dtype=torch.uint8
+    )
+    # Each image has another size, as in a batch that was padded.
+    least = [max(1, height - graph.step), max(1, width - graph.step)]
+    sizes = [
+        [max(height - i, least[0]), max(width - 3 * i, least[1])] for i in range(batch)
+    ]
+    return images, torch.tensor(sizes)
+
+
+def _traced(
+    graph: Graph, shape: tuple[int, int, int], any_batch: bool, any_size: bool
+) -> Any:
+    """Return torch's ONNX program."""
+    from torch.export import Dim, export
+
+    inputs = _inputs(graph, shape, 0)
+    dims: dict[str, Any] = {}
+    if any_batch:
+        dims['batch'] = Dim('batch', min=1, max=1024)
+    if any_size:
+        # As multiples, so that the exporter can prove that sizes fit to each other.
+        for name in ('height', 'width'):
+            steps = Dim(f'{name}_steps', min=2, max=LONGEST // graph.step)
+            dims[name] = graph.step * steps
+    axes = (
+        ('batch', None, 'height', 'width')
+        if graph.raw
+        else ('batch', 'height', 'width', None)
+    )
+    of_images = {i: dims[name] for i, name in enumerate(axes) if name in dims}
+    of_sizes = {0: dims['batch']} if any_batch else {}
+    names = ['images'] if graph.raw else ['images', 'sizes']
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of deprecations inside torch
+        exported = export(
+            graph,
+            inputs,
+            dynamic_shapes=(of_images, of_sizes)[: len(inputs)],
+            strict=False,
+            # A guard would fix a size; an assertion about one is not exported.
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+        return torch.onnx.export(
+            exported,
+            input_names=names,
+            output_names=list(graph.outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+
+
+def _with_metadata(program: Any, values: Mapping[str, Any]) -> bytes:
+    """Return the checked file's content."""
+    import onnx
+
+    proto = program.model_proto
+    proto.metadata_props.add(key='mmcast', value=json.dumps(values))
+    onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString()

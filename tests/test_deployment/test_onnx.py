@@ -1,0 +1,237 @@
+"""Export real models to ONNX, and run them with and without torch."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import inference_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mmcast.checkpoints import save_plain
+from mmcast.deployment import check_packages, compare, export_onnx, load_model
+from mmcast.deployment.graphs import graph_of
+from mmcast.testing import shrink
+
+onnx = pytest.importorskip('onnx', reason='mmcast[onnx] is not installed')
+pytest.importorskip('onnxscript', reason='mmcast[onnx] is not installed')
+onnxruntime = pytest.importorskip('onnxruntime', reason='mmcast[onnx] is not installed')
+
+ROOT = Path(__file__).parents[2]
+EXPORT = ROOT / 'tools/deployment/export_onnx.py'
+PREDICT = ROOT / 'tools/deployment/predict_onnx.py'
+CLASSES = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
+# Runs a script where these packages cannot be imported.
+WITHOUT = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {blocked!r}:
+            raise ImportError(f'{{name}} is blocked')
+sys.meta_path.insert(0, Refuse())
+sys.argv = {argv!r}
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+TORCH = ('torch', 'torchvision', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'mmcast')
+
+
+def without(packages, *argv):
+    code = WITHOUT.format(blocked=packages, argv=[str(word) for word in argv])
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def student(tmp_path_factory):
+    """Make SynthScapes' student with its real weights and one decoder layer."""
+    root = tmp_path_factory.mktemp('onnx')
+    config = root / 'student.py'
+    config.write_text(
+        f"_base_ = '{ROOT}/configs/mmcast/supervised_synthscapes.py'\n"
+        'model = dict(panoptic_head=dict(num_queries=12,\n'
+        '    transformer_decoder=dict(num_layers=1)),\n'
+        '    test_cfg=dict(max_per_image=20))\n'
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model)
+    model.init_weights()
+    meta = dict(dataset_meta=dict(classes=CLASSES))
+    save_plain(model.state_dict(), meta, root / 'student.pth')
+    return config, root / 'student.pth'
+
+
+@pytest.fixture(scope='module')
+def exported(student):
+    """Export it with the tool for any number of images of any size."""
+    out = student[1].with_name('student.onnx')
+    result = subprocess.run(
+        [sys.executable, EXPORT, *student, '--out', out], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'largest differences' in result.stdout
+    return out
+
+
+@pytest.fixture(scope='module')
+def street(tmp_path_factory):
+    """Draw an image whose sides are no multiples of anything."""
+    image = np.random.default_rng(0).integers(0, 90, (75, 131, 3), np.uint8)
+    cv2.rectangle(image, (30, 20), (70, 60), (40, 90, 220), -1)
+    path = tmp_path_factory.mktemp('images') / 'sub' / 'street.png'
+    path.parent.mkdir()
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+@pytest.mark.parametrize('shape', [(1, 64, 64), (3, 96, 160), (2, 192, 64)])
+def test_any_number_of_images_of_any_size(student, exported, shape):
+    graph = graph_of(load_model(*student), raw=False)
+    found = compare(graph, exported.read_bytes(), shape, seed=3)
+    assert set(found.relative) == {'class_logits', 'mask_logits'}
+    assert found.worst < 1e-4
+
+
+def test_compare_sees_another_network(student, exported):
+    model = load_model(*student)
+    with torch.no_grad():
+        model.panoptic_head.cls_embed.bias += 0.1
+    graph = graph_of(model, raw=False)
+    assert compare(graph, exported.read_bytes(), (1, 64, 64)).worst > 1e-3
+
+
+def test_predictions_are_those_of_mmdet(student, exported, street):
+    model = load_model(*student)
+    wanted = inference_detector(model, str(street)).pred_instances
+    found = runpy.run_path(str(PREDICT))['Model'](exported)(cv2.imread(str(street)))
+    scores, order = wanted.scores.sort(descending=True)
+    np.testing.assert_allclose(found['scores'], scores, atol=1e-5)
+    # Those whose score no other instance has.
+    gaps = np.diff(found['scores'], prepend=2, append=-1)
+    clear = (gaps[:-1] < -1e-4) & (gaps[1:] < -1e-4)
+    assert clear.sum() >= 5
+    np.testing.assert_array_equal(
+        found['labels'][clear], wanted.labels[order].numpy()[clear]
+    )
+    np.testing.assert_allclose(
+        found['boxes'][clear], wanted.bboxes[order].numpy()[clear], atol=1
+    )
+    masks = wanted.masks[order].numpy()[clear]
+    assert found['masks'][clear].any()
+    assert (found['masks'][clear] != masks).mean() < 1e-3
+
+
+def test_the_file_says_what_it_needs(exported):
+    session = onnxruntime.InferenceSession(exported)
+    about = json.loads(session.get_modelmeta().custom_metadata_map['mmcast'])
+    assert about['classes'] == list(CLASSES)
+    assert (about['task'], about['step'], about['raw']) == ('instances', 32, False)
+    assert [each.name for each in session.get_inputs()] == ['images', 'sizes']
+    (domain,) = {each.domain for each in onnx.load(exported).opset_import} - {'ai.onnx'}
+    assert domain == ''
+
+
+def test_predict_runs_without_torch(exported, street, tmp_path):
+    args = PREDICT, exported, street.parents[1], '--out', tmp_path, '--score-thr', 0.01
+    result = without(TORCH, *args)
+    assert result.returncode == 0, result.stderr
+    drawn = cv2.imread(str(tmp_path / 'sub/street.png'))
+    image = cv2.imread(str(street))
+    assert drawn.shape == image.shape
+    assert (drawn != image).any()
+    assert 'instances' in result.stdout
+
+
+def test_the_block_on_torch_works(student, tmp_path):
+    result = without(TORCH, EXPORT, *student, '--out', tmp_path / 'x.onnx')
+    assert 'is blocked' in result.stderr
+    assert result.returncode != 0
+
+
+@pytest.mark.parametrize('name', ['missing.onnx', 'text.onnx', 'foreign.onnx'])
+def test_predict_refuses_in_one_line(name, street, tmp_path):
+    (tmp_path / 'text.onnx').write_text('no model')
+    node = onnx.helper.make_node('Relu', ['x'], ['y'])
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])
+        for name in 'xy'
+    )
+    foreign = onnx.helper.make_model(
+        onnx.helper.make_graph([node], 'g', [x], [y]),
+        opset_imports=[onnx.helper.make_opsetid('', 18)],
+        ir_version=10,
+    )
+    onnx.save(foreign, tmp_path / 'foreign.onnx')
+    result = without(TORCH, PREDICT, tmp_path / name, street, '--out', tmp_path / 'o')
+    assert result.returncode == 1
+    assert result.stderr.startswith(f'error: {tmp_path / name} ')
+    assert result.stderr.count('\n') == 1
+    assert not (tmp_path / 'o').exists()
+
+
+def test_missing_packages_are_told_before_any_work(student, tmp_path):
+    code = (
+        'import sys\n'
+        'import importlib.util as util, runpy\n'
+        'find = util.find_spec\n'
+        'util.find_spec = lambda name, package=None: (\n'
+        '    None if name == "onnxscript" else find(name, package))\n'
+        f'sys.argv = {[str(EXPORT), "no.py", "no.pth", "--out", "x.onnx"]!r}\n'
+        'runpy.run_path(sys.argv[0], run_name="__main__")\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1] == (
+        'error: the export to ONNX needs onnxscript: pip install '
+        "'mmcast[onnx]', or pip install -r requirements/onnx.txt in a clone"
+    )
+    check_packages()
+
+
+def test_what_cannot_be_exported_leaves_no_file(student, tmp_path):
+    out = tmp_path / 'x.onnx'
+    model = load_model(*student)
+    with pytest.raises(ValueError, match='so give --size 64 128'):
+        export_onnx(model, out, size=(60, 128))
+    with pytest.raises(ValueError, match='Linear cannot be exported'):
+        graph_of(torch.nn.Linear(1, 1), raw=True)
+    with pytest.raises(FileNotFoundError, match=r'no\.py does not exist'):
+        load_model('no.py', student[1])
+    # An impossible tolerance: the results differ by rounding.
+    with pytest.raises(ArithmeticError, match='was not written'):
+        export_onnx(model, out, raw=True, size=(64, 64), batch=1, tolerance=0.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_deformable_attention_is_refused_before_work(tmp_path):
+    config = Config.fromfile(ROOT / 'configs/mmcast/_base_/models/student_r50.py').model
+    shrink(config)
+    config.pixel_contrast = None
+    model = MODELS.build(config)
+    with pytest.raises(ValueError, match='decoder is DPT or FPN'):
+        export_onnx(model, tmp_path / 'x.onnx')
+
+
+def test_depth_and_labels_at_a_fixed_size(street, tmp_path):
+    """Export SynthScapes' SwinMTL and predict an image that must be shrunk to fit."""
+    config = Config.fromfile(ROOT / 'configs/mmcast/swinmtl/synthscapes.py')
+    torch.manual_seed(0)
+    config.model.critic = None
+    model = MODELS.build(config.model)
+    model.cfg, model.dataset_meta = config, dict(classes=('road',))
+    out = tmp_path / 'depth.onnx'
+    with pytest.raises(ValueError, match='give --size'):
+        export_onnx(model, out)
+    (found,) = export_onnx(model, out, batch=1, size=(64, 64))
+    assert found.worst < 1e-4
+    result = without(TORCH, PREDICT, out, street, '--out', tmp_path / 'drawn')
+    assert result.returncode == 0, result.stderr
+    height, width = cv2.imread(str(street)).shape[:2]
+    drawn = cv2.imread(str(tmp_path / 'drawn/street.png'))
+    assert drawn.shape == (height, 3 * width, 3)
