@@ -58,6 +58,7 @@ LABELED = 'train_dataloader.dataset.labeled_dataset.image_list'
 UNLABELED = 'train_dataloader.dataset.unlabeled_dataset.ann_file'
 SCORE_THR = 'train_dataloader.dataset.pseudo_labels.score_thr'
 CONTRAST = 'model.student.pixel_contrast.'
+KEEPING = ('timer', 'logger', 'checkpoint', 'visualization')
 LABELLER = 'default_hooks.pseudo_labels.teacher'
 
 
@@ -546,6 +547,9 @@ def config_of(stage: str) -> Config:
 def content_of(stage: str) -> str:
     """Return what the runner gets of a stage's config, the same on every machine."""
     config = config_of(stage).to_dict()
+    # Logs and checkpoints along the way decide nothing.
+    hooks = config['default_hooks'].items()
+    config['default_hooks'] = {k: v for k, v in hooks if k not in KEEPING}
     read = sorted(config.keys() & inspect.signature(Runner).parameters.keys())
     return repr([(key, config[key]) for key in read]).replace(str(CONFIGS), '')
 
