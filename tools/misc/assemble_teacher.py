@@ -77,8 +77,11 @@ def main() -> None:
     for name in parts:
         count = sum(p.numel() for p in getattr(model, name).parameters())
         print(f'{name}: {count / 1e6:.1f} M parameters, all loaded')
-    dataset = config.train_dataloader.dataset.labeled_dataset
-    classes = getattr(model, 'classes', None) or tuple(dataset.metainfo.classes)
+    if hasattr(model, 'classes'):
+        classes = model.classes
+    else:
+        dataset = config.train_dataloader.dataset.labeled_dataset
+        classes = tuple(dataset.metainfo.classes)
     meta = dict(dataset_meta=dict(classes=classes))
     save_plain(model.state_dict(), meta, args.out)
     print(f'wrote {args.out}')

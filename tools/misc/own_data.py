@@ -263,7 +263,9 @@ def show_stages(name: str, found: Inspection, split: Split) -> None:
     if 'ratio_range' in view:
         shown += [resized(size, [s * r for s in view.scale]) for r in view.ratio_range]
     else:
-        shown += [resized(size, [view.max_size, s]) for s in view.scales[::14]]
+        shown += [
+            resized(size, [view.max_size, view.scales[place]]) for place in (0, -1)
+        ]
     texts = ['{:.0f}x{:.0f}'.format(*each) for each in shown]
     console.print(
         'An image of {}x{} (your commonest size) is seen at {} in testing, and at {} '
