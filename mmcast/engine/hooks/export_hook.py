@@ -130,7 +130,7 @@ class ExportHook(Hook):
             return
         text = f'{path} has mask AP {found:.1f} on the validation images'
         before = self.compare_with or self._input(runner)
-        other = before and mask_ap(before)
+        other = mask_ap(before) if before else None
         if other is None:
             runner.logger.info(f'{text}.')
             return
