@@ -122,7 +122,8 @@ def draw(found: Inspection, args: argparse.Namespace, leave_out: set[str]) -> Sp
     if not args.val:
         order, _ = draw_order(list(annotated), f'{args.seed}:val')
         validation = sorted(order[: round(len(order) / 5)])
-    rest = {name: annotated[name] for name in annotated if name not in validation}
+    taken = set(validation)
+    rest = {name: shown for name, shown in annotated.items() if name not in taken}
     order, at_least = draw_order(list(rest), args.seed, 1, rest)
     count = len(order)
     if args.fraction is not None:
@@ -170,30 +171,30 @@ def data_config(
     names = pprint.pformat(tuple(classes), width=70, compact=True)
     other_folder = ''
     if val_images != args.images:
-        other_folder = f"    data_prefix=dict(img='{below(val_images)}/'),\n"
+        other_folder = f'    data_prefix=dict(img={below(val_images) + "/"!r}),\n'
     left = f'work_dirs/{args.name}/{{}}.pth'.format
     return (
         f'# Classes and files of {args.name}: {len(split.labeled)} labelled and '
         f'{len(split.unlabeled)} unlabelled images.\n'
         f'class_names = {names}\n'
         'own_images = dict(\n'
-        f"    data_root='{start}',\n"
-        f"    data_prefix=dict(img='{below(args.images)}/'),\n"
+        f'    data_root={start!r},\n'
+        f'    data_prefix=dict(img={below(args.images) + "/"!r}),\n'
         '    metainfo=dict(classes=class_names),\n'
         ')\n'
         'labeled = dict(\n'
         '    own_images,\n'
-        f"    ann_file='{below(args.coco)}',\n"
-        f"    image_list='{below(lists / 'labeled.txt')}',\n"
+        f'    ann_file={below(args.coco)!r},\n'
+        f'    image_list={below(lists / "labeled.txt")!r},\n'
         ')\n'
-        f"unlabeled = dict(own_images, ann_file='{below(lists / 'unlabeled.txt')}')\n"
+        f'unlabeled = dict(own_images, ann_file={below(lists / "unlabeled.txt")!r})\n'
         'both = dict(labeled_dataset=labeled, unlabeled_dataset=unlabeled)\n'
         'validation = dict(\n'
         '    own_images,\n'
         f'{other_folder}'
-        f"    ann_file='{below(val)}',\n"
+        f'    ann_file={below(val)!r},\n'
         ')\n'
-        f"evaluation = dict(ann_file='{start}{below(val)}')\n"
+        f'evaluation = dict(ann_file={start + below(val)!r})\n'
         '# What the stages leave.\n'
         f"supervised = '{left('supervised/student')}'\n"
         f"adapted = '{left('adapt/teacher')}'\n"
@@ -246,7 +247,9 @@ def show_stages(name: str, found: Inspection, split: Split) -> None:
     """Print the commands with their lengths, and the size that the models see."""
     table = Table(title='mim train mmdet', title_justify='left')
     for column in ('', 'iterations', 'images each', 'passes over the labels'):
-        table.add_column(column, justify='right' if column else 'left', no_wrap=True)
+        table.add_column(
+            column, justify='right' if column else 'left', no_wrap=not column
+        )
     for stage in STAGES:
         path = f'configs/{name}/{stage}.py'
         cfg = Config.fromfile(path, import_custom_modules=False)

@@ -105,7 +105,8 @@ class ExportHook(Hook):
         metrics = self._metrics(runner)
         if metrics:
             content = dict(iteration=runner.iter, metrics=metrics)
-            write_atomic(metrics_file(path), json.dumps(content, indent=1) + '\n')
+            text = json.dumps(content, indent=1, default=float)
+            write_atomic(metrics_file(path), text + '\n')
             self._tell_gain(runner, path, metrics)
 
     def _metrics(self, runner: Runner) -> dict[str, float]:
@@ -128,6 +129,8 @@ class ExportHook(Hook):
         found = percent(metrics.get(MASK_AP, -1.0))
         if found is None:
             return
+        if path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
         text = f'{path} has mask AP {found:.1f} on the validation images'
         before = self.compare_with or self._input(runner)
         other = mask_ap(before) if before else None
