@@ -80,6 +80,9 @@ setup(
     ],
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['mmcast', 'mmcast.*']),
+    # With it, an editable install is a path on sys.path. Otherwise it is a finder that
+    # comes too late: next to a clone named mmcast, Python imports that folder, empty.
+    package_dir={'': '.'},
     include_package_data=True,
     install_requires=read_requirements('runtime'),
     extras_require={

@@ -115,6 +115,28 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert 'pycocotools' in always
 
 
+def test_editable_install_wins_over_a_folder_of_the_same_name(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Import next to a clone named mmcast, which is a folder without a module."""
+    clone = tmp_path / 'mmcast'
+    shutil.copytree(tree, clone)
+    site = tmp_path / 'site'
+    site.mkdir()
+    result = sh(sys.executable, '-c', BUILD.format('build_editable'), site, cwd=clone)
+    assert result.returncode == 0, result.stderr
+    with zipfile.ZipFile(next(site.glob('*.whl'))) as archive:
+        archive.extractall(site)
+    code = (
+        'import site, sys; from importlib.util import find_spec\n'
+        'sys.path.insert(0, "")\n'
+        'site.addsitedir(sys.argv[1])\n'
+        'print(find_spec("mmcast").origin)'
+    )
+    found = sh(sys.executable, '-S', '-I', '-c', code, site, cwd=tmp_path)
+    assert found.stdout.strip() == str(clone / 'mmcast/__init__.py'), found.stderr
+
+
 def test_configs_of_the_model_index_exist() -> None:
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     for metafile in index['Import']:

@@ -43,33 +43,38 @@ class LabelSummary:
     Attributes:
         images: Number of images.
         labeled_now: How many of them this call labelled.
-        instances_per_class: Class name to number of instances.
-        score_quantiles: Scores at 0, 25, 50, 75 and 100 %, to 0.001; empty if there
-            is no instance.
+        stored: Number of instances in the store.
+        score_quantiles: Their scores at 0, 25, 50, 75 and 100 %, to 0.001; empty if
+            there is no instance.
         score_thr: Only instances with a higher score are used in training.
-        used: Number of these.
+        used_per_class: Class name to number of these.
         without_used: Number of images without any of these.
     """
 
     images: int
     labeled_now: int
-    instances_per_class: dict[str, int]
+    stored: int
     score_quantiles: tuple[float, ...]
     score_thr: float
-    used: int
+    used_per_class: dict[str, int]
     without_used: int
+
+    @property
+    def used(self) -> int:
+        """Number of instances that training uses."""
+        return sum(self.used_per_class.values())
 
     def __str__(self) -> str:
         classes = ', '.join(
-            f'{name} {count}' for name, count in self.instances_per_class.items()
+            f'{name} {count}' for name, count in self.used_per_class.items()
         )
         scores = ' '.join(f'{score:.3f}' for score in self.score_quantiles)
         return (
-            f'Pseudo-labels of {self.images} images ({self.labeled_now} labelled '
-            f'now): {sum(self.instances_per_class.values())} instances ({classes}); '
-            f'scores at 0/25/50/75/100 %: {scores or "none"}; {self.used} instances '
-            f'have a score above {self.score_thr}, {self.without_used} images have '
-            'none of these.'
+            f'Pseudo-labels of {self.images} images ({self.labeled_now} labelled now): '
+            f'{self.used} instances have a score above {self.score_thr}, which '
+            f'training uses ({classes}); {self.without_used} images have none of '
+            f'these. Stored are {self.stored} instances, with scores at '
+            f'0/25/50/75/100 %: {scores or "none"}.'
         )
 
 
@@ -179,14 +184,13 @@ def summarise(
     """Summarise the labels; read and check each entry once, one at a time."""
     counts: Counter[int] = Counter()
     histogram = np.zeros(_BINS + 1, np.int64)
-    used = without_used = 0
+    without_used = 0
     for name in names:
         entry = store.read(name)
-        counts.update(entry.labels.tolist())
         np.add.at(histogram, np.rint(entry.scores * _BINS).astype(int), 1)
-        above = int((entry.scores > score_thr).sum())
-        used += above
-        without_used += not above
+        used = entry.labels[entry.scores > score_thr]
+        counts.update(used.tolist())
+        without_used += not len(used)
     total = histogram.sum()
     quantiles: tuple[float, ...] = ()
     if total:
@@ -197,12 +201,12 @@ def summarise(
     return LabelSummary(
         images=len(names),
         labeled_now=labeled_now,
-        instances_per_class={
-            name: counts[label] for label, name in enumerate(store.classes)
-        },
+        stored=int(total),
         score_quantiles=quantiles,
         score_thr=score_thr,
-        used=used,
+        used_per_class={
+            name: counts[label] for label, name in enumerate(store.classes)
+        },
         without_used=without_used,
     )
 

@@ -5,10 +5,20 @@ name: ``configs/mmcast/adapt_x.py`` leaves ``work_dirs/adapt_x/teacher.pth``, an
 labels made with that teacher go next to it.
 """
 
+import json
 import os
 from pathlib import Path
 
 from mmengine.config import Config
+
+# CocoMetric's name of the mask AP, from 0 to 1.
+MASK_AP = 'coco/segm_mAP'
+# Stages that train a wrapper, and those that train the plain detector inside it.
+PLAIN_STAGES = (
+    ('distill', 'supervised'),
+    ('distill', 'teacher'),
+    ('selftrain', 'adapt'),
+)
 
 
 def config_of(path: str, running: Config) -> Path:
@@ -28,6 +38,61 @@ def labels_of(teacher: str) -> str:
         teacher: The teacher's checkpoint file.
     """
     return str(Path(teacher).parent / 'pseudo_labels')
+
+
+def metrics_file(checkpoint: str | os.PathLike[str]) -> Path:
+    """Return the file in which a stage writes the metrics of what it leaves.
+
+    Args:
+        checkpoint: The file that the stage leaves, as ``.../teacher.pth``.
+    """
+    return Path(checkpoint).with_suffix('.json')
+
+
+def mask_ap(checkpoint: str | os.PathLike[str]) -> float | None:
+    """Return the mask AP (0 to 100) of what a stage left, on the validation images.
+
+    Args:
+        checkpoint: The file that the stage left.
+
+    Returns:
+        The AP; None if it was not measured.
+
+    Raises:
+        ValueError: The file with the metrics is damaged.
+    """
+    path = metrics_file(checkpoint)
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())['metrics'].get(MASK_AP)
+        return None if found is None else percent(float(found))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is not what a stage writes ({error!r}): remove it'
+        ) from None
+
+
+def percent(mask_ap: float) -> float | None:
+    """Return CocoMetric's mask AP from 0 to 100; None if there was nothing to find."""
+    return 100 * mask_ap if mask_ap >= 0 else None
+
+
+def plain_config(running: Config) -> Path | None:
+    """Return the config of the plain detector that a wrapper's stage trains.
+
+    Args:
+        running: The wrapper's config; the other one is in the same folder.
+
+    Returns:
+        The config; None if there is none.
+    """
+    path = Path(running.filename or '')
+    for wrapper, plain in PLAIN_STAGES:
+        other = path.with_name(path.name.replace(wrapper, plain, 1))
+        if path.name.startswith(wrapper) and other.is_file():
+            return other
+    return None
 
 
 def command_of(path: str, running: Config) -> str | None:

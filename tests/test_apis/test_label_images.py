@@ -108,7 +108,7 @@ def test_summary_counts_old_and_new(teacher_world, teacher, tmp_path):
     entries = [store.read(name) for name in teacher_world.names]
     scores = np.concatenate([entry.scores for entry in entries])
     labels = np.concatenate([entry.labels for entry in entries])
-    assert summary.instances_per_class == {
+    assert summary.used_per_class == {
         name: int((labels == i).sum()) for i, name in enumerate(teacher_world.classes)
     }
     oracle = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1], method='inverted_cdf')
@@ -120,7 +120,16 @@ def test_summary_counts_old_and_new(teacher_world, teacher, tmp_path):
     above = [int((entry.scores > high).sum()) for entry in entries]
     assert (summary.used, summary.without_used) == (sum(above), above.count(0))
     assert above.count(0) > 1
-    assert f'{sum(above)} instances have a score above {high}, ' in str(summary)
+    assert summary.used_per_class == {
+        name: int(((labels == i) & (scores > high)).sum())
+        for i, name in enumerate(teacher_world.classes)
+    }
+    assert (
+        f'{sum(above)} instances have a score above {high}, which training uses ('
+    ) in str(summary)
+    assert f'{above.count(0)} images have none of these. Stored are {len(scores)} ' in (
+        str(summary)
+    )
 
 
 def test_images_without_instances(teacher_world, teacher, tmp_path):
@@ -324,7 +333,7 @@ def test_masks_are_never_copied_all_at_once(teacher_world, tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * size[0] * size[1]
-    assert summarise(store, ['a.png']).instances_per_class['person'] == n
+    assert summarise(store, ['a.png']).used_per_class['person'] == n
 
 
 def label_in_child(world, teacher, store, names, images):

@@ -74,7 +74,7 @@ def test_python_of_the_readme_draws_images_a_folder_and_a_video(tmp_path, monkey
 
 
 def test_commands_of_the_readme_name_configs_that_exist():
-    configs = re.findall(r'mim train mmdet (\S+)', TEXT)
+    configs = re.findall(r'mim train mmdet (configs/mmcast/\S+)', TEXT)
     assert len(configs) == 5
     for config in configs:
         assert (REPOSITORY / config).is_file()

@@ -453,7 +453,13 @@ def test_exported_student_in_the_wrappers_config_raises(
         if fits:
             assert 'coco/segm_mAP' in runner.test()
         else:
-            with pytest.raises(ValueError, match=r'student\.pth does not fit'):
+            remedy = (
+                r'student\.pth is the plain checkpoint of a student, and .*'
+                r'distill_synthscapes\.py is the config of its training with a '
+                r'teacher: mim test mmdet .*/supervised_synthscapes\.py '
+                r'--checkpoint student\.pth'
+            )
+            with pytest.raises(ValueError, match=remedy):
                 runner.test()
 
 

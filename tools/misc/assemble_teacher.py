@@ -4,7 +4,8 @@
         work_dirs/zeroshot_cityscapes/teacher.pth
 
 It reads the files that the config's `init_cfg`s name, and prints the SHA-256 of each.
-The files must have every weight of the teacher, in its shape. `mim test` and
+The files must have every weight of the teacher, in its shape; only a Mask2Former's
+class layer may be of other classes, and is random then. `mim test` and
 `PseudoLabelHook` accept the result like the checkpoint of any trained teacher.
 """
 
@@ -13,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 
 import mmcast
-from mmcast.checkpoints import save_plain
+from mmcast.checkpoints import check_fits, save_plain
 from mmcast.datasets.pseudo_label_store import Teacher
 
 
@@ -43,8 +45,14 @@ def main() -> None:
     init_default_scope(config.get('default_scope', 'mmdet'))
     try:
         files = list(pretrained(config.model))
-        for part in ('detector', 'segmenter'):
-            if not list(pretrained(config.model.get(part))):
+        parts = [key for key in ('detector', 'segmenter') if key in config.model]
+        if not parts and not files:
+            raise ValueError(
+                "model has no init_cfg=dict(type='Pretrained', ...): it would have "
+                'random weights.'
+            )
+        for part in parts:
+            if not list(pretrained(config.model[part])):
                 raise ValueError(
                     f"model.{part} has no init_cfg=dict(type='Pretrained', ...): the "
                     f'{part} would have random weights.'
@@ -57,16 +65,24 @@ def main() -> None:
                     + (f'get it with: {command}' if command else 'correct the path')
                 )
             print(f'{Teacher.from_files(args.config, file).digest}  {file}')
+        torch.manual_seed(0)
         model = MODELS.build(config.model)
+        if not parts:
+            check_fits(model, files[0], ignore=['panoptic_head.cls_embed.'])
         model.init_weights()
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(
             f'assemble_teacher (mmcast {mmcast.__version__}): {error}'
         ) from None
-    for name in ('detector', 'segmenter'):
+    for name in parts:
         count = sum(p.numel() for p in getattr(model, name).parameters())
         print(f'{name}: {count / 1e6:.1f} M parameters, all loaded')
-    meta = dict(dataset_meta=dict(classes=model.classes))
+    if hasattr(model, 'classes'):
+        classes = model.classes
+    else:
+        dataset = config.train_dataloader.dataset.labeled_dataset
+        classes = tuple(dataset.metainfo.classes)
+    meta = dict(dataset_meta=dict(classes=classes))
     save_plain(model.state_dict(), meta, args.out)
     print(f'wrote {args.out}')
 

@@ -1,5 +1,7 @@
 """Export one network of a training run as a plain detector checkpoint."""
 
+import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import get_state_dict
 
 from mmcast.checkpoints import save_plain
-from mmcast.utils import unwrapped
+from mmcast.engine.stages import MASK_AP, mask_ap, metrics_file, percent
+from mmcast.utils import unwrapped, write_atomic
 
 
 @HOOKS.register_module()
@@ -22,11 +25,16 @@ class ExportHook(Hook):
     ``mmdet.apis.init_detector``, ``load_from`` and ``mim test`` take it as it is. For
     the weights of another iteration see :func:`mmcast.checkpoints.export_part`.
 
+    If the run validates after its last iteration, the metrics go next to the file, as
+    ``student.json``, and the log says what the stage gained over the one before it.
+
     Args:
         out: File name in the work folder.
         part: ``'student'``, ``'teacher'``, or '' for the model itself; None for the
             wrapper's student, or the model itself if it is no wrapper.
         leave_out: Prefixes of weights that prediction does not use, as a critic's.
+        compare_with: The file that the stage before left; None for this run's teacher
+            or ``load_from``, whichever has the name ``out``.
     """
 
     priority = 'VERY_LOW'
@@ -36,10 +44,13 @@ class ExportHook(Hook):
         out: str = 'student.pth',
         part: str | None = None,
         leave_out: Sequence[str] = (),
+        compare_with: str | None = None,
     ) -> None:
         self.out = out
         self.part = part
         self.leave_out = tuple(leave_out)
+        self.compare_with = compare_with
+        self._measured: tuple[int, dict[str, float]] | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Check before training that there is a network to export.
@@ -63,10 +74,17 @@ class ExportHook(Hook):
                 "the data set's metainfo.classes."
             )
 
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Keep the metrics of this iteration."""
+        self._measured = runner.iter, metrics or {}
+
     @master_only
     def after_train(self, runner: Runner) -> None:
-        """Write the file."""
+        """Write the file, and the metrics of its weights."""
         path = Path(runner.work_dir) / self.out
+        metrics_file(path).unlink(missing_ok=True)  # of an older run
         metainfo = _metainfo(runner)
         # get_state_dict: parts of a distributed model can be wrapped one by one.
         weights = get_state_dict(self._network(runner)[1])
@@ -84,6 +102,54 @@ class ExportHook(Hook):
             path,
         )
         runner.logger.info(f'Exported the plain checkpoint {path}')
+        metrics = self._metrics(runner)
+        if metrics:
+            content = dict(iteration=runner.iter, metrics=metrics)
+            text = json.dumps(content, indent=1, default=float)
+            write_atomic(metrics_file(path), text + '\n')
+            self._tell_gain(runner, path, metrics)
+
+    def _metrics(self, runner: Runner) -> dict[str, float]:
+        """Return the metrics of the exported weights; none if they are others'."""
+        if self._measured is None or self._measured[0] != runner.iter:
+            return {}
+        metrics = self._measured[1]
+        part = self._network(runner)[0]
+        of_part = {
+            key.removeprefix(f'{part}/'): value
+            for key, value in metrics.items()
+            if part and key.startswith(f'{part}/')  # TeacherStudentValLoop
+        }
+        test_cfg = getattr(unwrapped(runner.model), 'semi_test_cfg', {})
+        if test_cfg.get('predict_on', part) == part:
+            return of_part or metrics
+        return of_part
+
+    def _tell_gain(self, runner: Runner, path: Path, metrics: dict[str, float]) -> None:
+        found = percent(metrics.get(MASK_AP, -1.0))
+        if found is None:
+            return
+        if path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+        text = f'{path} has mask AP {found:.1f} on the validation images'
+        before = self.compare_with or self._input(runner)
+        other = mask_ap(before) if before else None
+        if other is None:
+            runner.logger.info(f'{text}.')
+            return
+        gain = round(found, 1) - round(other, 1)
+        text += f', {gain:+.1f} against {before} ({other:.1f})'
+        level = logging.WARNING if gain < 0 else logging.INFO
+        remedy = '; this stage lost: keep that file, or train longer' * (gain < 0)
+        runner.logger.log(level, f'{text}{remedy}.')
+
+    def _input(self, runner: Runner) -> str | None:
+        """Return the input of this stage that has the name of the exported file."""
+        inputs = [getattr(hook, 'teacher', None) for hook in runner.hooks]
+        for each in [runner._load_from, *inputs]:
+            if isinstance(each, str) and Path(each).name == self.out:
+                return each
+        return None
 
     def _network(self, runner: Runner) -> tuple[str, Any]:
         """Return the name and the module of the network to export."""

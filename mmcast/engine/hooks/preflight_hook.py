@@ -16,7 +16,7 @@ from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.engine.lineage import explain_missing, start_anew
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.loops import TeacherStudentTestLoop
-from mmcast.engine.stages import require
+from mmcast.engine.stages import plain_config, require
 from mmcast.utils import check_writable, unwrapped
 
 
@@ -127,7 +127,31 @@ class PreflightHook(Hook):
         if isinstance(runner._test_loop, TeacherStudentTestLoop):
             predicts = 'teacher'  # and the student
         ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
-        check_fits(model, load_from, ignore=ignore)
+        try:
+            check_fits(model, load_from, ignore=ignore)
+        except ValueError:
+            student = getattr(model, 'student', None)
+            if student is None or not _fits(student, load_from, ignore):
+                raise
+            other = plain_config(runner.cfg)
+            remedy = (
+                f'mim test mmdet {other} --checkpoint {load_from}'
+                if other
+                else "give the config of the student alone (model.student's)"
+            )
+            raise ValueError(
+                f'{load_from} is the plain checkpoint of a student, and '
+                f'{runner.cfg.filename or "this config"} is the config of its '
+                f'training with a teacher: {remedy}'
+            ) from None
+
+
+def _fits(model: Any, path: str, ignore: Sequence[str]) -> bool:
+    try:
+        check_fits(model, path, ignore=ignore)
+    except ValueError:
+        return False
+    return True
 
 
 def _compare_images(runner: Runner) -> int:

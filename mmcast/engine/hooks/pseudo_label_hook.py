@@ -2,8 +2,9 @@
 
 import contextlib
 import gc
+import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.engine.loader import restart_loader
-from mmcast.engine.stages import command_of, config_of, labels_of
+from mmcast.engine.stages import command_of, config_of, labels_of, mask_ap
 from mmcast.utils import check_writable
 
 
@@ -38,7 +39,9 @@ class PseudoLabelHook(Hook):
     its checkpoint.
 
     Args:
-        teacher: The teacher's checkpoint file.
+        teacher: The teacher's checkpoint file. Of several, the one with the highest
+            mask AP is taken, as the stages that left them measured it; the first if
+            it was not measured.
         config: Its config: of a plain detector, or of a wrapper with the teacher as
             student. None for the config of the stage that leaves ``teacher``
             (:mod:`mmcast.engine.stages`).
@@ -48,9 +51,17 @@ class PseudoLabelHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(
-        self, teacher: str, config: str | None = None, batch_size: int = 1
+        self,
+        teacher: str | Sequence[str],
+        config: str | None = None,
+        batch_size: int = 1,
     ) -> None:
-        self.teacher = teacher
+        self.teachers = [teacher] if isinstance(teacher, str) else list(teacher)
+        if not self.teachers:
+            raise ValueError(
+                'PseudoLabelHook has no teacher: give its checkpoint file as `teacher`'
+            )
+        self.teacher = self.teachers[0]
         self.config = config
         self.batch_size = batch_size
 
@@ -64,7 +75,27 @@ class PseudoLabelHook(Hook):
         """
         # In `mim test` and `mim val` there is no train loop, and nothing to label.
         if isinstance(runner._train_loop, BaseLoop):
+            raise_on_all_ranks(lambda: self._choose(runner))
             raise_on_all_ranks(lambda: self._check(runner))
+
+    def _choose(self, runner: Runner) -> None:
+        """Take the teacher that found most in the validation images."""
+        found = {file: mask_ap(file) for file in self.teachers if Path(file).is_file()}
+        first = found.get(self.teachers[0])
+        if len(self.teachers) == 1 or first is None:
+            return
+        measured = {file: ap for file, ap in found.items() if ap is not None}
+        self.teacher = max(measured, key=measured.__getitem__)
+        others = ', '.join(
+            f'{file} has {ap:.1f}'
+            for file, ap in measured.items()
+            if file != self.teacher
+        )
+        runner.logger.log(
+            logging.INFO if self.teacher == self.teachers[0] else logging.WARNING,
+            f'The teacher is {self.teacher} with mask AP {measured[self.teacher]:.1f} '
+            f'on the validation images; {others or "no other one is measured"}.',
+        )
 
     def _check(self, runner: Runner) -> None:
         for dataset, transform in self._sources(runner):

@@ -25,6 +25,8 @@ class PixelContrastMask2Former(Mask2Former):
     Args:
         num_classes: Number of classes, all of them things. Both heads and the
             classification loss take it from here.
+        classes: Class names, as other teachers have them; if given, their number
+            counts instead of ``num_classes``.
         panoptic_head: Config of a ``SlicedMask2FormerHead``.
         panoptic_fusion_head: Config of an ``InstanceFusionHead``.
         no_object_weight: Weight of the class "no object" in the loss.
@@ -42,8 +44,11 @@ class PixelContrastMask2Former(Mask2Former):
         panoptic_fusion_head: ConfigDict,
         no_object_weight: float = 0.1,
         pixel_contrast: dict | None = None,
+        classes: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
+        if classes is not None:
+            num_classes = len(classes)
         counts = dict(num_things_classes=num_classes, num_stuff_classes=0)
         weights = [1.0] * num_classes + [no_object_weight]
         loss_cls = {**panoptic_head['loss_cls'], 'class_weight': weights}

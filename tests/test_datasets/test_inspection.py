@@ -1,0 +1,187 @@
+"""Look at files that are wrong in every way the table knows."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+from pycocotools import mask as mask_utils
+
+import mmcast  # noqa: F401
+from mmcast.datasets.inspection import Inspection, find_copies, inspect
+
+SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]]
+
+
+class World:
+    """A folder of images, and the COCO content that belongs to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.coco: dict[str, Any] = dict(
+            images=[],
+            annotations=[],
+            categories=[dict(id=1, name='cat'), dict(id=2, name='dog')],
+        )
+
+    def image(self, name: str, size: tuple[int, int] = (30, 20), **exif: int) -> str:
+        """Write an image (width, height) and add it to the JSON."""
+        rng = np.random.default_rng(len(self.coco['images']))
+        pixels = rng.integers(0, 255, (size[1], size[0], 3), np.uint8)
+        tags = Image.Exif()
+        for key, value in exif.items():
+            tags[ExifTags.Base[key]] = value
+        Image.fromarray(pixels).save(self.folder / name, exif=tags)
+        self.add(name, size)
+        return name
+
+    def add(self, name: str, size: tuple[int, int] = (30, 20)) -> None:
+        images = self.coco['images']
+        images.append(
+            dict(id=len(images), file_name=name, width=size[0], height=size[1])
+        )
+
+    def annotate(self, mask: Any = SQUARE, image: int = -1, **more: Any) -> None:
+        """Add an object of the class cat to an image."""
+        found = self.coco['annotations']
+        each = dict(id=len(found), category_id=1, bbox=[2, 2, 10, 10], area=100)
+        each |= dict(segmentation=mask, iscrowd=0, **more)
+        found.append(dict(each, image_id=self.coco['images'][image]['id']))
+
+    def inspect(self) -> Inspection:
+        return inspect(self.coco, self.folder)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.image('good.png')
+    world.annotate()
+    return world
+
+
+def line(found: Inspection, what: str) -> tuple[str, bool]:
+    """Return count and whether it stops, of the one line of that name."""
+    (each,) = [each for each in found.findings if each.what == what]
+    assert bool(each.remedy) or not each.stops
+    return each.count, each.stops
+
+
+def stops(found: Inspection) -> set[str]:
+    return {each.what for each in found.findings if each.stops}
+
+
+def test_a_good_file_has_nothing_to_repair(world: World) -> None:
+    found = world.inspect()
+    assert stops(found) == set()
+    assert found.classes == ('cat',)
+    assert found.annotated == {'good.png': {'cat'}}
+    assert found.others == []
+    assert found.sizes == {(30, 20): 1}
+    assert line(found, 'classes without an instance')[0] == '1: dog'
+    assert line(found, 'images with') == ('cat: 1', False)
+
+
+def test_missing_and_additional_images(world: World) -> None:
+    world.add('lost.png')
+    cv2.imwrite(str(world.folder / 'new.png'), np.zeros((5, 5, 3), np.uint8))
+    found = world.inspect()
+    assert line(found, 'images that are missing') == ('1: lost.png', True)
+    assert line(found, 'images in the folder that the JSON lacks')[0] == '1'
+    assert found.others == ['new.png']
+
+
+def test_images_without_an_object_are_unlabelled(world: World) -> None:
+    world.image('empty.png')
+    world.image('crowd.png')
+    world.annotate()
+    world.coco['annotations'][-1]['iscrowd'] = 1
+    found = world.inspect()
+    assert sorted(found.others) == ['crowd.png', 'empty.png']
+    assert line(found, 'images of the JSON without an object')[0].startswith('2: ')
+    assert line(found, 'crowds') == ('1', False)
+
+
+def test_sizes_that_disagree(world: World) -> None:
+    world.image('wrong.png')
+    world.coco['images'][-1].update(width=20, height=20)
+    what = 'images of another size than the JSON says'
+    assert line(world.inspect(), what) == ('1: wrong.png is 30x20, not 20x20', True)
+
+
+@pytest.mark.parametrize('orientation', [3, 6])
+def test_turned_images(world: World, orientation: int) -> None:
+    """A turn by 90 degrees must be in the JSON's size; by 180 it cannot be seen."""
+    world.image('turned.jpg', Orientation=orientation)
+    found = world.inspect()
+    assert line(found, 'images that EXIF turns')[0] == '1'
+    what = 'of these with the size from before the turn in the JSON'
+    assert stops(found) == ({what} if orientation == 6 else set())
+    # As mmcv loads it.
+    shown = cv2.imread(str(world.folder / 'turned.jpg')).shape[1::-1]
+    world.coco['images'][-1].update(width=shown[0], height=shown[1])
+    found = world.inspect()
+    assert stops(found) == set()
+    assert found.sizes[shown] >= 1
+
+
+def test_deep_gray_and_damaged_images(world: World) -> None:
+    deep = np.full((20, 30, 3), 4000, np.uint16)
+    assert cv2.imwrite(str(world.folder / 'deep.png'), deep)
+    assert cv2.imwrite(str(world.folder / 'gray.png'), np.zeros((20, 30), np.uint8))
+    (world.folder / 'torn.jpg').write_bytes(b'\xff\xd8nothing')
+    found = world.inspect()
+    assert line(found, 'images with over 8 bits a channel') == ('1: deep.png', True)
+    assert line(found, 'grayscale images') == ('1', False)
+    assert line(found, 'images that cannot be read') == ('1: torn.jpg', True)
+    assert 'torn.jpg' not in found.others
+
+
+def test_copies_of_annotated_images_are_left_out(world: World) -> None:
+    """The annotated one stays, although its name comes later."""
+    content = (world.folder / 'good.png').read_bytes()
+    (world.folder / 'a_copy.png').write_bytes(content)
+    (world.folder / 'as_long.png').write_bytes(content[:-1] + b'\0')
+    found = world.inspect()
+    what = 'images with the content of another one'
+    assert line(found, what) == ('1: a_copy.png', False)
+    assert set(found.annotated) == {'good.png'}
+    assert found.others == ['as_long.png']
+
+
+def test_masks(world: World) -> None:
+    full = np.ones((20, 30), np.uint8, order='F')
+    encoded = mask_utils.encode(full)
+    good = dict(size=[20, 30], counts=encoded['counts'].decode())
+    world.image('more.png')
+    world.annotate(good)
+    world.annotate(good)
+    world.annotate([])
+    world.annotate(dict(good, size=[30, 20]))
+    world.annotate([[float('nan')] * 6])
+    found = world.inspect()
+    assert line(found, 'objects')[0] == '6'
+    assert line(found, 'masks as RLE')[0] == '3'
+    assert line(found, 'masks as polygons')[0] == '2'
+    assert line(found, 'objects without a mask') == ('1', False)
+    assert line(found, 'objects annotated twice') == ('1', False)
+    count, stop = line(found, 'masks that cannot be read')
+    assert stop
+    assert count.startswith('2: annotation 4 is 30x20, annotation 5 has a polygon')
+
+
+def test_each_image_is_counted(world: World) -> None:
+    for i in range(20):
+        world.image(f'{i}.png')
+    seen: list[tuple[int, int]] = []
+    inspect(world.coco, world.folder, lambda *each: seen.append(each))
+    assert seen == [(i, 21) for i in range(1, 22)]
+
+
+def test_missing_files_are_no_copies(tmp_path: Path) -> None:
+    (tmp_path / 'a').write_text('x')
+    (tmp_path / 'b').write_text('x')
+    paths = [tmp_path / name for name in ('none', 'none', 'a', 'b')]
+    assert find_copies(paths) == {3}

@@ -1,0 +1,192 @@
+"""Test what stages say about their gain, and which teacher the next one takes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import METRICS
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+import mmcast  # noqa: F401
+from mmcast.engine.hooks import ExportHook, PseudoLabelHook
+from mmcast.engine.stages import MASK_AP, mask_ap, metrics_file, plain_config
+
+
+class Network(BaseModel):
+    """A model with a student, and maybe another network that predicts."""
+
+    def __init__(self, predict_on: str = 'student') -> None:
+        super().__init__()
+        self.student = nn.Linear(1, 1)
+        self.semi_test_cfg = dict(predict_on=predict_on)
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        if mode == 'loss':
+            return {'loss': self.student(torch.ones(1)).sum()}
+        return [torch.zeros(1)]
+
+
+@METRICS.register_module()
+class GrowingAP(BaseMetric):
+    """A mask AP of 0.1, then 0.2 and so on."""
+
+    def __init__(self, key: str = MASK_AP) -> None:
+        super().__init__()
+        self.key = key
+        self.rounds = 0
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results.append(0)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        self.rounds += 1
+        self.results.clear()
+        return {self.key: self.rounds / 10}
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        raise NotImplementedError
+
+
+def train(
+    work_dir: Path,
+    *,
+    interval: int = 2,
+    load_from: Path | None = None,
+    model: BaseModel | None = None,
+    key: str = MASK_AP,
+    **export: object,
+) -> str:
+    """Train for 4 iterations; return what is said about the export."""
+    loader = dict(dataset=[torch.zeros(1)] * 4, batch_size=1, num_workers=0)
+    infinite = dict(type='InfiniteSampler')
+    runner = Runner(
+        model=model or Network(),
+        work_dir=str(work_dir),
+        train_dataloader=dict(loader, sampler=infinite),
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler')),
+        val_evaluator=dict(type='GrowingAP', key=key),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=4, val_interval=interval),
+        val_cfg=dict(type='ValLoop'),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(checkpoint=None, export=dict(type='ExportHook', **export)),
+        default_scope='mmdet',
+        experiment_name=work_dir.name,
+    )
+    runner._load_from = load_from and str(load_from)
+    runner.load_or_resume = lambda: None
+    runner.train()
+    (log,) = work_dir.glob('*/*.log')
+    lines = [line for line in log.read_text().splitlines() if 'has mask AP' in line]
+    return '\n'.join(line.partition(' - mmengine - ')[2] for line in lines)
+
+
+def measured(path: Path, ap: float) -> Path:
+    """Write what a stage leaves that measured an AP (0 to 1)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    metrics_file(path).write_text(json.dumps(dict(iteration=1, metrics={MASK_AP: ap})))
+    return path
+
+
+def test_metrics_of_the_last_iteration_are_written(tmp_path):
+    work = tmp_path / 'alone'
+    assert train(work) == (
+        f'INFO - {work}/student.pth has mask AP 20.0 on the validation images.'
+    )
+    content = json.loads((work / 'student.json').read_text())
+    assert content == {'iteration': 4, 'metrics': {MASK_AP: 0.2}}
+    assert mask_ap(work / 'student.pth') == pytest.approx(20)
+
+
+def test_nothing_is_written_of_another_network(tmp_path):
+    """What an earlier run wrote goes, too."""
+    measured(tmp_path / 'other/student.pth', 0.9)
+    model = Network(predict_on='teacher')
+    assert train(tmp_path / 'other', model=model) == ''
+    assert not (tmp_path / 'other/student.json').exists()
+    model = Network(predict_on='teacher')
+    key = f'student/{MASK_AP}'
+    assert 'mask AP 20.0' in train(tmp_path / 'both', model=model, key=key)
+
+
+@pytest.mark.parametrize(('before', 'level'), [(0.15, 'INFO'), (0.25, 'WARNING')])
+def test_gain_over_the_stage_before(tmp_path, before, level):
+    earlier = measured(tmp_path / 'before/student.pth', before)
+    gain = '+5.0' if before < 0.2 else '-5.0'
+    expected = f', {gain} against {earlier} ({100 * before:.1f})'
+    for name, how in {
+        'given': dict(compare_with=str(earlier)),
+        'loaded': dict(load_from=earlier),
+    }.items():
+        text = train(tmp_path / f'{name}', **how)
+        assert text.startswith(level)
+        assert expected in text
+        assert ('this stage lost' in text) == (level == 'WARNING')
+
+
+def test_damaged_metrics_raise(tmp_path):
+    path = tmp_path / 'teacher.pth'
+    assert mask_ap(path) is None
+    for text in 'x', '[]', '{"metrics": 3}':
+        metrics_file(path).write_text(text)
+        with pytest.raises(ValueError, match=r'teacher\.json is not what a stage'):
+            mask_ap(path)
+
+
+def choose(files: list[Path], caplog: pytest.LogCaptureFixture) -> tuple[str, str]:
+    """Return the teacher that the hook takes, and what it says."""
+    hook = PseudoLabelHook([str(file) for file in files])
+    runner = type('Runner', (), {'logger': __import__('logging').getLogger('choice')})
+    caplog.clear()
+    with caplog.at_level('INFO'):
+        hook._choose(runner)
+    return Path(hook.teacher).parent.name, caplog.text
+
+
+def test_the_better_teacher_is_taken(tmp_path, caplog):
+    adapted = measured(tmp_path / 'adapt/teacher.pth', 0.218)
+    trained = measured(tmp_path / 'selftrain/teacher.pth', 0.132)
+    name, text = choose([trained, adapted], caplog)
+    assert name == 'adapt'
+    assert 'WARNING' in text
+    assert f'{adapted} with mask AP 21.8' in text
+    assert f'{trained} has 13.2' in text
+    measured(trained, 0.3)
+    name, text = choose([trained, adapted], caplog)
+    assert name == 'selftrain'
+    assert 'WARNING' not in text
+    # One that was not measured is no reason to take another.
+    metrics_file(trained).unlink()
+    assert choose([trained, adapted], caplog) == ('selftrain', '')
+    trained.unlink()  # the check that follows names the command that makes it
+    assert choose([trained, adapted], caplog) == ('selftrain', '')
+
+
+def test_no_teacher_raises():
+    with pytest.raises(ValueError, match='has no teacher'):
+        PseudoLabelHook([])
+
+
+def test_plain_config_is_found_by_its_name(tmp_path):
+    def of(name: str) -> Path | None:
+        (tmp_path / name).touch()
+        return plain_config(Config({}, filename=str(tmp_path / name)))
+
+    assert of('distill_x.py') is None
+    assert of('supervised_x.py') is None
+    assert of('distill_x.py') == tmp_path / 'supervised_x.py'
+    of('adapt.py')
+    assert of('selftrain.py') == tmp_path / 'adapt.py'
+    assert of('distill.py') is None
+
+
+def test_exporters_of_teachers_compare_with_the_teacher(tmp_path):
+    runner = type('Runner', (), {'_load_from': None, 'hooks': []})
+    runner.hooks = [PseudoLabelHook('work_dirs/adapt/teacher.pth')]
+    assert ExportHook('teacher.pth')._input(runner) == 'work_dirs/adapt/teacher.pth'
+    assert ExportHook('student.pth')._input(runner) is None
