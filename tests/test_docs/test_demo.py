@@ -12,7 +12,7 @@ DEMO = Path(__file__).resolve().parents[2] / 'demo'
 
 def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run all stages; the table has a row for each."""
-    monkeypatch.setenv('MMCAST_DEMO_LENGTH', '0.05')
+    monkeypatch.setenv('MMCAST_DEMO_LENGTH', '0.01')
     monkeypatch.setenv('MMCAST_DEMO_IMAGES', '40')
     notebook = nbformat.read(DEMO / 'own_data.ipynb', 4)
     resources = {'metadata': {'path': str(tmp_path)}}

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import cv2
+import mmdet
 import numpy as np
 import pytest
+import yaml
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 
 import mmcast  # noqa: F401
+from mmcast.checkpoints import compare
 from mmcast.datasets.splits import read_list
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +155,26 @@ def test_teacher_and_student_have_the_classes(folder, monkeypatch, size):
         model = MODELS.build(load(stage).model)
         assert model.num_classes == 2
         assert model.panoptic_head.cls_embed.out_features == 3
+
+
+def test_mediums_teacher_is_that_of_the_zoo():
+    """Every weight of the published network has our name and shape."""
+    folder = Path(mmdet.__file__).parent / '.mim/configs/mask2former'
+    ours = Config.fromfile(
+        ROOT / 'configs/mmcast/_base_/models/teacher_mask2former_r50.py'
+    )
+    (entry,) = [
+        each
+        for each in yaml.safe_load((folder / 'metafile.yml').read_text())['Models']
+        if each['Name'] == 'mask2former_r50_8xb2-lsj-50e_coco'
+    ]
+    assert Path(ours.weights).name == Path(entry['Weights']).name
+    assert entry['Name'] in ours.made_by[ours.weights]
+    zoo = Config.fromfile(folder / f'{entry["Name"]}.py').model
+    zoo.backbone.init_cfg = None
+    model = {**ours.model, 'num_classes': 80, 'pixel_contrast': None}
+    found, wanted = (MODELS.build(each).state_dict() for each in (zoo, model))
+    assert compare(found, wanted, exact=True) is None
 
 
 def test_lists_are_a_split(folder, monkeypatch):
