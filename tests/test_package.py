@@ -107,7 +107,7 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert metadata['License'] == 'Apache-2.0'
     assert metadata['Requires-Python'] == '>=3.10,<3.13'
     extras = set(metadata.get_all('Provides-Extra'))
-    assert extras == {'mim', 'mminstall', 'vfm', 'tests'}
+    assert extras == {'mim', 'mminstall', 'vfm', 'onnx', 'tests'}
     required = [Requirement(text) for text in metadata.get_all('Requires-Dist')]
     always = {r.name for r in required if r.marker is None}
     # OpenMMLab packages are checked by import name, so pip does not require them.
@@ -244,9 +244,9 @@ def one_error_line(result: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def test_help_lists_exactly_two_commands() -> None:
+def test_help_lists_all_commands() -> None:
     commands = re.findall(r'^ *make (\w+)', make('help').stdout, re.MULTILINE)
-    assert commands == ['quickstart', 'test']
+    assert commands == ['quickstart', 'test', 'docs']
 
 
 def test_missing_python_is_one_error_line(programs: Path, tmp_path: Path) -> None:

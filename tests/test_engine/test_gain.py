@@ -75,7 +75,7 @@ def train(
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(checkpoint=None, export=dict(type='ExportHook', **export)),
         default_scope='mmdet',
-        experiment_name=work_dir.name,
+        experiment_name=str(work_dir).replace('/', '_'),  # a logger of its own
     )
     runner._load_from = load_from and str(load_from)
     runner.load_or_resume = lambda: None

@@ -47,9 +47,10 @@ def test_quickstart_runs_and_continues(tmp_path):
     picture = cv2.imread(str(out / 'predictions.png'))
     assert picture.shape[1] == (1 + len(NAMES)) * 2 * 256
     page = (out / 'report.html').read_text()
-    assert SECTION.findall(page) == [
-        *('models', 'training', 'labels', 'classes'),
-        *('disagreement', 'images', 'picture'),
+    # There is a section on disagreement if these short trainings see anything.
+    sections = [name for name in SECTION.findall(page) if name != 'disagreement']
+    assert sections == [
+        *('models', 'training', 'labels', 'classes', 'images', 'picture'),
     ]
     assert page.count('<h3><i class="chip"') == 4  # stages with curves
     # Title and label of a chart. Two stages have a contrast, all validate.
@@ -76,9 +77,8 @@ def test_quickstart_runs_and_continues(tmp_path):
     assert names == ['supervised_student', 'guided_student']
     assert (out / 'predictions.png').is_file()
     page = (out / 'report.html').read_text()
-    assert SECTION.findall(page) == [
-        *('models', 'training', 'classes', 'disagreement', 'images', 'picture'),
-    ]
+    sections = [name for name in SECTION.findall(page) if name != 'disagreement']
+    assert sections == ['models', 'training', 'classes', 'images', 'picture']
     assert 'teacher (dashed)' in page
 
     # Depth and labels, on the same data.
