@@ -29,5 +29,5 @@ test:
 
 docs:
 	@sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)' --tests
-	@'$(VENV)/bin/python' -m sphinx -W --keep-going -q -b html -c docs . build/docs $(ARGS)
+	@'$(VENV)/bin/python' -m sphinx -W --keep-going -q -b html -c docs . build/docs
 	@echo 'the site is build/docs/docs/index.html'

@@ -33,8 +33,6 @@ extensions = [
 ]
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
-# Code blocks that are no programs (file trees) need no lexer.
-suppress_warnings = ['misc.highlighting_failure']
 autodoc_typehints = 'description'
 autodoc_member_order = 'bysource'
 autodoc_default_options = {'members': True, 'show-inheritance': True}
@@ -43,8 +41,6 @@ napoleon_numpy_docstring = False
 html_math_renderer = 'mathml'
 html_theme = 'furo'
 html_title = 'mmcast'
-# Answers of servers that refuse a program but show the page to a person.
-linkcheck_allowed_redirects = {r'https://doi\.org/.*': r'.*'}
 
 
 def setup(app: Sphinx) -> None:

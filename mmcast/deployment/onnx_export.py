@@ -67,7 +67,7 @@ def check_packages() -> None:
     if missing:
         raise ImportError(
             f'the export to ONNX needs {", ".join(missing)}: pip install '
-            "'mmcast[onnx]', or pip install -r requirements/onnx.txt in a clone"
+            f'{" ".join(PACKAGES)}'
         )
 
 

@@ -188,8 +188,8 @@ def test_missing_packages_are_told_before_any_work(student, tmp_path):
     )
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1] == (
-        'error: the export to ONNX needs onnxscript: pip install '
-        "'mmcast[onnx]', or pip install -r requirements/onnx.txt in a clone"
+        'error: the export to ONNX needs onnxscript: pip install onnx onnxscript '
+        'onnxruntime'
     )
     check_packages()
 

@@ -26,7 +26,6 @@ from typing import Any
 
 import cv2
 import jinja2
-from pycocotools.coco import COCO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -116,17 +115,16 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
         total = len(jobs) + len(found.labels) + 1
         task = bar.add_task('report', total=total)
         images = Images()
-        truths: dict[Path, COCO] = {}
         labels = []
         for each in found.labels:
             bar.update(task, description=f'report: pseudo-labels of {each.name}')
-            labels.append(report_labels.show(each, images, truths))
+            labels.append(report_labels.show(each, images))
             bar.advance(task)
         judged = []
         for series, job in jobs.items():
             model = found.models[series]
             bar.update(task, description=f'report: {model.title}')
-            judged.append(judge(model, series, sources[series], job.result(), truths))
+            judged.append(judge(model, series, sources[series], job.result()))
             bar.advance(task)
         bar.update(task, description='report: drawing')
         page = dict(

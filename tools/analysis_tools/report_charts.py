@@ -54,7 +54,6 @@ def curves(
     title: str,
     lines: Iterable[tuple[str, Curve, int]],
     bottom: float | None = None,
-    top: float | None = None,
 ) -> Markup:
     """Draw values over iterations.
 
@@ -62,7 +61,6 @@ def curves(
         title: Above the chart.
         lines: Style (``'-'``), values by iteration and series of each.
         bottom: Where the vertical axis starts; None to let it fit.
-        top: Where it ends.
     """
     figure, axis = _panel()
     for style, points, series in lines:
@@ -70,7 +68,7 @@ def curves(
         few = 'o' if len(x) < 12 else ''
         axis.plot(x, y, few + style, color=colour(series), markersize=3.5)
     axis.set_xlabel('iteration')
-    axis.set_ylim(bottom=bottom, top=top)
+    axis.set_ylim(bottom=bottom)
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return _svg(figure, title)
 

@@ -1,6 +1,7 @@
 """Compare instances with annotations, with pycocotools: for all, and for each image."""
 
 import contextlib
+import functools
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -79,8 +80,9 @@ class Quality:
     matches: Matches
 
 
+@functools.cache
 def read_coco(path: Path) -> COCO:
-    """Read an annotation file without a word."""
+    """Read an annotation file without a word; once, since models share files."""
     with contextlib.redirect_stdout(io.StringIO()):
         return COCO(str(path))
 
@@ -237,9 +239,8 @@ def _matches(evaluated: COCOeval) -> Matches:
 
 def _named(names: Iterable[str], precisions: list[np.ndarray]) -> dict[str, float]:
     """Return the mean of each one's precisions; without objects there are none."""
-    means = {
+    return {
         name: 100 * float(valid.mean())
         for name, precision in zip(names, precisions, strict=True)
         if (valid := precision[precision > -1]).size
     }
-    return means

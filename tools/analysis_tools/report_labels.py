@@ -20,16 +20,15 @@ THRESHOLDS = np.round(np.arange(0, 1.0001, 0.01), 2)
 BINS = 20
 
 
-def show(labels: Labels, images: Images, truths: dict[Path, COCO]) -> dict[str, Any]:
+def show(labels: Labels, images: Images) -> dict[str, Any]:
     """Return charts, the values for the slider, and the gallery of a store.
 
     Args:
         labels: The store; without a config there are neither annotations nor images.
         images: The page's images; the gallery's are added.
-        truths: Annotations that were read before.
     """
     store = labels.store
-    used, folder, truth, labeled = _sources(labels, truths)
+    used, folder, truth, labeled = _sources(labels)
     counts = np.zeros((len(store.classes), len(THRESHOLDS)), int)
     histogram = np.zeros(BINS, int)
     edges = np.linspace(0, 1, BINS + 1)
@@ -119,7 +118,7 @@ def show(labels: Labels, images: Images, truths: dict[Path, COCO]) -> dict[str, 
 
 
 def _sources(
-    labels: Labels, truths: dict[Path, COCO]
+    labels: Labels,
 ) -> tuple[float | None, Path | None, COCO | None, list[str] | None]:
     """Return a training's threshold, image folder, annotations and labelled list."""
     config: Config | None = labels.config
@@ -136,10 +135,7 @@ def _sources(
     names = labeled.get('image_list') and locate(
         str(Path(root, labeled.image_list)), near
     )
-    truth = None
-    if file:
-        file = file.resolve()
-        truth = truths.setdefault(file, truths.get(file) or coco.read_coco(file))
+    truth = coco.read_coco(file.resolve()) if file else None
     return used, locate(str(folder), near), truth, read_list(names) if names else None
 
 

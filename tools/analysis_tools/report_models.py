@@ -110,7 +110,6 @@ def judge(
     series: int,
     sources: Sources,
     quality: coco.Quality,
-    truths: dict[Path, COCO],
 ) -> Judged:
     """Put a model, its predictions and their quality together.
 
@@ -119,10 +118,8 @@ def judge(
         series: Its colour.
         sources: Its files.
         quality: What ``sources.measure`` returned.
-        truths: Annotations that were read before.
     """
-    file = sources.annotations
-    truth = truths.setdefault(file, truths.get(file) or coco.read_coco(file))
+    truth = coco.read_coco(sources.annotations)
     found: dict[int, list[dict]] = {image: [] for image in truth.getImgIds()}
     for each in coco.read_predictions(sources.predictions, truth):
         found[each['image_id']].append(each)

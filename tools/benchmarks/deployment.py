@@ -25,6 +25,8 @@ from mmengine.structures import InstanceData
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from rich.console import Console
+from rich.progress import track
 
 import mmcast
 from mmcast.deployment import compare as compare_logits
@@ -83,7 +85,7 @@ def average_precision(predict: Predict, dataset: Any, evaluator: dict) -> float:
             dict(evaluator, format_only=True, outfile_prefix=f'{folder}/found')
         )
         metric.dataset_meta = dataset.metainfo
-        for item in dataset:
+        for item in track(dataset, 'predicting', console=Console(stderr=True)):
             sample = DetDataSample(metainfo=item['data_samples'].metainfo)
             sample.pred_instances = InstanceData(**predict(item))
             metric.process({}, [sample.to_dict()])

@@ -89,11 +89,13 @@ def look(coco: Mapping[str, Any], folder: Path, title: str) -> Inspection:
         raise ValueError(f"image folder '{folder}' does not exist: correct the path")
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f'reading {folder}')
-        found = inspect(
-            coco,
-            folder,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if done == total:
+                bar.update(task, description='comparing images')
+
+        found = inspect(coco, folder, tell)
     table = Table(title=title, title_justify='left', show_lines=True)
     for column in ('', 'found', 'what happens, or what to do'):
         table.add_column(column, overflow='fold')
@@ -337,7 +339,8 @@ def _of_validation(
     """Return the images that are validation images, too, by name or by content."""
     names = [*found.annotated, *found.others]
     first = [val_folder / image['file_name'] for image in val['images']]
-    same = find_copies([*first, *(folder / name for name in names)])
+    with console.status('comparing with the validation images'):
+        same = find_copies([*first, *(folder / name for name in names)])
     shared = {names[index - len(first)] for index in same if index >= len(first)}
     if shared:
         console.print(f'{len(shared)} validation images are left out of the lists')
