@@ -6,28 +6,31 @@
 #   make docs         build the site: build/docs/docs/index.html
 #
 # METHOD=...    run another method than cast: guided (Guided Distillation) or swinmtl
+# STACK=onedl   use the maintained forks of OpenMMLab's packages, in .venv-onedl
 # VENV=path     use another environment than .venv; a complete one stays as it is
 # PYTHON=path   make the environment with another Python
 # ARGS=...      pass options to tools/misc/quickstart.py or to pytest
 
-VENV ?= .venv
+STACK ?=
+VENV ?= .venv$(addprefix -,$(STACK))
 PYTHON ?=
 ARGS ?=
 METHOD ?= cast
+SETUP = sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)' $(addprefix --stack ,$(STACK))
 
 .PHONY: help quickstart test docs
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,11p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,12p'
 
 quickstart:
-	@sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)'
+	@$(SETUP)
 	@PATH="$(abspath $(VENV))/bin:$$PATH" '$(VENV)/bin/python' tools/misc/quickstart.py --method '$(METHOD)' $(ARGS)
 
 test:
-	@sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)' --tests
+	@$(SETUP) --tests
 	@PATH="$(abspath $(VENV))/bin:$$PATH" sh tools/misc/run_checks.sh $(ARGS)
 
 docs:
-	@sh tools/misc/setup_env.sh '$(VENV)' '$(PYTHON)' --tests
+	@$(SETUP) --tests
 	@'$(VENV)/bin/python' -m sphinx -W --keep-going -q -b html -c docs . build/docs
 	@echo 'the site is build/docs/docs/index.html'

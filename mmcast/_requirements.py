@@ -5,8 +5,11 @@ maintained forks (`onedl-mmdetection`) share these names, and no pip requirement
 "either". Supported: mmdet 3.3 to 3.5, mmcv 2.1 to 2.3, mmengine from 0.10.4.
 """
 
+import functools
 import importlib
+import importlib.metadata
 import importlib.util
+from collections.abc import Mapping
 
 from packaging.version import Version
 
@@ -20,6 +23,28 @@ _REMEDY = (
     "install the tested versions: pip install 'mmcast[mim]' with mmcv compiled, or "
     'run `make quickstart` in a clone'
 )
+
+
+def distribution_of(name: str) -> importlib.metadata.Distribution:
+    """Return the installed distribution that has a package, as 'onedl-mmdetection'.
+
+    Args:
+        name: The package's import name, as 'mmdet'.
+
+    Raises:
+        KeyError: No distribution has it.
+    """
+    return importlib.metadata.distribution(_distributions()[name][0])
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def mim_name() -> str:
+    """Return what ``mim train`` calls mmdet; with the forks it is 'mmdetection'."""
+    return distribution_of('mmdet').metadata['Name'].removeprefix('onedl-')
 
 
 def check_requirements() -> None:

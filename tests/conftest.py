@@ -40,6 +40,15 @@ def _plain_config_text():
         yield
 
 
+@pytest.fixture(scope='session')
+def warm(tmp_path_factory):
+    """Run scripts and `mim` without their imports: ``warm(script, *words)``."""
+    from warm import warm_server
+
+    with warm_server(tmp_path_factory.mktemp('warm')) as run:
+        yield run
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

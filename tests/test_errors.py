@@ -166,7 +166,7 @@ def test_file_that_cannot_be_written_is_one_line(number, remedy):
     assert one_line(OSError(errno.EIO, 'x', '/far/x')) is None
 
 
-def run(*command, cwd, **environment):
+def run_cold(*command, cwd, **environment):
     return subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
@@ -176,9 +176,9 @@ def run(*command, cwd, **environment):
     )
 
 
-def test_stock_script_ends_with_one_line(tmp_path):
+def test_stock_script_ends_with_one_line(tmp_path, warm):
     config = CONFIGS / 'supervised_synthscapes.py'
-    result = run(TRAIN, config, cwd=tmp_path)
+    result = warm(TRAIN, config, cwd=tmp_path)
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr + result.stdout
     last = result.stderr.splitlines()[-1]
@@ -186,10 +186,10 @@ def test_stock_script_ends_with_one_line(tmp_path):
     assert result.stderr.count('error: ') == 1
 
 
-def test_work_folder_that_cannot_be_written(tmp_path):
+def test_work_folder_that_cannot_be_written(tmp_path, warm):
     """Let mmengine fail to make the folder, before any hook runs."""
     config = CONFIGS / 'supervised_synthscapes.py'
-    result = run(TRAIN, config, '--work-dir', '/sys/run', cwd=tmp_path)
+    result = warm(TRAIN, config, '--work-dir', '/sys/run', cwd=tmp_path)
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr
     last = result.stderr.splitlines()[-1]
@@ -197,9 +197,9 @@ def test_work_folder_that_cannot_be_written(tmp_path):
     assert last.endswith('or give another folder with --work-dir')
 
 
-def test_traceback_can_be_asked_for(tmp_path):
+def test_traceback_can_be_asked_for(tmp_path, warm):
     config = CONFIGS / 'supervised_synthscapes.py'
-    result = run(TRAIN, config, cwd=tmp_path, MMCAST_TRACEBACK='1')
+    result = warm(TRAIN, config, cwd=tmp_path, MMCAST_TRACEBACK='1')
     assert result.returncode == 1
     assert 'Traceback (most recent call last)' in result.stderr
     assert "FileNotFoundError: data root 'data/synthscapes" in result.stderr
@@ -212,7 +212,7 @@ def test_wrong_version_is_one_line(tmp_path):
     )
     (tmp_path / 'x.py').write_text("custom_imports = dict(imports=['mmcast'])")
     path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
-    result = run(TRAIN, 'x.py', cwd=tmp_path, PYTHONPATH=path)
+    result = run_cold(TRAIN, 'x.py', cwd=tmp_path, PYTHONPATH=path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(
         'error: mmcast needs mmengine >= 0.10.4, < 0.11, but 0.9 is installed'
@@ -224,7 +224,7 @@ def test_other_programs_keep_their_errors(tmp_path):
     """Check a user's own script, and a stock one with another hook."""
     code = 'from mmcast.datasets.splits import read_list; read_list("none.txt")'
     (tmp_path / 'own.py').write_text(code)
-    result = run('own.py', cwd=tmp_path)
+    result = run_cold('own.py', cwd=tmp_path)
     assert result.returncode == 1
     assert 'Traceback' in result.stderr
     (tmp_path / 'sitecustomize.py').write_text(
@@ -232,6 +232,6 @@ def test_other_programs_keep_their_errors(tmp_path):
     )
     config = CONFIGS / 'supervised_synthscapes.py'
     path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
-    result = run(TRAIN, config, cwd=tmp_path, PYTHONPATH=path)
+    result = run_cold(TRAIN, config, cwd=tmp_path, PYTHONPATH=path)
     assert result.stdout.endswith('their hook\n')
     assert 'error: ' not in result.stderr

@@ -22,7 +22,8 @@ import yaml
 from packaging.requirements import Requirement
 
 import mmcast
-from mmcast._requirements import check_requirements
+from mmcast import _requirements
+from mmcast._requirements import check_requirements, distribution_of, mim_name
 
 ROOT = Path(mmcast.__file__).resolve().parents[1]
 SHIPPED = (
@@ -147,14 +148,21 @@ def test_configs_of_the_model_index_exist() -> None:
             assert (ROOT / model['Config']).is_file(), model['Config']
 
 
-def test_pinned_versions_are_within_the_extras(setup_env: ModuleType) -> None:
-    for name in 'build', 'runtime', 'mim', 'vfm', 'openmim':
+@pytest.mark.parametrize('stack', ['', 'onedl'])
+def test_pinned_versions_are_within_the_extras(
+    setup_env: ModuleType, stack: str
+) -> None:
+    versions = setup_env.Stack(stack)
+    files = (ROOT / 'requirements').glob('*.txt')
+    names = [path.stem for path in files if not path.stem.startswith('stack')]
+    assert len(names) > 5
+    for name in names:
         text = (ROOT / 'requirements' / f'{name}.txt').read_text()
         ranges = {
             r.name: r.specifier
-            for r in map(Requirement, re.findall(r'^[a-z].*', text, re.MULTILINE))
+            for r in map(Requirement, re.findall(r'^[a-z][^#\n]*', text, re.MULTILINE))
         }
-        for line in setup_env.read(name):
+        for line in versions.read(name):
             pinned = Requirement(line)
             for specifier in pinned.specifier:
                 if specifier.operator == '==':
@@ -185,6 +193,25 @@ def test_versions_of_the_forks_are_accepted(
     for name, found in ('mmcv', version), ('mmdet', '3.5.1'), ('mmengine', '0.10.12'):
         monkeypatch.setattr(importlib.import_module(name), '__version__', found)
     check_requirements()
+
+
+def test_mim_calls_the_forks_by_their_projects_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    info = tmp_path / 'onedl_mmdetection-3.5.1.dist-info'
+    info.mkdir()
+    text = 'Metadata-Version: 2.1\nName: onedl-mmdetection\nVersion: 3.5.1\n'
+    (info / 'METADATA').write_text(text)
+    (info / 'top_level.txt').write_text('mmdet\n')
+    monkeypatch.setattr(sys, 'path', [str(tmp_path)])
+    _requirements._distributions.cache_clear()
+    try:
+        assert distribution_of('mmdet').version == '3.5.1'
+        assert mim_name() == 'mmdetection'
+        with pytest.raises(KeyError):
+            distribution_of('mmcv')
+    finally:
+        _requirements._distributions.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -284,13 +311,46 @@ def test_folder_without_environment_does_not_change(tmp_path: Path) -> None:
     assert (tmp_path / 'thesis.txt').read_text() == 'mine'
 
 
+def test_each_stack_has_its_packages(setup_env: ModuleType) -> None:
+    default, forks = setup_env.Stack(), setup_env.Stack('onedl')
+    assert (default.mmcv, default.mim) == ('mmcv==2.1.0', ['openmim==0.3.9'])
+    assert (forks.mmcv, forks.mim) == ('onedl-mmcv==2.3.6', ['onedl-mim==0.5.1'])
+    assert forks.pins['torch'] == default.pins['torch']
+    assert default.rivals == [
+        *('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmengine', 'onedl-mmpretrain')
+    ]
+    assert forks.rivals == ['mmcv', 'mmdet', 'mmengine', 'mmpretrain']
+    for one, other in (default, forks), (forks, default):
+        packages = [Requirement(line).name for line in one.packages]
+        assert packages == other.rivals
+
+
+def test_unknown_stack_is_one_error_line(tmp_path: Path) -> None:
+    result = make('test', f'VENV={tmp_path}/venv', 'STACK=newest')
+    assert "no stack 'newest'; there is onedl" in one_error_line(result)
+    assert not (tmp_path / 'venv').exists()
+
+
+def test_two_stacks_in_one_environment_are_refused(tmp_path: Path) -> None:
+    venv.create(tmp_path, with_pip=True)
+    info = next(tmp_path.glob('lib/*/site-packages')) / 'onedl_mmcv-2.3.6.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(
+        'Metadata-Version: 2.1\nName: onedl-mmcv\nVersion: 2.3.6\n'
+    )
+    (info / 'INSTALLER').write_text('pip\n')
+    line = one_error_line(make('test', f'VENV={tmp_path}', 'STACK='))
+    assert f'{tmp_path} has onedl-mmcv of another stack' in line
+
+
 def test_complete_environment_does_not_change() -> None:
     url = importlib.metadata.distribution('mmcast').read_text('direct_url.json')
     if json.loads(url or '{}').get('url') != ROOT.as_uri():
         pytest.skip('this environment has mmcast from elsewhere (not `make test`)')
     start = time.monotonic()
     script = ROOT / 'tools' / 'misc' / 'setup_env.sh'
-    result = sh('sh', script, sys.prefix, '', '--tests', cwd=ROOT)
+    stack = ['--stack', 'onedl'] if mim_name() == 'mmdetection' else []
+    result = sh('sh', script, sys.prefix, '', '--tests', *stack, cwd=ROOT)
     assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
     assert time.monotonic() - start < 15  # about one second on an idle machine
 
@@ -299,7 +359,7 @@ def test_half_installed_packages_count_as_missing(
     setup_env: ModuleType, tmp_path: Path
 ) -> None:
     venv.create(tmp_path, with_pip=True)
-    environment = setup_env.Environment(tmp_path)
+    environment = setup_env.Environment(tmp_path, setup_env.Stack())
     site = next(tmp_path.glob('lib/*/site-packages'))
     for name in 'whole', 'torn':
         info = site / f'{name}-1.5.dist-info'
@@ -331,7 +391,8 @@ def test_torch_and_torchvision_have_to_match(
         (info / 'METADATA').write_text(text)
     # Found before this environment's own packages.
     code = f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n{setup_env.PROBE}'
-    wanted = [setup_env.pin('torch'), setup_env.pin('torchvision')]
+    pins = setup_env.Stack().pins
+    wanted = [pins['torch'], pins['torchvision']]
     result = sh(sys.executable, '-c', code, *wanted)
     assert json.loads(result.stdout)[0] == missing, result.stderr
 

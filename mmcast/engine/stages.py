@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmcast._requirements import mim_name
+
 # CocoMetric's name of the mask AP, from 0 to 1.
 MASK_AP = 'coco/segm_mAP'
 # Stages that train a wrapper, and those that train the plain detector inside it.
@@ -113,7 +115,7 @@ def command_of(path: str, running: Config) -> str | None:
     if config.is_absolute() and config.is_relative_to(os.getcwd()):
         config = config.relative_to(os.getcwd())
     switches = [f'{name}={value}' for name, value in running.env_variables.items()]
-    return ' '.join([*switches, f'mim train mmdet {config}'])
+    return ' '.join([*switches, f'mim train {mim_name()} {config}'])
 
 
 def require(path: str, running: Config) -> None:

@@ -133,7 +133,7 @@ def shrink(model: Any) -> None:
     widths = [8, 16, 32, 64]
     if backbone.type == 'ResNet':
         backbone.update(depth=18, base_channels=8)
-    elif backbone.type == 'ImageNetSwin':
+    elif backbone.type in ('ImageNetSwin', 'SwinTransformer'):
         backbone.update(embed_dims=8, depths=[2, 1, 1, 1], num_heads=[1, 1, 2, 2])
     elif backbone.type == 'ViTPyramid':
         backbone.update(out_channels=widths)

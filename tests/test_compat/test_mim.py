@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import mmcast  # noqa: F401  (applies compat)
+from mmcast._requirements import mim_name
 
 MIM = Path(sys.executable).with_name('mim')
 CONFIG = """
@@ -89,7 +90,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mim(command: str, work: Path, *options: str) -> str:
-    line = [MIM, command, 'mmdet', work / 'config.py', *options]
+    line = [MIM, command, mim_name(), work / 'config.py', *options]
     line += ['--work-dir', work / 'out', '--launcher', 'none']
     # Run outside the repository, so that mim must find mmcast where it is installed.
     result = subprocess.run(line, capture_output=True, text=True, cwd=work)

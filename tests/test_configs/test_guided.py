@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from tiny_student import sample
 from torch import nn
 
+from mmcast._requirements import mim_name
 from mmcast.checkpoints import check_fits
 from mmcast.testing import CONFIGS, load_config, reduced, shrink
 
@@ -181,7 +182,7 @@ def test_missing_teacher_error_names_file_and_command(
         with pytest.raises(
             FileNotFoundError,
             match=rf'^{folder("teacher", *setting)}/teacher\.pth is missing; make it '
-            rf'with: {before} mim train mmdet '
+            rf'with: {before} mim train {mim_name()} '
             rf'\S+/configs/mmcast/guided_distillation/teacher_{data}\.py$',
         ):
             Runner.from_cfg(config).train()

@@ -1,7 +1,5 @@
 """Train every SwinMTL config for two iterations, and test it, in small."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -199,7 +197,7 @@ def test_simmim_pretrains_an_encoder_that_loads(
 
 
 def test_prediction_is_drawn_and_becomes_a_point_cloud(
-    synthscapes, nyuv2, tmp_path, monkeypatch
+    synthscapes, nyuv2, tmp_path, monkeypatch, warm
 ):
     """Run the visualisation hook, five lines of Python, and the tool."""
     monkeypatch.chdir(tmp_path)
@@ -226,6 +224,6 @@ def test_prediction_is_drawn_and_becomes_a_point_cloud(
     camera = synthscapes / 'camera/val' / image.parent.name
     camera /= image.name.replace('leftImg8bit.png', 'camera.json')
     words = ['config.py', config.load_from, image, camera, '--out', 'cloud.ply']
-    subprocess.run([sys.executable, POINT_CLOUD, *words], check=True)
+    warm(POINT_CLOUD, *words, check=True)
     cloud = Path('cloud.ply').read_bytes()
     assert b'element vertex 8192\n' in cloud[:300]

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import re
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from warm import Warm
 
 from mmcast.datasets import nyuv2
 from mmcast.datasets.nyuv2 import convert
@@ -619,13 +619,10 @@ def test_unknown_arguments(files: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_command_fails_without_traceback(
-    files: tuple[Path, Path], tmp_path: Path
+    files: tuple[Path, Path], tmp_path: Path, warm: Warm
 ) -> None:
     """Run the tool as a user does; the generated file is not of the official size."""
-    command = [sys.executable, TOOL, *files, '--out', tmp_path / 'out']
-    result = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False
-    )
+    result = warm(TOOL, *files, '--out', tmp_path / 'out')
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith('error: ')

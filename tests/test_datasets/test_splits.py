@@ -3,11 +3,11 @@
 import json
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from warm import Warm
 
 from mmcast.datasets.splits import (
     check_lists,
@@ -217,13 +217,12 @@ def split_labels(monkeypatch: pytest.MonkeyPatch, *args: object) -> str:
 
 class TestTool:
     def test_tool_as_a_process(
-        self, coco_file: Path, tmp_path: Path, monkeypatch
+        self, coco_file: Path, tmp_path: Path, warm: Warm, monkeypatch
     ) -> None:
         out = tmp_path / 'splits'
-        command = [sys.executable, TOOL, '--coco', coco_file, '--fraction', '0.1']
-        command += ['--out', out, '--per-class', '1']
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        options = ['--coco', coco_file, '--fraction', '0.1', '--out', out]
+        options += ['--per-class', '1']
+        done = warm(TOOL, *options, check=True)
         assert '10 labelled, 90 unlabelled' in done.stdout
         labeled = read_list(out / 'labeled.txt')
         check_lists(
@@ -233,7 +232,7 @@ class TestTool:
         )
         assert len(labeled) == 10
         assert set(labeled) & {'030.png', '060.png', '090.png'}
-        error = split_labels(monkeypatch, *command[2:], '--seed', '1')
+        error = split_labels(monkeypatch, *options, '--seed', '1')
         assert 'holds another split' in error
         assert '\n' not in error
         assert read_list(out / 'labeled.txt') == labeled

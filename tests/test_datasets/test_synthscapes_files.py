@@ -183,15 +183,13 @@ def test_mmdet_metric_of_the_truth_is_one(root, tmp_path):
     assert metric.evaluate(size=12)['cityscapes/mAP'] == pytest.approx(1.0)
 
 
-def test_mmdet_converter_reads_it(root, tmp_path):
+def test_mmdet_converter_reads_it(root, tmp_path, warm):
     import mmdet
 
     script = Path(mmdet.__file__).parent / '.mim/tools/dataset_converters/cityscapes.py'
     if not script.exists():
         pytest.skip('this mmdet comes without its tools')
-    subprocess.run(
-        [sys.executable, script, root, '-o', tmp_path], check=True, capture_output=True
-    )
+    warm(script, root, '-o', tmp_path, check=True)
     coco = json.loads((tmp_path / 'instancesonly_filtered_gtFine_val.json').read_text())
     assert len(coco['images']) == 12
     assert [each['name'] for each in coco['categories']] == [
@@ -327,14 +325,9 @@ def test_workers_start_although_opencv_has_threads(start):
     assert ended == [0] * 8
 
 
-def test_command_line_error_is_one_line(root):
+def test_command_line_error_is_one_line(root, warm):
     arguments = ['--domain', 'target', '--val', '12', '--size', '64', '96']
-    done = subprocess.run(
-        [sys.executable, SCRIPT, root.name, *arguments],
-        cwd=root.parent,
-        capture_output=True,
-        text=True,
-    )
+    done = warm(SCRIPT, root.name, *arguments, cwd=root.parent)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('error: data was made')
     assert 'Traceback' not in done.stderr

@@ -1,8 +1,6 @@
 """Follow README.md: its Python, its commands, and the links of all pages."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -27,7 +25,9 @@ USE = [
 ]
 
 
-def test_python_of_the_readme_draws_images_a_folder_and_a_video(tmp_path, monkeypatch):
+def test_python_of_the_readme_draws_images_a_folder_and_a_video(
+    tmp_path, monkeypatch, warm
+):
     still, moving = USE
     config, checkpoint, images = re.findall(r"'([\w./]*/[\w./]+)'", still)
     (tmp_path / 'configs').symlink_to(REPOSITORY / 'configs')
@@ -53,7 +53,7 @@ def test_python_of_the_readme_draws_images_a_folder_and_a_video(tmp_path, monkey
     ]
     folder = tmp_path / images
     root = folder.parents[2]
-    subprocess.run([sys.executable, generator, root, *settings], check=True)
+    warm(generator, root, *settings, check=True)
     scenes = sorted(folder.glob('*.png'))
     assert scenes
     video = cv2.VideoWriter('drive.mp4', cv2.VideoWriter_fourcc(*'mp4v'), 5, (128, 64))

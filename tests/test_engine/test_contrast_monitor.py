@@ -1,7 +1,5 @@
 """Test the contrast monitor on hand-made batches, and in a real run with curves."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +121,7 @@ def run(synthscapes, work_dir, hooks):
 
 
 def test_monitor_logs_curves_and_does_not_change_training(
-    synthscapes, tmp_path, monkeypatch
+    synthscapes, tmp_path, monkeypatch, warm
 ):
     monkeypatch.chdir(tmp_path)
     watched = run(
@@ -135,16 +133,9 @@ def test_monitor_logs_curves_and_does_not_change_training(
     for a, b in zip(watched, unwatched, strict=True):
         assert torch.equal(a, b)
     script = ROOT / 'tools/analysis_tools/contrast_curves.py'
-    result = subprocess.run(
-        [sys.executable, script, 'watched', '--out', 'out/curves.png'],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
+    warm(script, 'watched', '--out', 'out/curves.png', check=True)
     assert (tmp_path / 'out/curves.png').read_bytes()[:4] == b'\x89PNG'
-    result = subprocess.run(
-        [sys.executable, script, 'unwatched'], capture_output=True, text=True
-    )
+    result = warm(script, 'unwatched')
     assert result.returncode == 1
     assert 'ContrastMonitorHook' in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -16,6 +16,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from pycocotools import mask as mask_utils
 from torch import nn
 
+from mmcast._requirements import mim_name
 from mmcast.checkpoints import check_fits, export_part, read_checkpoint
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.engine.hooks import (
@@ -29,6 +30,7 @@ from mmcast.engine.loops import TeacherStudentTestLoop
 from mmcast.utils import check_writable
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
+MIM_TRAIN = f'mim train {mim_name()}'
 
 
 @pytest.fixture(scope='module')
@@ -210,7 +212,7 @@ def test_missing_teacher_raises_before_training(teacher_world, tmp_path):
     runner.cfg = running(tmp_path / 'distill_x.py')
     with pytest.raises(FileNotFoundError, match='10 of 10 images') as error:
         runner.train()
-    assert str(error.value).endswith(f'mim train mmdet {tmp_path}/adapt_x.py')
+    assert str(error.value).endswith(f'{MIM_TRAIN} {tmp_path}/adapt_x.py')
     assert str(tmp_path / 'adapt_x' / 'none.pth') in str(error.value)
     assert record.seen == []
     assert not (tmp_path / 'store').exists()
@@ -385,7 +387,7 @@ def test_missing_input_error_names_the_command(teacher_world, tmp_path, monkeypa
     configs.mkdir()
     (configs / 'distill_x.py').write_text('')
     for load_from, command in {
-        'work_dirs/distill_x/student.pth': 'make it with: SPLIT=5pct mim train mmdet '
+        'work_dirs/distill_x/student.pth': f'make it with: SPLIT=5pct {MIM_TRAIN} '
         'configs/distill_x.py',
         'checkpoints/a.pth': 'make it with: wget a.pth',
         'elsewhere/b.pth': 'correct the path',

@@ -45,18 +45,18 @@ def test_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bert = save_bert(tmp_path / 'bert')
 
-    config = segmenter_config(scenes, bert, 1500)
+    config = segmenter_config(scenes, bert, 700)
     untrained = Runner.from_cfg(config)
     before = box_ious(untrained).mean()
     config.experiment_name = 'segmenter'
     runner, first, last = train(config)
     after = box_ious(runner).mean()
     print(f'\nSAM 2: loss {first:.2f} to {last:.2f}, IoU {before:.3f} to {after:.3f}')
-    assert last < 0.5 * first
-    assert after > before + 0.08
+    assert last < 0.7 * first
+    assert after > before + 0.06
 
     segmenter = tmp_path / 'work_dirs/adapt_sam2_cityscapes/segmenter.pth'
-    config = detector_config(scenes, bert, segmenter, 250)
+    config = detector_config(scenes, bert, segmenter, 200)
     config.experiment_name = 'teacher'
     runner, first, last = train(config)
     found = runner.val_loop.run()

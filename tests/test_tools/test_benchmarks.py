@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -28,9 +27,12 @@ def load(name):
     return module
 
 
-def run(name, *options):
-    command = [sys.executable, str(TOOLS / f'{name}.py'), *options]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+@pytest.fixture
+def run(warm):
+    def measure(name, *options):
+        return warm(TOOLS / f'{name}.py', *options, check=True).stdout
+
+    return measure
 
 
 @pytest.mark.parametrize('preset', PRESETS)
@@ -61,7 +63,7 @@ def test_dense_algorithm_has_the_same_loss(preset):
     assert 1 - 0.01 < found / dense < 1 + slack
 
 
-def test_pixel_contrast_writes_its_report(tmp_path):
+def test_pixel_contrast_writes_its_report(run, tmp_path):
     file = tmp_path / 'sub/out.json'
     sizes = ['--size', '16', '16', '--batch', '2', '--repeats', '1']
     text = run(
@@ -77,7 +79,7 @@ def test_pixel_contrast_writes_its_report(tmp_path):
     assert case['dense_mb'] > 2 * 256 * 512 * 4 / 1e6
 
 
-def test_train_step_writes_its_report(tmp_path):
+def test_train_step_writes_its_report(run, tmp_path):
     file = tmp_path / 'out.json'
     config = TOOLS.parents[1] / 'configs/mmcast/distill_synthscapes.py'
     options = ['--size', '64', '64', '--batch', '2', '--repeats', '2']
@@ -91,7 +93,7 @@ def test_train_step_writes_its_report(tmp_path):
     assert report['ratio'] == report['stock_head_s'] / report['with_contrast_s']
 
 
-def test_prediction_is_compared_on_the_same_weights(tmp_path):
+def test_prediction_is_compared_on_the_same_weights(run, tmp_path):
     file = tmp_path / 'out.json'
     options = ['--cases', 'dpt256', '--size', '60', '90', '--repeats', '1']
     assert 'times as fast' in run('predict', *options, '--json', file)
@@ -102,7 +104,7 @@ def test_prediction_is_compared_on_the_same_weights(tmp_path):
     assert case['max_mask_difference'] < 1e-2
 
 
-def test_loading_is_compared_on_the_same_images(tmp_path):
+def test_loading_is_compared_on_the_same_images(run, tmp_path):
     file = tmp_path / 'out.json'
     run('loading', '--size', '512', '1024', '--images', '2', '--json', file)
     report = json.loads(file.read_text())
@@ -110,7 +112,7 @@ def test_loading_is_compared_on_the_same_images(tmp_path):
         assert report[f'{name}_images_per_s'] == pytest.approx(1 / report[f'{name}_s'])
 
 
-def test_large_pool_is_measured(tmp_path):
+def test_large_pool_is_measured(run, tmp_path):
     file = tmp_path / 'out.json'
     run('large_pool', '--start', '1500', '--label', '40', '--json', file)
     report = json.loads(file.read_text())

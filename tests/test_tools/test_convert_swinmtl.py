@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -70,13 +68,12 @@ class TheirParts(nn.ModuleDict):
         return 1e-3 * (80 / 1e-3) ** code, self.last_layer_seg(x)
 
 
-def run(folder, *words):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *words, '--config', 'config.py'],
-        cwd=folder,
-        text=True,
-        capture_output=True,
-    )
+@pytest.fixture
+def run(warm):
+    def convert(folder, *words):
+        return warm(SCRIPT, *words, '--config', 'config.py', cwd=folder)
+
+    return convert
 
 
 @pytest.fixture
@@ -94,7 +91,7 @@ def world(tmp_path):
     return tmp_path, parts, state
 
 
-def test_converted_model_predicts_the_same(world):
+def test_converted_model_predicts_the_same(run, world):
     folder, parts, _ = world
     done = run(folder, 'theirs.ckpt', 'ours.pth')
     assert done.returncode == 0, done.stderr
@@ -126,7 +123,7 @@ def test_converted_model_predicts_the_same(world):
         ),
     ],
 )
-def test_other_files_are_refused_in_one_line(world, change, message):
+def test_other_files_are_refused_in_one_line(run, world, change, message):
     folder, _, state = world
     change(state)
     torch.save(dict(model=state), folder / 'theirs.ckpt')

@@ -1,13 +1,12 @@
 """Run the quickstart with a few images and iterations."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
+
+from mmcast._requirements import mim_name
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools/misc/quickstart.py'
 TINY = ['--labeled', '30', '--unlabeled', '6', '--val', '6', '--scale', '0.005']
@@ -21,10 +20,12 @@ NAMES = [
 ]
 
 
-def test_quickstart_runs_and_continues(tmp_path):
-    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(SCRIPT), *TINY]
-    subprocess.run(command, cwd=tmp_path, env=env, check=True)
+def test_quickstart_runs_and_continues(tmp_path, warm):
+    def run(*words):
+        return warm(*words, cwd=tmp_path, check=True, OMP_NUM_THREADS='1')
+
+    command = [SCRIPT, *TINY]
+    run(*command)
     out = tmp_path / 'work_dirs/quickstart'
     report = json.loads((out / 'results.json').read_text())
     assert set(report) == {'seed', 'versions', 'dataset', 'models'}
@@ -61,16 +62,13 @@ def test_quickstart_runs_and_continues(tmp_path):
     student = tmp_path / 'work_dirs/distill_synthscapes/student.pth'
     written = student.stat().st_mtime_ns
     (out / 'done/refined_student.json').unlink()
-    again = subprocess.run(
-        command, cwd=tmp_path, env=env, check=True, text=True, capture_output=True
-    )
+    again = run(*command)
     assert again.stdout.count('mim test') == 1
     assert 'mim train' not in again.stdout
     assert student.stat().st_mtime_ns == written
 
     # Run the other method on the same data.
-    other = [*command, '--method', 'guided']
-    subprocess.run(other, cwd=tmp_path, env=env, check=True)
+    run(*command, '--method', 'guided')
     out = tmp_path / 'work_dirs/quickstart_guided'
     report = json.loads((out / 'results.json').read_text())
     names = [model['name'] for model in report['models']]
@@ -82,8 +80,7 @@ def test_quickstart_runs_and_continues(tmp_path):
     assert 'teacher (dashed)' in page
 
     # Depth and labels, on the same data.
-    other = [*command, '--method', 'swinmtl']
-    subprocess.run(other, cwd=tmp_path, env=env, check=True)
+    run(*command, '--method', 'swinmtl')
     out = tmp_path / 'work_dirs/quickstart_swinmtl'
     report = json.loads((out / 'results.json').read_text())
     models = {model['name']: model for model in report['models']}
@@ -100,10 +97,9 @@ def test_quickstart_runs_and_continues(tmp_path):
     assert page.count('<figcaption>RMSE of depth (m)</figcaption>') == 2
 
     # SwinMTL's ablation, one variant that needs another one's model.
-    ablate = [sys.executable, str(SCRIPT.parents[1] / 'benchmarks/swinmtl.py')]
-    ablate += ['--seeds', '0', '--iterations', '2', '--jobs', '2']
+    ablate = ['--seeds', '0', '--iterations', '2', '--jobs', '2']
     ablate += ['--variants', 'true_protocol', '--out', 'ablation']
-    subprocess.run(ablate, cwd=tmp_path, env=env, check=True)
+    run(SCRIPT.parents[1] / 'benchmarks/swinmtl.py', *ablate)
     found = json.loads((tmp_path / 'ablation/swinmtl.json').read_text())['runs']
     assert set(found['research_code']['0']) == {
         'depth/abs_rel',
@@ -119,24 +115,17 @@ def test_quickstart_runs_and_continues(tmp_path):
     }
 
 
-def test_a_failure_is_shown_at_once(tmp_path):
+def test_a_failure_is_shown_at_once(tmp_path, warm):
     # A file takes the place of the first test's folder.
     out = tmp_path / 'work_dirs/quickstart'
     out.mkdir(parents=True)
     (out / 'test_zero_shot_teacher').write_text('')
-    result = subprocess.run(
-        [sys.executable, str(SCRIPT), *TINY],
-        cwd=tmp_path,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    result = warm(SCRIPT, *TINY, cwd=tmp_path, OMP_NUM_THREADS='1')
     assert result.returncode == 1
     assert result.stderr.startswith('error: ')
     first, failed, rest = result.stdout.partition('test of zero_shot_teacher failed')
     assert failed
-    assert '$ mim train mmdet configs/mmcast/adapt_synthscapes.py' in first
+    assert f'$ mim train {mim_name()} configs/mmcast/adapt_synthscapes.py' in first
     # What ran at the same time ended; nothing else has started.
     assert (tmp_path / 'work_dirs/adapt_synthscapes/teacher.pth').is_file()
     assert '$ mim' not in rest

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -316,15 +314,7 @@ def test_missing_images_and_annotations(work, tmp_path):
     assert '"recall":null' in text
 
 
-def test_errors_are_one_line(work, tmp_path):
-    def run(*words):
-        return subprocess.run(
-            [sys.executable, SCRIPT, *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
-
+def test_errors_are_one_line(work, tmp_path, warm):
     (tmp_path / 'empty').mkdir()
     copy = tmp_path / 'work_dirs'
     shutil.copytree(work, copy)
@@ -336,7 +326,7 @@ def test_errors_are_one_line(work, tmp_path):
         'work_dirs': 'is no COCO result: run `mim test` again',
     }
     for word, message in expected.items():
-        result = run(word)
+        result = warm(SCRIPT, word, cwd=tmp_path)
         assert result.returncode == 1
         assert message in result.stderr
         (line,) = [each for each in result.stderr.splitlines() if each.strip()]

@@ -128,9 +128,10 @@ def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):
     assert results.row('oracle_student')['seeds'] == [0]
 
 
-def test_results_are_trained_and_continue(bench, monkeypatch, tmp_path):
+def test_results_are_trained_and_continue(bench, monkeypatch, tmp_path, warm):
     """Through the stock scripts, with a few images and iterations."""
     images = dict(train=36, val=6, test=6, labeled=30)
+    monkeypatch.setattr(sys, 'executable', str(warm.bin / 'python'))
     monkeypatch.setattr(bench, 'IMAGES', images)
     monkeypatch.setattr(bench, 'MORE_LABELS', (31, 32))
     argv = ['results.py', '--seeds', '0', '--scale', '0.001', '--jobs', '2']

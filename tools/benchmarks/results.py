@@ -17,7 +17,6 @@ Settings are chosen on ``--split test``, images that no published table uses.
 
 import argparse
 import functools
-import importlib.metadata
 import inspect
 import json
 import shlex
@@ -33,6 +32,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmcast._requirements import distribution_of, mim_name
 from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
 from mmcast.utils import write_atomic
 
@@ -436,7 +436,7 @@ class Results:
             rows=rows,
             commands=[*dict.fromkeys(self.commands)],
             hardware=hardware('cpu'),
-            versions={name: importlib.metadata.version(name) for name in packages},
+            versions={name: distribution_of(name).version for name in packages},
             images=dict(IMAGES, generator_version=GENERATOR_VERSION),
             split=self.args.split,
             runs=self.runs,
@@ -600,7 +600,8 @@ def train(results: Results, name: str, seed: int) -> None:
         for key, value in options.items()
     ]
     config = CONFIGS / f'{row.config}_synthscapes.py'
-    command = ('train', 'mmdet', config, '--work-dir', folder, '--cfg-options', *given)
+    command = ('train', mim_name(), config, '--work-dir', folder)
+    command += ('--cfg-options', *given)
     mim(*command, log=folder / 'train.log', cwd=results.args.out / f'seed{seed}')
 
 
@@ -614,7 +615,7 @@ def evaluate(results: Results, name: str, seed: int) -> dict:
     tested, split = folder / 'test', results.args.split
     shutil.rmtree(tested, ignore_errors=True)
     config = CONFIGS / f'{row.judge}_synthscapes.py'
-    command = ('test', 'mmdet', config, '--checkpoint', results.left(name, seed))
+    command = ('test', mim_name(), config, '--checkpoint', results.left(name, seed))
     options = {
         'test_dataloader.dataset.ann_file': ANNOTATIONS.format(split),
         'test_dataloader.dataset.data_prefix.img': f'leftImg8bit/{split}/',

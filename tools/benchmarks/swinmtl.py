@@ -26,6 +26,7 @@ from pathlib import Path
 
 from mmengine import Config
 
+from mmcast._requirements import mim_name
 from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -124,7 +125,7 @@ def train(
         'default_hooks.checkpoint.save_last': False,
         **options,
     }
-    words = ['train', 'mmdet', CONFIGS / f'{config}.py', '--work-dir', folder]
+    words = ['train', mim_name(), CONFIGS / f'{config}.py', '--work-dir', folder]
     words += ['--cfg-options', *(f'{name}={value}' for name, value in given.items())]
     mim(*words, log=folder / 'train.log', switches=switches)
 
@@ -171,7 +172,7 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
             given, switches = variant.test, {}
         tested = folder / f'test_{key}'
         shutil.rmtree(tested, ignore_errors=True)
-        words = ['test', 'mmdet', CONFIGS / f'{config}.py', '--work-dir', tested]
+        words = ['test', mim_name(), CONFIGS / f'{config}.py', '--work-dir', tested]
         words += ['--checkpoint', folder / 'model.pth']
         if given:
             words += ['--cfg-options']

@@ -30,6 +30,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mmcast._requirements import mim_name
 from mmcast.checkpoints import read_checkpoint
 from mmcast.utils import write_atomic
 
@@ -86,7 +87,7 @@ def command(stage: str, resume: bool) -> list[str]:
     if stage == 'guided_distillation/distill':
         options['default_hooks.teacher_update.burn_in_iters'] = iterations // 2
     mim = Path(sys.executable).with_name('mim')
-    words = [str(mim), 'train', 'mmdet', str(CONFIGS / f'{stage}_synthscapes.py')]
+    words = [str(mim), 'train', mim_name(), str(CONFIGS / f'{stage}_synthscapes.py')]
     words += ['--resume'] if resume else []
     return [*words, '--cfg-options', *(f'{k}={v}' for k, v in options.items())]
 

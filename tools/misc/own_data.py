@@ -30,6 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import mmcast
+from mmcast._requirements import mim_name
 from mmcast.datasets.inspection import Inspection, find_copies, inspect
 from mmcast.datasets.splits import draw_order, format_list, load_coco
 from mmcast.utils import write_atomic
@@ -247,7 +248,7 @@ def link_configs() -> None:
 
 def show_stages(name: str, found: Inspection, split: Split) -> None:
     """Print the commands with their lengths, and the size that the models see."""
-    table = Table(title='mim train mmdet', title_justify='left')
+    table = Table(title=f'mim train {mim_name()}', title_justify='left')
     for column in ('', 'iterations', 'images each', 'passes over the labels'):
         table.add_column(
             column, justify='right' if column else 'left', no_wrap=not column

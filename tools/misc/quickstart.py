@@ -13,7 +13,6 @@ mmdet``. An interrupted run continues with the stage it was in. It leaves
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 import math
 import re
@@ -36,6 +35,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from mmcast._requirements import distribution_of, mim_name
 from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis_tools'))
@@ -227,7 +227,7 @@ def train(stage: str, args: argparse.Namespace) -> dict:
         if 'model' in full.param_scheduler:  # SwinMTL's rate falls to the end
             options.append(f'param_scheduler.model.0.total_iters={iterations}')
     start = time.monotonic()
-    command = ('train', 'mmdet', config_of(stage), '--cfg-options', *options)
+    command = ('train', mim_name(), config_of(stage), '--cfg-options', *options)
     run(stage, *command, log=folder(args) / f'{_name(stage)}.log')
     return {'minutes': (time.monotonic() - start) / 60}
 
@@ -264,7 +264,7 @@ def evaluate(name: str, config: Path, checkpoint: Path, out: Path) -> dict:
     """Return a model's size and its metrics from the config's evaluators."""
     work_dir = out / f'test_{name}'
     shutil.rmtree(work_dir, ignore_errors=True)
-    command = ('test', 'mmdet', config, '--checkpoint', checkpoint)
+    command = ('test', mim_name(), config, '--checkpoint', checkpoint)
     if 'swinmtl' not in config.parts:  # for the report
         kept = f'test_evaluator.outfile_prefix={work_dir}/predictions'
         command = (*command, '--cfg-options', kept)
@@ -349,7 +349,7 @@ def main() -> None:
     packages = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmcast')
     report = {
         'seed': args.seed,
-        'versions': {name: importlib.metadata.version(name) for name in packages},
+        'versions': {name: distribution_of(name).version for name in packages},
         'dataset': dataset,
         'models': results,
     }

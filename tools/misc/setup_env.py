@@ -1,10 +1,10 @@
 """Install the stack that mmcast was tested with into an environment.
 
 The Makefile calls this script through setup_env.sh before anything is installed, so it
-uses the standard library only. requirements/stack.txt has the versions. Each step first
-looks at the environment and does only what is missing. So a second call installs
-nothing, and an interrupted call continues. An environment made elsewhere is used as it
-is.
+uses the standard library only. requirements/stack.txt has the versions, and for another
+stack requirements/stack_NAME.txt replaces some of them. Each step first looks at the
+environment and does only what is missing. So a second call installs nothing, and an
+interrupted call continues. An environment made elsewhere is used as it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / 'requirements'
-STACK = REQUIREMENTS / 'stack.txt'
 
 # Runs inside the environment and prints which requirements (argv) it lacks. pip writes
 # the file INSTALLER last: metadata without it means that pip was interrupted. Such
@@ -72,19 +71,48 @@ def say(message: str) -> None:
     print(f'[set-up] {message}', flush=True)
 
 
-def read(name: str) -> list[str]:
-    """Read the lines of a requirements file; a pin in stack.txt replaces a line."""
-    lines = []
-    for path in (REQUIREMENTS / f'{name}.txt', STACK):
-        text = [line.split('#')[0].strip() for line in path.read_text().splitlines()]
-        lines.append([line for line in text if line])
-    pins = {_name_of(pin): pin for pin in lines[1]}
-    return [pins.get(_name_of(line), line) for line in lines[0]]
+class Stack:
+    """The versions that are installed.
+
+    Args:
+        name: Which stack; '' for the default one.
+    """
+
+    def __init__(self, name: str = '') -> None:
+        lines = [*_lines('stack'), *(_lines(f'stack_{name}') if name else ())]
+        self.pins = {_name_of(line): line for line in lines}
+        # The maintained forks have other distribution names than OpenMMLab's packages.
+        self.forks = 'onedl-mmdetection' in self.pins
+
+    def read(self, name: str) -> list[str]:
+        """Read the lines of a requirements file; a pin replaces a line."""
+        return [self.pins.get(_name_of(line), line) for line in _lines(name)]
+
+    @property
+    def mmcv(self) -> str:
+        """The pin of mmcv, which is compiled."""
+        return self.pins['onedl-mmcv' if self.forks else 'mmcv']
+
+    @property
+    def packages(self) -> list[str]:
+        """OpenMMLab's packages or their forks, with mmcv."""
+        return self.read('mminstall' if self.forks else 'mim')
+
+    @property
+    def rivals(self) -> list[str]:
+        """The packages with the same import names, of which none may be installed."""
+        names = _lines('mim' if self.forks else 'mminstall')
+        return [_name_of(line) for line in names]
+
+    @property
+    def mim(self) -> list[str]:
+        """The package that has ``mim``."""
+        return self.read('onedl_mim' if self.forks else 'openmim')
 
 
-def pin(name: str) -> str:
-    """Return a package's line in requirements/stack.txt."""
-    return next(line for line in read('stack') if _name_of(line) == name)
+def _lines(name: str) -> list[str]:
+    text = (REQUIREMENTS / f'{name}.txt').read_text()
+    return [line for each in text.splitlines() if (line := each.split('#')[0].strip())]
 
 
 def _name_of(requirement: str) -> str:
@@ -97,10 +125,12 @@ class Environment:
 
     Args:
         path: Its folder; created if it does not exist.
+        stack: What it shall have.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stack: Stack) -> None:
         self.path = path
+        self.stack = stack
         self.python = path / 'bin' / 'python'
         self.build = path / '.build'
 
@@ -140,7 +170,9 @@ class Environment:
     def pip(self, what: str, *arguments: str) -> None:
         """Run pip install with the stack's constraints."""
         say(f'installing {what}')
-        command = [self.python, '-m', 'pip', 'install', '--constraint', STACK]
+        constraints = self.path / 'constraints.txt'
+        constraints.write_text('\n'.join(self.stack.pins.values()) + '\n')
+        command = [self.python, '-m', 'pip', 'install', '--constraint', constraints]
         command += ['--disable-pip-version-check', *arguments]
         if subprocess.run(command).returncode:
             fail(f'installing {what} failed, see above; call again to continue')
@@ -153,7 +185,7 @@ class Environment:
 
     def install_mmcv(self) -> None:
         """Compile and install mmcv with its ops; reuse objects of an earlier call."""
-        requirement = pin('mmcv')
+        requirement = self.stack.mmcv
         if not self.probe([requirement])[0]:
             return
         source = self._unpack_mmcv(requirement)
@@ -194,7 +226,7 @@ class Environment:
             print(*log.read_text(errors='replace').splitlines()[-30:], sep='\n')
             hint = '; FORCE_CUDA=0 builds without CUDA' if cuda else ''
             fail(f'compiling mmcv failed, the whole log is {log}{hint}')
-        wheel = next(self.build.glob('mmcv-*.whl'))
+        wheel = next(self.build.glob('*mmcv-*.whl'))
         self.pip('the compiled mmcv', str(wheel))
         shutil.rmtree(self.build)
 
@@ -207,10 +239,10 @@ class Environment:
         shutil.rmtree(fresh, ignore_errors=True)
         command = [self.python, '-m', 'pip', 'download', '--no-deps', '--quiet']
         command += ['--disable-pip-version-check', '--no-build-isolation']
-        command += ['--no-binary', 'mmcv', '--dest', fresh, requirement]
+        command += ['--no-binary', _name_of(requirement), '--dest', fresh, requirement]
         if subprocess.run(command).returncode:
             fail(f'fetching {requirement} failed, see above; call again to continue')
-        archive = next(fresh.glob('mmcv-*.tar.gz'))
+        archive = next(fresh.glob('*mmcv-*.tar.gz'))
         with tarfile.open(archive) as tar:
             # The strict filter, if this Python has filters (Debian 12's has none).
             tar.extraction_filter = getattr(tarfile, 'data_filter', None)
@@ -325,17 +357,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('venv', type=Path, help='folder of the environment')
     parser.add_argument('--tests', action='store_true', help='also install test needs')
+    parser.add_argument('--stack', default='', help='NAME of a stack_NAME.txt')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
 
-    env = Environment(args.venv.absolute())
-    pair = [pin('torch'), pin('torchvision')]
-    needs = read('runtime') + read('openmim_needs') + read('vfm')
-    needs += [line for line in read('mim') if _name_of(line) != 'mmcv']
-    tests = read('tests') + read('onnx') if args.tests else []
-    headless = [pin('opencv-python-headless')]
-    everything = [*read('build'), *pair, *needs, pin('mmcv'), *tests, *headless]
-    everything += read('openmim')
+    others = [p.stem.removeprefix('stack_') for p in REQUIREMENTS.glob('stack_*.txt')]
+    if args.stack and args.stack not in others:
+        fail(f"there is no stack '{args.stack}'; there is {', '.join(sorted(others))}")
+    stack = Stack(args.stack)
+    env = Environment(args.venv.absolute(), stack)
+    pair = [stack.pins['torch'], stack.pins['torchvision']]
+    needs = stack.read('runtime') + stack.read('openmim_needs') + stack.read('vfm')
+    needs += [line for line in stack.packages if line != stack.mmcv]
+    tests = stack.read('tests') + stack.read('onnx') if args.tests else []
+    headless = [stack.pins['opencv-python-headless']]
+    build = stack.read('build')
+    everything = [*build, *pair, *needs, stack.mmcv, *tests, *headless, *stack.mim]
 
     if not env.python.exists():
         check_machine()
@@ -344,13 +381,19 @@ def main() -> None:
     missing, location = env.probe(everything)
     if not missing and location == ROOT.as_uri():
         return
-    if pin('mmcv') in missing:
+    absent, _ = env.probe(stack.rivals)
+    if rivals := [name for name in stack.rivals if name not in absent]:
+        fail(
+            f'{env.path} has {", ".join(rivals)} of another stack: give another folder '
+            '(make VENV=...)'
+        )
+    if stack.mmcv in missing:
         check_machine()
-    env.install_missing('build tools', read('build'), '--quiet')
+    env.install_missing('build tools', build, '--quiet')
     env.install_missing('torch and torchvision (some GB)', pair)
     env.install_mmcv()
     env.install_missing('the OpenMMLab packages and other needs', needs)
-    env.install_missing('openmim', read('openmim'), '--no-deps')
+    env.install_missing('mim', stack.mim, '--no-deps')
     env.install_missing('what the tests need', tests)
     # mmcv requires opencv-python. Its wheel needs libGL and glib of a desktop. The
     # headless wheel has the same files and needs neither, so it is installed last.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Find a Python that can run the set-up, and call setup_env.py with it.
 #
-#   setup_env.sh VENV PYTHON [--tests]
+#   setup_env.sh VENV PYTHON [--tests] [--stack NAME]
 #
 # If PYTHON is empty, the script takes the first Python below that really runs. (A name
 # in PATH may not run: pyenv leaves shims for versions that are not active.)

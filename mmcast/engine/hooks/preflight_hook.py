@@ -10,6 +10,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
+from mmcast._requirements import mim_name
 from mmcast.checkpoints import check_fits, check_resumable
 from mmcast.datasets.overlap import examples, image_paths
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
@@ -135,7 +136,7 @@ class PreflightHook(Hook):
                 raise
             other = plain_config(runner.cfg)
             remedy = (
-                f'mim test mmdet {other} --checkpoint {load_from}'
+                f'mim test {mim_name()} {other} --checkpoint {load_from}'
                 if other
                 else "give the config of the student alone (model.student's)"
             )
