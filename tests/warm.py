@@ -11,6 +11,7 @@ and of plain `mim`.
 """
 
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -118,6 +119,8 @@ def serve(address: str, python: str) -> None:
     import mmdet.apis  # noqa: F401
     import pandas  # noqa: F401
 
+    gc.collect()
+    gc.freeze()  # mmengine collects garbage for each data set
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # handlers are not waited for
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f'{address}.new')

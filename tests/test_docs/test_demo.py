@@ -6,16 +6,18 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from warm import Warm
 
 from mmcast._requirements import mim_name
 
 DEMO = Path(__file__).resolve().parents[2] / 'demo'
 
 
-def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm) -> None:
     """Run all stages; the table has a row for each."""
     monkeypatch.setenv('MMCAST_DEMO_LENGTH', '0.01')
     monkeypatch.setenv('MMCAST_DEMO_IMAGES', '40')
+    monkeypatch.setenv('MMCAST_DEMO_BIN', str(warm.bin))
     text = (DEMO / 'own_data.ipynb').read_text()
     for command in 'train', 'test':
         text = text.replace(f'mim {command} mmdet', f'mim {command} {mim_name()}')
