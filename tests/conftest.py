@@ -1,12 +1,14 @@
 """Fixtures that all tests share."""
 
 import gc
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 
 import mmcast  # noqa: F401  (before any test imports mmdet.models)
 
@@ -65,6 +67,33 @@ def warm(tmp_path_factory):
 
     with warm_server(tmp_path_factory.mktemp('warm')) as run:
         yield run
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _workers_end_with_their_training():
+    """End data workers when a training ends.
+
+    If the garbage collector finds them, their queue may be closed already. They then
+    look five seconds later whether they are still wanted.
+    """
+    iterator = torch.utils.data.dataloader._MultiProcessingDataLoaderIter
+    start, train, running = iterator.__init__, Runner.train, weakref.WeakSet()
+
+    def start_and_remember(self, *args):
+        start(self, *args)
+        running.add(self)
+
+    def train_and_end(self):
+        try:
+            return train(self)
+        finally:
+            for workers in list(running):
+                workers._shutdown_workers()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(iterator, '__init__', start_and_remember)
+        patch.setattr(Runner, 'train', train_and_end)
+        yield
 
 
 @pytest.fixture(autouse=True)

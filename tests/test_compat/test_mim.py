@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from warm import Warm
 
 import mmcast  # noqa: F401  (applies compat)
 from mmcast._requirements import mim_name
@@ -123,13 +124,16 @@ def test_resume_continues_from_the_checkpoint(work: Path, resumed: str) -> None:
     np.testing.assert_array_equal(before, after[:4])
 
 
-def test_mim_test_reads_the_checkpoint(work: Path, resumed: str) -> None:
+def test_mim_test_reads_the_checkpoint(work: Path, resumed: str, warm: Warm) -> None:
     checkpoint = str(work / 'out' / 'iter_8.pth')
-    output = mim('test', work, '--checkpoint', checkpoint)
-    assert 'coco/segm_mAP' in output
+    words = ['test', mim_name(), work / 'config.py', '--checkpoint', checkpoint]
+    done = warm('mim', *words, '--work-dir', work / 'out', cwd=work, check=True)
+    assert 'coco/segm_mAP' in done.stdout
 
 
-def test_foreseen_error_is_the_last_line_before_mims_own(work: Path) -> None:
+def test_foreseen_error_is_the_last_line_before_mims_own(
+    work: Path, warm: Warm
+) -> None:
     """Train from annotations that are missing."""
     config = work / 'wrong.py'
     config.write_text(
@@ -137,16 +141,10 @@ def test_foreseen_error_is_the_last_line_before_mims_own(work: Path) -> None:
         "train_dataloader = dict(dataset=dict(type='ListedCocoDataset', "
         "ann_file='none.json'))\n"
     )
-    line = [MIM, 'train', 'mmdet', config, '--work-dir', work / 'wrong']
-    result = subprocess.run(
-        [*line, '--launcher', 'none'],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=work,
-    )
+    words = ['train', mim_name(), config, '--work-dir', work / 'wrong']
+    result = warm('mim', *words, '--launcher', 'none', cwd=work)
     assert result.returncode == 1
-    lines = result.stdout.splitlines()
+    lines = result.stderr.splitlines()
     ours, mims = (
         [i for i, text in enumerate(lines) if text.startswith(start)]
         for start in ('error: ', 'Traceback')
@@ -155,4 +153,4 @@ def test_foreseen_error_is_the_last_line_before_mims_own(work: Path) -> None:
         f"error: annotation file '{work}/none.json' does not exist (looked in"
     )
     assert mims == [ours[0] + 1]
-    assert 'bin/mim' in lines[mims[0] + 1]
+    assert 'CalledProcessError' in lines[-1]

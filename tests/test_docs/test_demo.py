@@ -15,7 +15,7 @@ DEMO = Path(__file__).resolve().parents[2] / 'demo'
 
 def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm) -> None:
     """Run all stages; the table has a row for each."""
-    monkeypatch.setenv('MMCAST_DEMO_LENGTH', '0.01')
+    monkeypatch.setenv('MMCAST_DEMO_LENGTH', '0.005')
     monkeypatch.setenv('MMCAST_DEMO_IMAGES', '40')
     monkeypatch.setenv('MMCAST_DEMO_BIN', str(warm.bin))
     text = (DEMO / 'own_data.ipynb').read_text()

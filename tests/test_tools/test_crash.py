@@ -1,38 +1,24 @@
 """Test the campaign of kills in short, and that it sees a difference."""
 
 import re
-import subprocess
 import sys
-from pathlib import Path
 
+import crash_test
 import torch
 
-SCRIPT = Path(__file__).parents[2] / 'tools/misc/crash_test.py'
 
-
-def campaign(out):
-    return subprocess.run(
-        [
-            *(sys.executable, SCRIPT, '--out', out, '--stages', 'supervised'),
-            *('--kills', '2', '--longest', '12', '--images', '30'),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_killed_run_ends_as_the_straight_one(tmp_path):
-    done = campaign(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_killed_run_ends_as_the_straight_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(crash_test.STAGES, 'supervised', ('student.pth', 12))
+    options = ['--stages', 'supervised', '--kills', '2', '--longest', '12']
+    options += ['--images', '30', '--out', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', ['crash_test.py', *options])
+    crash_test.main()
     table = (tmp_path / 'crash_test.md').read_text()
     assert re.search(r'\| supervised \| [12] \| 0 \|', table)
     left = tmp_path / 'straight/work_dirs/supervised_synthscapes/student.pth'
     content = torch.load(left, weights_only=True)
     content['state_dict']['backbone.conv1.weight'][0, 0, 0, 0] += 1
-    from crash_test import differences
-
     other = tmp_path / 'changed.pth'
     torch.save(content, other)
-    assert differences(left, other) == 1
-    assert differences(left, left) == 0
+    assert crash_test.differences(left, other) == 1
+    assert crash_test.differences(left, left) == 0

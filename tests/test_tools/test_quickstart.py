@@ -9,7 +9,7 @@ import cv2
 from mmcast._requirements import mim_name
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'tools/misc/quickstart.py'
-TINY = ['--labeled', '30', '--unlabeled', '6', '--val', '6', '--scale', '0.005']
+TINY = ['--labeled', '30', '--unlabeled', '6', '--val', '6', '--scale', '0.001']
 SECTION = re.compile(r'<section id="(\w+)"')
 NAMES = [
     'zero_shot_teacher',
