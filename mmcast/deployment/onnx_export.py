@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.apis import init_detector
 from mmengine.config import Config
 from torch import Tensor, nn
 
 from mmcast.checkpoints import check_fits
+from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import Graph, graph_of
 from mmcast.utils import check_writable, write_atomic
 from mmcast.version import __version__
@@ -132,19 +132,15 @@ def export_onnx(
     Raises:
         ImportError: A package is missing.
         OSError: The folder of ``out`` cannot be written.
-        ValueError: The model is of another kind or has deformable attention, or the
-            size is missing or no multiple of the model's step.
+        ValueError: The model is of another kind, or has deformable attention elsewhere
+            than in its pixel decoder. Or number and size of the images must be fixed,
+            or the size is no multiple of the model's step.
         ArithmeticError: The results differ by more.
     """
     check_packages()
     check_writable(Path(out).absolute().parent, 'give another --out')
     graph = graph_of(model, raw)
     step = graph.step
-    if any(isinstance(part, MultiScaleDeformableAttention) for part in graph.modules()):
-        raise ValueError(
-            "torch's exporter cannot follow deformable attention: choose a student "
-            'whose pixel decoder is DPT or FPN'
-        )
     if size is None and graph.task == 'depth_and_labels':
         raise ValueError(
             'SwinMTL is exported at one size, since windows divide the image: give '
@@ -157,7 +153,18 @@ def export_onnx(
             f'so give --size {wanted}'
         )
     example = size or (step * -(-128 // step), step * -(-256 // step))
-    program = _traced(graph, (batch or 2, *example), batch is None, size is None)
+    try:
+        with sizes_as_numbers(graph):
+            program = _traced(
+                graph, (batch or 2, *example), batch is None, size is None
+            )
+    except RuntimeError as error:
+        if batch and size:
+            raise
+        raise ValueError(
+            'torch cannot export this model for any number of images of any size: '
+            'give --batch N --size HEIGHT WIDTH'
+        ) from error
     content = _with_metadata(program, metadata(model, graph))
     shapes = [(batch or 2, *example)]
     if batch is None or size is None:

@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.apis import inference_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmcast.checkpoints import save_plain
 from mmcast.deployment import check_packages, compare, export_onnx, load_model
+from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import graph_of
 from mmcast.testing import shrink
 
@@ -206,13 +208,62 @@ def test_what_cannot_be_exported_leaves_no_file(student, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_deformable_attention_is_refused_before_work(tmp_path):
+@pytest.fixture
+def deformable():
+    """Make a small student with mmdet's pixel decoder, its offsets not constant."""
     config = Config.fromfile(ROOT / 'configs/mmcast/_base_/models/student_r50.py').model
     shrink(config)
     config.pixel_contrast = None
-    model = MODELS.build(config)
-    with pytest.raises(ValueError, match='decoder is DPT or FPN'):
-        export_onnx(model, tmp_path / 'x.onnx')
+    torch.manual_seed(0)
+    model = MODELS.build(config).eval()
+    model.init_weights()
+    for name, weight in model.named_parameters():
+        if 'sampling_offsets' in name or 'attention_weights' in name:
+            weight.data += 0.3 * torch.randn_like(weight)
+    model.cfg, model.dataset_meta = Config(), dict(classes=CLASSES)
+    return model
+
+
+@pytest.mark.parametrize('size', [(64, 96), (32, 160)])
+def test_deformable_decoder_with_sizes_as_numbers_is_mmdets(deformable, size):
+    decoder = deformable.panoptic_head.pixel_decoder
+    with torch.no_grad():
+        maps = deformable.extract_feat(torch.randn(2, 3, *size))
+        mask_features, levels = decoder(maps)
+        with sizes_as_numbers(deformable):
+            found, found_levels = decoder(maps)
+        torch.testing.assert_close(found, mask_features)
+        torch.testing.assert_close(found_levels, levels)
+    assert 'forward' not in vars(decoder)
+
+
+def test_deformable_decoder_is_exported(deformable, tmp_path):
+    """The comparison runs mmdet's own code on torch's side."""
+    out = tmp_path / 'x.onnx'
+    (found,) = export_onnx(deformable, out, batch=1, size=(64, 128))
+    assert found.worst < 1e-4
+    assert 'forward' not in vars(deformable.panoptic_head.pixel_decoder)
+    nodes = {node.op_type for node in onnx.load(out).graph.node}
+    assert 'GridSample' in nodes
+
+
+def test_a_model_that_fixes_the_batch_says_what_to_give(student, tmp_path):
+    """Compute the batch with a division, as mmdet's Swin does."""
+    model = load_model(*student)
+    extract = model.extract_feat
+    model.extract_feat = lambda x: extract(x.reshape(int(x.numel() / 24576), 3, 64, -1))
+    with pytest.raises(ValueError, match='give --batch N --size HEIGHT WIDTH'):
+        export_onnx(model, tmp_path / 'x.onnx', size=(64, 128))
+    assert not list(tmp_path.iterdir())
+
+
+def test_deformable_attention_elsewhere_is_refused():
+    model = torch.nn.Sequential(MultiScaleDeformableAttention(embed_dims=32))
+    with (
+        pytest.raises(ValueError, match=r"^0: torch's exporter follows deformable"),
+        sizes_as_numbers(model),
+    ):
+        pass
 
 
 def test_depth_and_labels_at_a_fixed_size(street, tmp_path):
