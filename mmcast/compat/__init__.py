@@ -7,10 +7,12 @@ called twice. Only `mmcast/__init__.py` imports this package.
 
 from . import (
     backbone_train,
+    box_encoding,
     checkpoints,
     fairscale_checkpoint,
     light_imports,
     numpy_in1d,
+    weights_only_fallback,
 )
 
 __all__ = ['apply']
@@ -23,6 +25,8 @@ def apply() -> None:
     backbone_train.apply()
     numpy_in1d.apply()
     fairscale_checkpoint.apply()
+    weights_only_fallback.apply()
+    box_encoding.apply()
     from . import whole_checkpoints  # imports much that light_imports must precede
 
     whole_checkpoints.apply()

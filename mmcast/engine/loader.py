@@ -56,6 +56,11 @@ class AdvancedIterator:
             return None
         return next(self.iterator)
 
+    def skip_iter(self, count: int) -> None:
+        """Advance by a number of batches: how mmengine's fork (0.10.12) does it."""
+        for _ in range(count):
+            next(self)
+
 
 def restart_loader(runner: Runner) -> None:
     """Put a new loader around the same data set, to start at ``runner.iter``.

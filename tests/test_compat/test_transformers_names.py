@@ -1,11 +1,12 @@
 """Test that mmdet.models can be imported with the installed transformers."""
 
-import importlib.metadata
 import subprocess
 import sys
 
 import pytest
 from packaging.version import Version
+
+from mmcast._requirements import distribution_of
 
 transformers = pytest.importorskip('transformers')
 
@@ -28,7 +29,7 @@ def import_mmdet_models(before: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(
     Version(transformers.__version__) < Version('4.52')
-    or not importlib.metadata.version('mmdet').startswith('3.3'),
+    or not distribution_of('mmdet').version.startswith('3.3'),
     reason='the gap is between mmdet 3.3 and transformers >= 4.52',
 )
 def test_without_the_fix_the_import_fails() -> None:

@@ -46,7 +46,8 @@ def test_workers_end_with_a_killed_trainer():
         [sys.executable, '-c', TRAINER], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    workers = [int(pid) for pid in process.stdout.readline().split()]
+    line = next(line for line in process.stdout if line[0].isdigit())
+    workers = [int(pid) for pid in line.split()]
     assert len(workers) == 2
     assert all(alive(pid) for pid in workers)
     os.kill(process.pid, signal.SIGKILL)

@@ -460,7 +460,7 @@ def test_exported_student_in_the_wrappers_config_raises(
             remedy = (
                 r'student\.pth is the plain checkpoint of a student, and .*'
                 r'distill_synthscapes\.py is the config of its training with a '
-                r'teacher: mim test mmdet .*/supervised_synthscapes\.py '
+                rf'teacher: mim test {mim_name()} .*/supervised_synthscapes\.py '
                 r'--checkpoint student\.pth'
             )
             with pytest.raises(ValueError, match=remedy):
