@@ -16,6 +16,7 @@ import torch
 
 
 def _load(file: Any, map_location: Any = None, weights_only: bool = True) -> Any:
+    """Do as `torch.load`; nobody can ask for `weights_only=False`."""
     return torch.load(file, map_location=map_location, weights_only=True)
 
 
