@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import MultiScaleDeformableAttention
+from mmcv.ops.multi_scale_deform_attn import (
+    MultiScaleDeformableAttention,
+    multi_scale_deformable_attn_pytorch,
+)
 from mmdet.models.layers import MSDeformAttnPixelDecoder
 from torch import Tensor, nn
 
@@ -96,21 +99,18 @@ def _attend(
 ) -> Tensor:
     """Compute ``MultiScaleDeformableAttention.forward`` of tokens (B, N, C)."""
     batch, count, _ = tokens.shape
-    heads, points = attention.num_heads, attention.num_points
+    heads, levels = attention.num_heads, attention.num_levels
     query = tokens + positions
-    shape = (batch, count, heads, attention.num_levels, points, 2)
-    offsets = attention.sampling_offsets(query).view(shape)
+    offsets = attention.sampling_offsets(query).view(batch, count, heads, levels, -1, 2)
     weights = attention.attention_weights(query).view(batch, count, heads, -1)
-    weights = weights.softmax(-1).transpose(1, 2).flatten(0, 1)[:, None]
-    values = attention.value_proj(tokens).split([h * w for h, w in sizes], dim=1)
-    sampled = []
-    for i, (value, (height, width)) in enumerate(zip(values, sizes, strict=True)):
-        x = centres[:, :1, None] + offsets[:, :, :, i, :, 0] / width
-        y = centres[:, 1:, None] + offsets[:, :, :, i, :, 1] / height
-        places = 2 * torch.stack((x, y), -1).transpose(1, 2).flatten(0, 1) - 1
-        image = value.unflatten(2, (heads, -1)).permute(0, 2, 3, 1)
-        image = image.flatten(0, 1).unflatten(2, (height, width))
-        sampled.append(F.grid_sample(image, places, align_corners=False))
-    found = (torch.cat(sampled, -1) * weights).sum(-1)
-    found = found.unflatten(0, (batch, heads)).flatten(1, 2).transpose(1, 2)
+    weights = weights.softmax(-1).unflatten(-1, (levels, -1))
+    x, y = centres[:, :1, None], centres[:, 1:, None]
+    places = [
+        torch.stack((x + each[..., 0] / width, y + each[..., 1] / height), -1)
+        for each, (height, width) in zip(offsets.unbind(3), sizes, strict=True)
+    ]
+    values = attention.value_proj(tokens).unflatten(-1, (heads, -1))
+    found = multi_scale_deformable_attn_pytorch(
+        values, sizes, torch.stack(places, 3), weights
+    )
     return attention.output_proj(found) + tokens

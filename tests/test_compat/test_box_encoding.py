@@ -1,11 +1,13 @@
 """Test what Grounding-DINO's decoder reads under each mmdet."""
 
 import torch
+from mmdet.models.layers import DinoTransformerDecoder
 from mmdet.models.layers.transformer.grounding_dino_layers import (
     GroundingDinoTransformerDecoder,
 )
 from mmdet.models.layers.transformer.utils import coordinate_to_encoding
 
+from mmcast._requirements import mim_name
 from mmcast.compat import box_encoding
 
 
@@ -33,15 +35,22 @@ def test_a_wide_encoding_becomes_mmdets():
 
 
 def test_decoder_takes_the_encoding_of_its_forward():
-    """The forks encode with the queries' width, mmdet with half."""
-    boxes = torch.rand(2, 5, 4)
-    part = head()
-    applied = bool(part._forward_pre_hooks)
-    encoding = coordinate_to_encoding(boxes, num_feats=32 if applied else 16)
-    assert part(encoding).shape == (2, 5, 32)
+    """The forks encode a coordinate with the queries' width, mmdet with half of it."""
+    encoding = coordinate_to_encoding(
+        torch.rand(2, 5, 4), num_feats=16 if mim_name() == 'mmdet' else 32
+    )
+    assert head()(encoding).shape == (2, 5, 32)
 
 
-def test_applied_twice_is_applied_once():
-    before = GroundingDinoTransformerDecoder._init_layers
+def test_a_wide_forward_changes_the_decoder_once(monkeypatch):
+    def forward(self, boxes):
+        return coordinate_to_encoding(boxes, num_feats=32)
+
+    make = GroundingDinoTransformerDecoder._init_layers
+    monkeypatch.setattr(GroundingDinoTransformerDecoder, '_init_layers', make)
+    monkeypatch.setattr(DinoTransformerDecoder, 'forward', forward)
     box_encoding.apply()
-    assert GroundingDinoTransformerDecoder._init_layers is before
+    box_encoding.apply()
+    part = head()
+    assert len(part._forward_pre_hooks) == 1
+    assert part(forward(None, torch.rand(2, 5, 4))).shape == (2, 5, 32)

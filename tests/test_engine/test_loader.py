@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import BatchSampler, Dataset
 
-from mmcast.engine.loader import LaterBatches
+from mmcast.engine.loader import AdvancedIterator, LaterBatches
 
 
 class Numbers(Dataset):
@@ -128,3 +128,15 @@ def test_later_batches():
     later = LaterBatches(batches, 2)
     assert next(iter(later)) == [6, 7, 8]
     assert later.sampler is batches.sampler
+
+
+def test_both_ways_of_mmengine_to_advance_lead_to_the_same_batch():
+    batches = [dict(inputs=i) for i in range(3)]
+    called, skipped = (AdvancedIterator(iter(batches), 2) for _ in range(2))
+    assert [next(called) for _ in range(3)] == [None, None, batches[0]]
+    skipped.skip_iter(2)
+    assert next(skipped) == batches[0]
+    # A loader whose sampler ends starts at 0.
+    ends = AdvancedIterator(iter(batches), 0)
+    ends.skip_iter(2)
+    assert next(ends) == batches[2]
