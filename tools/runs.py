@@ -86,17 +86,15 @@ def digest(*parts: Path | str) -> str:
 def mim(
     *words: Any,
     log: Path,
-    threads: int = 1,
     on_line: Callable[[str], None] = lambda line: None,
     switches: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> None:
-    """Run ``mim`` with its output in a file.
+    """Run ``mim`` with one thread and its output in a file.
 
     Args:
         *words: Its arguments.
         log: The file.
-        threads: Number of threads for its arithmetic.
         on_line: Called with each line of output.
         switches: Environment variables that the config reads.
         cwd: Folder to run it in; None for the current one.
@@ -115,7 +113,7 @@ def mim(
         env={
             **os.environ,
             **(switches or {}),
-            'OMP_NUM_THREADS': str(threads),
+            'OMP_NUM_THREADS': '1',
             'PYTHONUNBUFFERED': '1',
         },
     )

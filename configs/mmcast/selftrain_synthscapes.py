@@ -7,3 +7,4 @@ model = dict(_delete_=True, type='SemiSupervisedSegmentor', student=_base_.model
 train_dataloader = dict(batch_size=8, dataset=_base_.with_unlabeled)
 teacher = 'work_dirs/adapt_synthscapes/teacher.pth'
 default_hooks = dict(pseudo_labels=dict(type='PseudoLabelHook', teacher=teacher))
+train_cfg = dict(max_iters=300)

@@ -38,6 +38,25 @@ def test_dpt_on_pyramid_without_the_last_upsampling():
     assert [tuple(x.shape[2:]) for x in levels] == [(4, 6), (8, 12), (16, 24)]
 
 
+def test_dpt_adds_a_linear_map_of_the_coordinates_to_each_map():
+    decoder = DPTPixelDecoder([2, 3], 8, 8, coordinates=True).eval()
+    seen = []
+    for fusion in reversed(decoder.fusions):
+        fusion.register_forward_pre_hook(lambda _, given: seen.append(given))
+    pyramid = [torch.randn(2, 2, 4, 6), torch.randn(2, 3, 2, 3)]
+    decoder(pyramid)
+    (coarse, none, _), (_, fine, _) = seen
+    assert none is None
+    for i, (found, (height, width)) in enumerate(((fine, (4, 6)), (coarse, (2, 3)))):
+        weights = decoder.places[i].weight[:, :, 0, 0]
+        expected = decoder.laterals[i](pyramid[i])
+        for row in range(height):
+            for column in range(width):
+                x, y = 2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1
+                expected[:, :, row, column] += weights @ torch.tensor([x, y])
+        torch.testing.assert_close(found, expected)
+
+
 def test_dpt_equals_a_functional_reference():
     """Write out the published order with functional calls, batch norm in eval mode."""
     torch.manual_seed(0)

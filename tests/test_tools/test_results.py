@@ -41,19 +41,19 @@ def test_every_row_can_be_made(bench):
 
 
 def test_rows_with_more_labels_differ_in_their_lists_alone(bench):
-    few, more = bench.ROWS['distilled_student'], bench.ROWS['distilled_student_40']
+    few, more = bench.ROWS['distilled_student'], bench.ROWS['distilled_student_200']
     lists = {
-        bench.LABELED: 'splits/40img/labeled.txt',
-        bench.UNLABELED: 'splits/40img/unlabeled.txt',
+        bench.LABELED: 'splits/200img/labeled.txt',
+        bench.UNLABELED: 'splits/200img/unlabeled.txt',
     }
     assert more.options == {**few.options, **lists}
-    assert more.reads == {bench.LABELLER: 'adapted_teacher_40'}
-    assert more.against == 'adapted_teacher_40'
+    assert more.reads == {bench.LABELLER: 'adapted_teacher_200'}
+    assert more.against == 'adapted_teacher_200'
     assert (more.config, more.file, more.share) == (few.config, few.file, few.share)
-    guided = bench.ROWS['guided_student_40']
+    guided = bench.ROWS['guided_student_200']
     assert list(guided.options) == [bench.LABELED]
-    assert guided.reads == {'model.teacher.checkpoint': 'supervised_student_40'}
-    assert bench.ROWS['adapted_teacher_40'].against == 'zero_shot_teacher'
+    assert guided.reads == {'model.teacher.checkpoint': 'supervised_student_200'}
+    assert bench.ROWS['adapted_teacher_200'].against == 'zero_shot_teacher'
 
 
 def test_only_missing_runs_and_their_inputs_are_made(bench):

@@ -52,8 +52,8 @@ CONFIGS = TOOLS.parent / 'configs' / 'mmcast'
 FOUNDATION = CONFIGS / 'weights' / 'synthscapes_teacher.pth'
 STUDENT = CONFIGS / 'weights' / 'synthscapes_student.pth'
 DATA = Path('data/synthscapes/target')
-IMAGES = dict(train=400, val=200, test=100, labeled=10)
-MORE_LABELS = (20, 40, 80, 120)
+IMAGES = dict(train=2000, val=200, test=100, labeled=10)
+MORE_LABELS = (100, 200, 400, 600)  # the paper's 5, 10, 20 and 30 %
 LABELED = 'train_dataloader.dataset.labeled_dataset.image_list'
 UNLABELED = 'train_dataloader.dataset.unlabeled_dataset.ann_file'
 SCORE_THR = 'train_dataloader.dataset.pseudo_labels.score_thr'

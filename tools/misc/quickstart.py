@@ -73,8 +73,6 @@ MODELS = {
 }
 # Trained in parallel with the other stages. Each of those needs the one before it.
 PARALLEL = ('supervised', DEPTH, LABELS)
-# These stages use two threads: little else runs at the same time.
-TWO_THREADS = ('distill', GUIDED + 'teacher', GUIDED + 'distill')
 VALIDATIONS = 5  # in each stage's training
 CONTRAST_INTERVAL = 50  # iterations
 console = Console(highlight=False)
@@ -96,7 +94,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--method', choices=MODELS, default='cast')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--labeled', type=int, default=10, help='labelled images')
-    parser.add_argument('--unlabeled', type=int, default=390, help='unlabelled images')
+    parser.add_argument('--unlabeled', type=int, default=1990, help='unlabelled images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
     parser.add_argument(
         '--scale', type=float, default=1.0, help="factor on every stage's iterations"
@@ -159,9 +157,8 @@ def run(name: str, *command: Any, log: Path) -> None:
         elif 'Labelling' in line:
             progress.update(task, description=f'{name}: labelling')
 
-    threads = 2 if name in TWO_THREADS else 1
     try:
-        mim(*words, log=log, threads=threads, on_line=follow)
+        mim(*words, log=log, on_line=follow)
     except RuntimeError as error:
         failures.append(error)
         console.print(f'[bold red]{name} failed[/bold red]; its output is in {log}')
@@ -255,8 +252,8 @@ def for_the_report(stage: str, scale: float) -> list[str]:
     network = config.model.get('student', config.model)
     if network.get('pixel_contrast'):
         hook = 'default_hooks.contrast_monitor'
-        options.append(f'{hook}.type=ContrastMonitorHook')
-        options.append(f'{hook}.interval={math.ceil(CONTRAST_INTERVAL * scale)}')
+        often = min(every, math.ceil(CONTRAST_INTERVAL * scale))
+        options += [f'{hook}.type=ContrastMonitorHook', f'{hook}.interval={often}']
     return options
 
 

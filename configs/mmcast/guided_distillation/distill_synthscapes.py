@@ -11,7 +11,7 @@ train_dataloader = dict(
 )
 # Switch and memory have the published share of the run: 50k of 90k iterations, and an
 # average over 2.5k of them.
-update = dict(_base_.teacher_update, burn_in_iters=1389, momentum=0.986)
+update = dict(_base_.teacher_update, burn_in_iters=1111, momentum=0.982)
 default_hooks = dict(teacher_update=update, export=dict(out='student.pth'))
 val_cfg = dict(type='TeacherStudentValLoop')
 work_dir = f'{_base_.root}/distill_synthscapes'

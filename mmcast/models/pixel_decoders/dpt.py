@@ -9,6 +9,7 @@ blocks project before they upsample, which is the same and takes a quarter of th
 from collections.abc import Sequence
 
 import torch.nn.functional as F
+from mmdet.models.utils import generate_coordinate
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -74,6 +75,10 @@ class DPTPixelDecoder(BaseModule):
             is a pyramid already (ResNet, Swin).
         upsample_last: Whether masks have half the finest map's stride (as in CAST),
             else its stride. The upsampling itself is left to the masks: ``mask_scale``.
+        coordinates: Whether to add a linear map of x and y, which go from -1 to 1 over
+            the batch's images, to each of the four maps (CoordConv, arXiv 1807.03247).
+            Masks need to know places. DINOv2 has position embeddings for that, a small
+            ResNet has only the zeros of its padding.
 
     Raises:
         ValueError: ``out_channels`` differs from ``feat_channels``.
@@ -86,6 +91,7 @@ class DPTPixelDecoder(BaseModule):
         out_channels: int,
         reassemble_channels: Sequence[int] | None = None,
         upsample_last: bool = True,
+        coordinates: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -106,6 +112,13 @@ class DPTPixelDecoder(BaseModule):
                 nn.Conv2d(feat_channels, feat_channels, 1),
             )
             for channels in (reassemble_channels or in_channels)
+        )
+        self.places = (
+            nn.ModuleList(
+                nn.Conv2d(2, feat_channels, 1, bias=False) for _ in self.laterals
+            )
+            if coordinates
+            else None
         )
         last = len(self.laterals) - 1
         self.fusions = nn.ModuleList(
@@ -128,6 +141,11 @@ class DPTPixelDecoder(BaseModule):
         laterals = [
             lateral(x) for lateral, x in zip(self.laterals, features, strict=True)
         ]
+        if self.places is not None:
+            laterals = [
+                x + place(generate_coordinate((1, *x.shape[1:]), x.device))
+                for place, x in zip(self.places, laterals, strict=True)
+            ]
         path = laterals[-1]
         paths = []
         for i in range(len(laterals) - 1, -1, -1):

@@ -1,5 +1,5 @@
 # Backbone and pixel decoder of SynthScapes' student: ResNet-18 with an eighth of the
-# width, and DPT.
+# width, and DPT with the coordinates that such a backbone does not know.
 features = dict(
     width=32,
     levels=[8, 16, 32, 64],
@@ -12,5 +12,5 @@ features = dict(
         norm_cfg=dict(type='BN', requires_grad=True),
         norm_eval=False,
     ),
-    pixel_decoder=dict(type='DPTPixelDecoder', upsample_last=False),
+    pixel_decoder=dict(type='DPTPixelDecoder', upsample_last=False, coordinates=True),
 )

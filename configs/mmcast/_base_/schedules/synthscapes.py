@@ -6,4 +6,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=1.0)}),
 )
 # No validation during training or at its end: `mim test` evaluates the export.
-train_cfg = dict(max_iters=2500, val_interval=10000, val_begin=10000)
+train_cfg = dict(max_iters=2000, val_interval=10000, val_begin=10000)
