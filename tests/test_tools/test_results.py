@@ -109,7 +109,7 @@ def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):
     assert str(tmp_path) not in command
     assert rows['adapted_teacher']['mask_ap50'] == [40.0, 42.0]
     assert rows['oracle_student']['gain'] == [10.0]
-    assert rows['supervised_student_twice']['iterations'] == 5000
+    assert rows['supervised_student_twice']['iterations'] == 4000
     regime = {name: each['holds'] for name, each in report['regime'].items()}
     assert regime == {
         'oracle student over adapted teacher': True,
