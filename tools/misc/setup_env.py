@@ -252,8 +252,7 @@ class Environment:
 
     def install_mmcast(self) -> None:
         """Install this tree as editable, unless it already is."""
-        _, location = self.probe([])
-        if location != ROOT.as_uri() or not (ROOT / 'mmcast' / '.mim').is_dir():
+        if not is_this_tree(self.probe([])[1]):
             options = ['--no-deps', '--no-build-isolation', '--editable']
             self.pip('mmcast (editable)', '--quiet', *options, str(ROOT))
 
@@ -352,6 +351,11 @@ def _stop(signum: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + signum)
 
 
+def is_this_tree(location: str | None) -> bool:
+    """Return whether mmcast is installed from here, with the links that mim follows."""
+    return location == ROOT.as_uri() and (ROOT / 'mmcast' / '.mim').is_dir()
+
+
 def main() -> None:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -379,7 +383,7 @@ def main() -> None:
     lock(env.path)
     env.make()
     missing, location = env.probe(everything)
-    if not missing and location == ROOT.as_uri():
+    if not missing and is_this_tree(location):
         return
     absent, _ = env.probe(stack.rivals)
     if rivals := [name for name in stack.rivals if name not in absent]:
