@@ -355,6 +355,18 @@ def test_complete_environment_does_not_change() -> None:
     assert time.monotonic() - start < 15  # about one second on an idle machine
 
 
+def test_a_tree_without_the_links_of_mim_is_not_installed(
+    setup_env: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone that was deleted and made again has the same path."""
+    monkeypatch.setattr(setup_env, 'ROOT', tmp_path)
+    assert not setup_env.is_this_tree(tmp_path.as_uri())
+    (tmp_path / 'mmcast' / '.mim').mkdir(parents=True)
+    assert setup_env.is_this_tree(tmp_path.as_uri())
+    assert not setup_env.is_this_tree((tmp_path / 'other').as_uri())
+    assert not setup_env.is_this_tree(None)
+
+
 def test_half_installed_packages_count_as_missing(
     setup_env: ModuleType, tmp_path: Path
 ) -> None:
