@@ -8,8 +8,8 @@ blocks project before they upsample, which is the same and takes a quarter of th
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
-from mmdet.models.utils import generate_coordinate
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -120,9 +120,18 @@ class DPTPixelDecoder(BaseModule):
             if coordinates
             else None
         )
+        # x and y at the corners.
+        corners = torch.tensor([[[-1.0, 1], [-1, 1]], [[-1, -1], [1, 1]]])[None]
+        self.register_buffer('corners', corners, persistent=False)
         last = len(self.laterals) - 1
         self.fusions = nn.ModuleList(
             FusionBlock(feat_channels, with_skip=i < last) for i in range(last + 1)
+        )
+
+    def _coordinates(self, size: Sequence[int]) -> Tensor:
+        """Return x and y as (1, 2, *size). torch exports this for any size."""
+        return F.interpolate(
+            self.corners, tuple(size), mode='bilinear', align_corners=True
         )
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -143,7 +152,7 @@ class DPTPixelDecoder(BaseModule):
         ]
         if self.places is not None:
             laterals = [
-                x + place(generate_coordinate((1, *x.shape[1:]), x.device))
+                x + place(self._coordinates(x.shape[-2:]))
                 for place, x in zip(self.places, laterals, strict=True)
             ]
         path = laterals[-1]
