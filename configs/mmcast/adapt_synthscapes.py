@@ -8,6 +8,6 @@ _base_ = [
     './_base_/teacher_runtime.py',
 ]
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
-# Ten labels: longer adaptation gains less, or loses (docs/results.md).
+# For 10 labels: longer adaptation is worse on average (docs/results.md).
 train_cfg = dict(max_iters=30)
 default_hooks = dict(logger=dict(interval=10))

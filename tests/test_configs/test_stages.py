@@ -55,6 +55,8 @@ def foundation(tmp_path_factory):
     grounded = Config.fromfile(CONFIGS / '_base_/models/teacher_grounded_sam2.py').model
     files['bert'] = save_bert(folder / 'bert')
     detector = MODELS.build(shrink_detector(grounded.detector, files['bert']))
+    # Without `init_weights` mmdet leaves it as the memory was, which may be NaN.
+    torch.nn.init.normal_(detector.level_embed)
     torch.save(dict(state_dict=detector.state_dict()), files['groundin'])
     segmenter = MODELS.build(dict(type='Sam2Segmenter', arch=SAM2))
     save_file(

@@ -61,6 +61,29 @@ class FusionBlock(BaseModule):
         return x
 
 
+class AddCoordinates(nn.Conv2d):
+    """Add a linear map of x and y, from -1 to 1 over the map, to (N, C, H, W).
+
+    Args:
+        channels: C.
+    """
+
+    corners: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(2, channels, 1, bias=False)
+        # x and y at the corners. torch exports what is interpolated between them for
+        # any size, but not mmdet's `generate_coordinate`.
+        corners = torch.tensor([[[-1.0, 1], [-1, 1]], [[-1, -1], [1, 1]]])[None]
+        self.register_buffer('corners', corners, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        size = x.shape[-2:]
+        places = F.interpolate(self.corners, size, mode='bilinear', align_corners=True)
+        return x + super().forward(places)
+
+
 @MODELS.register_module()
 class DPTPixelDecoder(BaseModule):
     """Reassemble and fuse four backbone maps into Mask2Former's inputs.
@@ -114,24 +137,13 @@ class DPTPixelDecoder(BaseModule):
             for channels in (reassemble_channels or in_channels)
         )
         self.places = (
-            nn.ModuleList(
-                nn.Conv2d(2, feat_channels, 1, bias=False) for _ in self.laterals
-            )
+            nn.ModuleList(AddCoordinates(feat_channels) for _ in self.laterals)
             if coordinates
             else None
         )
-        # x and y at the corners.
-        corners = torch.tensor([[[-1.0, 1], [-1, 1]], [[-1, -1], [1, 1]]])[None]
-        self.register_buffer('corners', corners, persistent=False)
         last = len(self.laterals) - 1
         self.fusions = nn.ModuleList(
             FusionBlock(feat_channels, with_skip=i < last) for i in range(last + 1)
-        )
-
-    def _coordinates(self, size: Sequence[int]) -> Tensor:
-        """Return x and y as (1, 2, *size). torch exports this for any size."""
-        return F.interpolate(
-            self.corners, tuple(size), mode='bilinear', align_corners=True
         )
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -152,8 +164,7 @@ class DPTPixelDecoder(BaseModule):
         ]
         if self.places is not None:
             laterals = [
-                x + place(self._coordinates(x.shape[-2:]))
-                for place, x in zip(self.places, laterals, strict=True)
+                place(x) for place, x in zip(self.places, laterals, strict=True)
             ]
         path = laterals[-1]
         paths = []
