@@ -5,6 +5,5 @@
 _base_ = './adapt_synthscapes.py'
 model = dict(_delete_=True, type='SemiSupervisedSegmentor', student=_base_.model)
 train_dataloader = dict(batch_size=8, dataset=_base_.with_unlabeled)
-teacher = 'work_dirs/adapt_synthscapes/teacher.pth'
-default_hooks = dict(pseudo_labels=dict(type='PseudoLabelHook', teacher=teacher))
+default_hooks = dict(pseudo_labels=_base_.labels_of_adapted)
 train_cfg = dict(max_iters=300)

@@ -117,6 +117,8 @@ def reduced(
     # Without worker processes, which take seconds to start and to end.
     alone = dict(num_workers=0, persistent_workers=False)
     config.train_dataloader.update(batch_size=2, **alone)
+    if 'source_ratio' in config.train_dataloader.get('sampler', {}):
+        config.train_dataloader.sampler.source_ratio = [1, 1]
     config.val_dataloader.update(alone)
     config.test_dataloader.update(alone)
     config.train_cfg.max_iters = 2

@@ -264,6 +264,17 @@ def test_student_is_pretrained_without_instances():
     }
 
 
+def test_all_images_of_synthscapes_batches_weigh_the_same():
+    """The sum of the losses is a mean over images and 0.1 of the contrast, scaled."""
+    config = load_config('distill_synthscapes')
+    labeled, unlabeled = config.train_dataloader.sampler.source_ratio
+    images = labeled + unlabeled
+    assert config.train_dataloader.batch_size % images == 0
+    assert config.model.semi_weight == unlabeled / labeled
+    contrast = config.model.student.pixel_contrast.loss
+    assert contrast.loss_weight == pytest.approx(0.1 * images / labeled)
+
+
 @pytest.mark.parametrize('path', sorted(CONFIGS.rglob('*.py')), ids=lambda p: p.stem)
 def test_configs_are_short_and_override_little(path):
     lines = [line for line in path.read_text().splitlines() if line and line[0] != '#']

@@ -165,13 +165,13 @@ ROWS = {
         {LABELED: None, 'train_dataloader.batch_size': 8},
         against='adapted_teacher',
     ),
-    'half_batch_student': distilled(
-        'labels alone, half of each batch', {**NO_CONTRAST, 'model.semi_weight': 0.0}
+    'same_batches_student': distilled(
+        'labels alone, the same batches', {**NO_CONTRAST, 'model.semi_weight': 0.0}
     ),
     'contrast_student': distilled(
         'labels and contrast',
         {'model.semi_weight': 0.0},
-        against='half_batch_student',
+        against='same_batches_student',
         paper=27.5,
     ),
     'zero_shot_labels_student': distilled(
@@ -270,7 +270,7 @@ TABLES = {
     'losses': (
         'Losses (the paper: Table 2)',
         (
-            *('half_batch_student', 'supervised_student', 'contrast_student'),
+            *('same_batches_student', 'supervised_student', 'contrast_student'),
             *('pseudo_labels_student', 'distilled_student'),
         ),
     ),

@@ -73,7 +73,7 @@ MODELS = {
 }
 # Trained in parallel with the other stages. Each of those needs the one before it.
 PARALLEL = ('supervised', DEPTH, LABELS)
-VALIDATIONS = 5  # in each stage's training
+VALIDATIONS = 3  # in each stage's training
 CONTRAST_INTERVAL = 50  # iterations
 console = Console(highlight=False)
 progress = Progress(
@@ -94,7 +94,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--method', choices=MODELS, default='cast')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--labeled', type=int, default=10, help='labelled images')
-    parser.add_argument('--unlabeled', type=int, default=1990, help='unlabelled images')
+    parser.add_argument('--unlabeled', type=int, default=990, help='unlabelled images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
     parser.add_argument(
         '--scale', type=float, default=1.0, help="factor on every stage's iterations"

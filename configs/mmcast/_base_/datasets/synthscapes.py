@@ -26,6 +26,10 @@ with_unlabeled = dict(
     # Without rims of second masks, and at the score with the best F1 of the labels.
     pseudo_labels=dict(score_thr=0.6, min_left=0.8),
 )
+one_labeled_in_eight = dict(batch_size=8, sampler=dict(source_ratio=[1, 7]))
+labels_of_adapted = dict(
+    type='PseudoLabelHook', teacher='work_dirs/adapt_synthscapes/teacher.pth'
+)
 # Unlabelled images have annotations here. Nothing learns from them, but the log needs
 # them for the teacher's precision and recall.
 online = dict(
