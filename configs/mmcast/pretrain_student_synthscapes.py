@@ -1,5 +1,6 @@
-# Trains the student's starting weights, the stand-in for DINOv2's: backbone and pixel
-# decoder learn depth and semantic labels, no instances, of SynthScapes' world domain.
+# The first step of the student's starting weights, the stand-in for DINOv2's: backbone
+# and pixel decoder learn depth and semantic labels, no instances, of SynthScapes' world
+# domain.
 # weights/README.md has the command.
 # Leaves work_dirs/pretrain_student_synthscapes/student.pth.
 _base_ = './_base_/models/student_synthscapes_dense.py'

@@ -217,6 +217,7 @@ def test_all_configs_are_tested():
     names = {path.stem for path in CONFIGS.glob('*.py')} - {
         'pretrain_teacher_synthscapes',
         'pretrain_student_synthscapes',
+        'pretrain_decoder_synthscapes',
     }
     tested = {f'{s}_{d}' for s in STAGES for d in (*REAL, 'synthscapes')}
     tested |= {f'{s}_{d}_mask2former' for s in STAGES[:2] for d in REAL}
@@ -227,41 +228,48 @@ def test_all_configs_are_tested():
     assert names == {f'{s}_{d}' for s in GUIDED for d in datasets}
 
 
-def test_pretrained_file_has_the_students_features():
-    """It has all weights of backbone and pixel decoder, and no others."""
+def test_pretrained_file_has_all_of_the_student_but_its_classes():
+    """The student starts from it; class layer and projections start at random."""
     config = load_config('supervised_synthscapes').model
     network = MODELS.build(config)
-    decoder = config.panoptic_head.pixel_decoder
-    parts = [
-        (config.backbone.init_cfg, network.backbone),
-        (decoder.init_cfg, network.panoptic_head.pixel_decoder),
-    ]
-    files = {init.checkpoint for init, _ in parts}
-    assert len(files) == 1
-    found = read_checkpoint(files.pop())['state_dict']
+    found = read_checkpoint(config.init_cfg.checkpoint)['state_dict']
+    apart = ('panoptic_head.cls_embed.', 'pixel_contrast.')
     wanted = {
-        init.prefix + name: value
-        for init, part in parts
-        for name, value in part.state_dict().items()
+        name: value
+        for name, value in network.state_dict().items()
+        if not name.startswith(apart)
     }
     assert compare(found, wanted, exact=True) is None
     network.init_weights()
-    for name, value in network.backbone.state_dict().items():
-        assert torch.equal(value, found[f'backbone.{name}'].to(value.dtype)), name
+    for name, value in network.state_dict().items():
+        if name in found:
+            assert torch.equal(value, found[name].to(value.dtype)), name
 
 
 def test_student_is_pretrained_without_instances():
-    """It sees another domain, and depth and semantic labels alone."""
+    """It sees another domain, first depth and labels, then a mask of each class."""
     config = load_config('pretrain_student_synthscapes')
-    assert config.train_dataloader.dataset.data_root == 'data/synthscapes/world/'
+    data_root = 'data/synthscapes/world/'
+    assert config.train_dataloader.dataset.data_root == data_root
     network = MODELS.build(config.model)
     student = load_config('supervised_synthscapes').model
-    assert config.model.backbone == {
-        key: value for key, value in student.backbone.items() if key != 'init_cfg'
-    }
+    assert config.model.backbone == student.backbone
     assert {name for name, _ in network.named_children()} == {
         *('data_preprocessor', 'backbone', 'decoder', 'depth_head', 'seg_head')
     }
+    first = network.state_dict()
+    config = load_config('pretrain_decoder_synthscapes')
+    assert config.train_dataloader.dataset.data_root == data_root
+    assert config.train_dataloader.dataset.pipeline[-1].type == 'PackSegments'
+    for part, name in (
+        (config.model.backbone, 'backbone'),
+        (config.model.panoptic_head.pixel_decoder, 'panoptic_head.pixel_decoder'),
+    ):
+        weights = MODELS.build(config.model).get_submodule(name).state_dict()
+        prefix = part.init_cfg.prefix
+        assert {prefix + key for key in weights} == {
+            key for key in first if key.startswith(prefix)
+        }
 
 
 def test_all_images_of_synthscapes_batches_weigh_the_same():

@@ -90,6 +90,17 @@ def test_other_inputs_make_a_run_invalid(bench, monkeypatch):
     assert len(keys) == 4
 
 
+def test_a_run_depends_on_the_weights_that_it_starts_from(bench, monkeypatch, tmp_path):
+    results = fill(bench, {'adapted_teacher': [1], 'distilled_student': [3]})
+    for weights, kept in (('STUDENT', ['adapted_teacher']), ('FOUNDATION', [])):
+        file = tmp_path / f'{weights}.pth'
+        file.write_bytes(b'others')
+        monkeypatch.setattr(bench, weights, file)
+        finished = [name for name in results.runs if results.finished(name, 0)]
+        assert finished == kept
+        monkeypatch.undo()
+
+
 def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):
     results = fill(
         bench,

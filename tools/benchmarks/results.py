@@ -398,7 +398,7 @@ class Results:
         ]
         if row.config:
             parts.append(content_of(row.config))
-        return digest(*parts, STUDENT, FOUNDATION)
+        return digest(*parts, FOUNDATION if row.judge == 'adapt' else STUDENT)
 
     def finished(self, name: str, seed: int) -> bool:
         """Return whether the result of a run is known."""

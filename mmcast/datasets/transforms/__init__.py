@@ -4,6 +4,7 @@ from .depth import ExactRandomCrop, LoadDepth, LoadLabelMap, PackDepthInputs
 from .images import LoadImage, LoadUnlabeledImage
 from .keep_image import KeepImage
 from .loading import LoadInstances, LoadPseudoAnnotations
+from .segments import PackSegments
 
 __all__ = [
     'ExactRandomCrop',
@@ -15,4 +16,5 @@ __all__ = [
     'LoadPseudoAnnotations',
     'LoadUnlabeledImage',
     'PackDepthInputs',
+    'PackSegments',
 ]
