@@ -55,8 +55,7 @@ def student(tmp_path_factory):
     config = root / 'student.py'
     config.write_text(
         f"_base_ = '{ROOT}/configs/mmcast/supervised_synthscapes.py'\n"
-        'model = dict(panoptic_head=dict(num_queries=12,\n'
-        '    transformer_decoder=dict(num_layers=1)),\n'
+        'model = dict(panoptic_head=dict(transformer_decoder=dict(num_layers=1)),\n'
         '    test_cfg=dict(max_per_image=20))\n'
     )
     torch.manual_seed(0)
