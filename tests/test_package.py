@@ -20,6 +20,7 @@ from types import ModuleType
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import mmcast
 from mmcast import _requirements
@@ -352,7 +353,8 @@ def is_installed(stack: str) -> bool:
     """Return whether this environment has all that a stack pins in its own file."""
     text = (ROOT / 'requirements' / f'stack_{stack}.txt').read_text()
     pins = map(Requirement, re.findall(r'^[a-z].*', text.replace('===', '=='), re.M))
-    found = {d.name: d.version for d in importlib.metadata.distributions()}
+    distributions = importlib.metadata.distributions()
+    found = {canonicalize_name(each.name): each.version for each in distributions}
     return all(pin.specifier.contains(found.get(pin.name, '0')) for pin in pins)
 
 

@@ -46,7 +46,7 @@ def test_a_class_is_one_mask(scene):
 def test_masks_follow_the_crop(scene):
     paths, labels = scene
     crop = dict(type='ExactRandomCrop', crop_size=(16, 8))
-    np.random.seed(0)
+    np.random.seed(1)
     packed = Compose([*LOAD, crop, PACK])(paths)
     found = packed['data_samples'].gt_instances
     whole = cv2.imread(paths['img_path'])
@@ -57,6 +57,7 @@ def test_masks_follow_the_crop(scene):
     train_ids = {ROAD: 0, PERSON: 11, CAR: 13}
     present = sorted(train_ids[label] for label in np.unique(window) if label != EGO)
     assert found.labels.tolist() == present
+    assert len(present) > 1  # or the crop shows nothing
     for label, mask in zip(found.labels.tolist(), found.masks.masks, strict=True):
         label_id = {v: k for k, v in train_ids.items()}[label]
         np.testing.assert_array_equal(mask, window == label_id)
@@ -74,12 +75,7 @@ def test_student_learns_from_them(scene):
     paths, _ = scene
     packed = Compose([*LOAD, PACK])(paths)
     torch.manual_seed(0)
-    student = student_config(
-        num_classes=19,
-        pixel_contrast=None,
-        **{'data_preprocessor.pad_size_divisor': 64},
-    )
-    model = MODELS.build(student).train()
+    model = MODELS.build(student_config(num_classes=19, pixel_contrast=None)).train()
     data = model.data_preprocessor(
         dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]),
         training=True,
