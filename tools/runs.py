@@ -104,6 +104,8 @@ def mim(
     """
     command = [str(word) for word in words]
     log.parent.mkdir(parents=True, exist_ok=True)
+    # mim makes this folder when it is imported. Two at once would fail.
+    (Path.home() / '.cache' / 'mim').mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name('mim')), *command],
         stdout=subprocess.PIPE,

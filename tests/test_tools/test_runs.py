@@ -74,6 +74,12 @@ def test_a_process_that_outlives_mim_is_not_waited_for(tmp_path, monkeypatch):
     os.kill(int((tmp_path / 'pid').read_text()), signal.SIGKILL)  # it still runs
 
 
+def test_mim_finds_the_folder_that_two_at_once_would_both_make(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    fake_mim(tmp_path, monkeypatch, '[ -d "$HOME/.cache/mim" ] || exit 1')
+    mim('train', log=tmp_path / 'x.log')
+
+
 @pytest.mark.parametrize(
     'script',
     ['kill -KILL $$', 'echo "died with <Signals.SIGKILL: 9>."; exit 1'],
