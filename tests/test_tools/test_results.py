@@ -1,10 +1,13 @@
 """Test which runs of the results page are made, and what is made of them."""
 
+import copy
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import results as module
+import results_rows
 
 SEEDS = (0, 1)
 
@@ -43,15 +46,15 @@ def test_every_row_can_be_made(bench):
 def test_rows_with_more_labels_differ_in_their_lists_alone(bench):
     few, more = bench.ROWS['distilled_student'], bench.ROWS['distilled_student_200']
     lists = {
-        bench.LABELED: 'splits/200img/labeled.txt',
-        bench.UNLABELED: 'splits/200img/unlabeled.txt',
+        results_rows.LABELED: 'splits/200img/labeled.txt',
+        results_rows.UNLABELED: 'splits/200img/unlabeled.txt',
     }
     assert more.options == {**few.options, **lists}
     assert more.reads == {bench.LABELLER: 'adapted_teacher_200'}
     assert more.against == 'adapted_teacher_200'
     assert (more.config, more.file, more.share) == (few.config, few.file, few.share)
     guided = bench.ROWS['guided_student_200']
-    assert list(guided.options) == [bench.LABELED]
+    assert list(guided.options) == [results_rows.LABELED]
     assert guided.reads == {'model.teacher.checkpoint': 'supervised_student_200'}
     assert bench.ROWS['adapted_teacher_200'].against == 'zero_shot_teacher'
 
@@ -84,10 +87,37 @@ def test_other_inputs_make_a_run_invalid(bench, monkeypatch):
     assert not results.finished('distilled_student', 0)
     monkeypatch.undo()
     teacher = bench.ROWS['adapted_teacher']
-    changed = bench.replace(teacher, options={'optim_wrapper.optimizer.lr': 1.0})
+    changed = replace(teacher, options={'optim_wrapper.optimizer.lr': 1.0})
     monkeypatch.setitem(bench.ROWS, 'adapted_teacher', changed)
     keys.add(results.key('distilled_student', 0))  # its teacher is another one
     assert len(keys) == 4
+
+
+def test_a_run_does_not_depend_on_what_its_row_switches_off(bench, monkeypatch):
+    results = bench.Results(bench.parse_args())
+    rows = ('pseudo_labels_student', 'distilled_student')
+    before = [results.key(name, 0) for name in rows]
+    config_of = bench.config_of
+
+    def finer(stage):
+        config = copy.deepcopy(config_of(stage))
+        if stage == 'distill':
+            config.model.student.pixel_contrast.in_index = 0
+        return config
+
+    monkeypatch.setattr(bench, 'config_of', finer)
+    after = [results.key(name, 0) for name in rows]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_scale_shortens_students_alone(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, 'argv', ['results.py', '--scale', '0.1', '--out', str(tmp_path)]
+    )
+    results = bench.Results(bench.parse_args())
+    assert results.iterations('adapted_teacher') == 30
+    assert results.iterations('distilled_student') == 200
 
 
 def test_a_run_depends_on_the_weights_that_it_starts_from(bench, monkeypatch, tmp_path):

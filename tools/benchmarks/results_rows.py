@@ -1,0 +1,283 @@
+"""The rows of :mod:`results`: the models, how each is made, and in which table.
+
+A row is one model. Rows name each other: whose file they read, and what their gain is
+measured from.
+"""
+
+from dataclasses import dataclass, field, replace
+
+IMAGES = dict(train=2000, val=200, test=100, labeled=10)
+MORE_LABELS = (100, 200, 400, 600)  # the paper's 5, 10, 20 and 30 %
+LABELED = 'train_dataloader.dataset.labeled_dataset.image_list'
+UNLABELED = 'train_dataloader.dataset.unlabeled_dataset.ann_file'
+SCORE_THR = 'train_dataloader.dataset.pseudo_labels.score_thr'
+CONTRAST = 'model.student.pixel_contrast.'
+LABELLER = 'default_hooks.pseudo_labels.teacher'
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a model, how it is made, and what it is compared with.
+
+    Attributes:
+        title: Its text in the tables.
+        config: The stage that trains it; None for the teacher as it comes.
+        options: Changes of the config.
+        reads: Option to the row whose file it names.
+        file: The file that the training leaves.
+        judge: The config that it is evaluated with.
+        against: The row that its gain is measured from, seed by seed.
+        paper: Mask AP of the paper: Cityscapes, 10 % of the labels.
+        share: Factor on the config's iterations.
+    """
+
+    title: str
+    config: str | None = 'distill'
+    options: dict[str, object] = field(default_factory=dict)
+    reads: dict[str, str] = field(default_factory=dict)
+    file: str = 'student.pth'
+    judge: str = 'supervised'
+    against: str | None = None
+    paper: float | None = None
+    share: float = 1.0
+
+
+def teacher(title: str, config: str | None, **kwargs) -> Row:
+    return Row(title, config, file='teacher.pth', judge='adapt', **kwargs)
+
+
+def distilled(title: str, options: dict | None = None, **kwargs) -> Row:
+    return Row(
+        title,
+        'distill',
+        options or {},
+        {LABELLER: kwargs.pop('labels', 'adapted_teacher')},
+        **kwargs,
+    )
+
+
+def guided(title: str, stage_a: str | None, **kwargs) -> Row:
+    config = 'guided_distillation/distill'
+    if stage_a is None:
+        options = {
+            'default_hooks.teacher_update.guided': False,
+            'model.teacher.checkpoint': None,
+        }
+        return Row(title, config, options, **kwargs)
+    return Row(title, config, {}, {'model.teacher.checkpoint': stage_a}, **kwargs)
+
+
+NO_CONTRAST = {'model.student.pixel_contrast': None}
+ROWS = {
+    'zero_shot_teacher': teacher('teacher, zero-shot', None),
+    'adapted_teacher': teacher(
+        'teacher, adapted on labels', 'adapt', against='zero_shot_teacher'
+    ),
+    'selftrained_teacher': teacher(
+        'teacher, self-trained',
+        'selftrain',
+        reads={LABELLER: 'adapted_teacher'},
+        against='adapted_teacher',
+        paper=30.5,
+    ),
+    'supervised_student': Row('student on labels alone', 'supervised', paper=21.1),
+    'supervised_student_twice': Row(
+        'the same, twice as long',
+        'supervised',
+        against='supervised_student',
+        share=2.0,
+    ),
+    'unguided_student': guided(
+        'Guided Distillation without guidance', None, against='supervised_student'
+    ),
+    'guided_student': guided(
+        'Guided Distillation',
+        'supervised_student',
+        against='supervised_student',
+        paper=30.8,
+    ),
+    'pseudo_labels_student': distilled(
+        'labels and pseudo-labels',
+        NO_CONTRAST,
+        against='supervised_student',
+        paper=30.7,
+    ),
+    'distilled_student': distilled(
+        'CAST, distilled: + contrast', against='pseudo_labels_student', paper=32.2
+    ),
+    'refined_student': Row(
+        'CAST, refined',
+        'finetune',
+        reads={'load_from': 'distilled_student'},
+        against='distilled_student',
+        paper=33.9,
+    ),
+    'oracle_student': Row(
+        'student on the true labels of all images',
+        'supervised',
+        {LABELED: None, 'train_dataloader.batch_size': 8},
+        against='adapted_teacher',
+    ),
+    'same_batches_student': distilled(
+        'labels alone, the same batches', {**NO_CONTRAST, 'model.semi_weight': 0.0}
+    ),
+    'contrast_student': distilled(
+        'labels and contrast',
+        # The config's contrast is a tenth of a sum over eight images; here is one.
+        {'model.semi_weight': 0.0, f'{CONTRAST}loss.loss_weight': 0.1},
+        against='same_batches_student',
+        paper=27.5,
+    ),
+    'zero_shot_labels_student': distilled(
+        'without adaptation',
+        labels='zero_shot_teacher',
+        against='distilled_student',
+    ),
+    'selftrained_labels_student': distilled(
+        'with self-training',
+        labels='selftrained_teacher',
+        against='distilled_student',
+    ),
+    **{
+        f'{score}_scores_student': distilled(
+            f'{score} scores',
+            {f'{CONTRAST}loss.score': score},
+            against='pseudo_labels_student',
+            paper=paper,
+        )
+        for score, paper in (('uniform', 29.4), ('mask', 30.6), ('class', 31.1))
+    },
+    'sampled_negatives_student': distilled(
+        'default, sampled negatives',
+        {f'{CONTRAST}loss.negatives': 'sampled'},
+        against='distilled_student',
+    ),
+    'paper_preset_student': distilled(
+        'preset paper', {f'{CONTRAST}preset': 'paper'}, against='distilled_student'
+    ),
+    'research_code_student': distilled(
+        'preset research_code',
+        {
+            f'{CONTRAST}preset': 'research_code',
+            f'{CONTRAST}loss.temperature.start': 0.3,
+            f'{CONTRAST}loss.temperature.end': 0.07,
+            f'{CONTRAST}loss.temperature.iters': '{iterations}',
+        },
+        against='distilled_student',
+    ),
+    'adapted_teacher_no_contrast': teacher(
+        'teacher, adapted without contrast',
+        'adapt',
+        options={'model.pixel_contrast': None},
+        against='zero_shot_teacher',
+    ),
+    'adapted_teacher_finer_contrast': teacher(
+        'teacher, adapted with the contrast at stride 8',
+        'adapt',
+        options={
+            'model.pixel_contrast.in_index': 1,
+            'model.pixel_contrast.in_channels': 64,
+        },
+        against='zero_shot_teacher',
+    ),
+    **{
+        f'score_thr_{thr}_student': distilled(
+            f'labels above {thr}', {SCORE_THR: thr}, against='distilled_student'
+        )
+        for thr in (0.1, 0.3, 0.5, 0.7)
+    },
+}
+BY_LABELS = (
+    *('adapted_teacher', 'supervised_student', 'guided_student'),
+    *('distilled_student', 'refined_student'),
+)
+
+
+def with_labels(name: str, count: int) -> Row:
+    """Return a row of the main table with another number of labelled images."""
+    row = ROWS[name]
+    lists = {LABELED: f'splits/{count}img/labeled.txt'}
+    # Guided Distillation labels all images and has no list of unlabelled ones.
+    if LABELLER in row.reads:
+        lists[UNLABELED] = f'splits/{count}img/unlabeled.txt'
+    against = row.against
+    if name == 'distilled_student':
+        against = 'adapted_teacher'
+    if against and against != 'zero_shot_teacher':
+        against = f'{against}_{count}'
+    return replace(
+        row,
+        title=f'{row.title}, {count} labels',
+        options={**row.options, **lists},
+        reads={key: f'{read}_{count}' for key, read in row.reads.items()},
+        against=against,
+        paper=None,
+    )
+
+
+ROWS |= {
+    f'{name}_{count}': with_labels(name, count)
+    for count in MORE_LABELS
+    for name in BY_LABELS
+}
+TABLES = {
+    'main': (
+        'Methods (the paper: Table 1)',
+        (
+            *('zero_shot_teacher', 'adapted_teacher', 'selftrained_teacher'),
+            *('supervised_student', 'supervised_student_twice'),
+            *('unguided_student', 'guided_student', 'pseudo_labels_student'),
+            *('distilled_student', 'refined_student', 'oracle_student'),
+        ),
+    ),
+    'losses': (
+        'Losses (the paper: Table 2)',
+        (
+            *('same_batches_student', 'supervised_student', 'contrast_student'),
+            *('pseudo_labels_student', 'distilled_student'),
+        ),
+    ),
+    'stages': (
+        'Stages (the paper: Table 3)',
+        (
+            *('supervised_student', 'zero_shot_labels_student', 'distilled_student'),
+            *('selftrained_labels_student', 'refined_student'),
+        ),
+    ),
+    'scores': (
+        'Scores of negatives (the paper: Table 4)',
+        (
+            *('pseudo_labels_student', 'uniform_scores_student', 'mask_scores_student'),
+            *('class_scores_student', 'distilled_student'),
+        ),
+    ),
+    'negatives': (
+        'Negatives and presets',
+        (
+            *('distilled_student', 'sampled_negatives_student'),
+            *('paper_preset_student', 'research_code_student'),
+        ),
+    ),
+    'thresholds': (
+        'Thresholds of the pseudo-labels',
+        (
+            *('score_thr_0.1_student', 'score_thr_0.3_student'),
+            *('score_thr_0.5_student', 'distilled_student', 'score_thr_0.7_student'),
+        ),
+    ),
+    'teachers': (
+        'Contrast in the teacher',
+        (
+            *('zero_shot_teacher', 'adapted_teacher_no_contrast', 'adapted_teacher'),
+            'adapted_teacher_finer_contrast',
+        ),
+    ),
+    'fractions': (
+        'More labels (the paper: Table 6)',
+        tuple(
+            f'{name}{suffix}'
+            for suffix in ('', *(f'_{count}' for count in MORE_LABELS))
+            for name in BY_LABELS
+        ),
+    ),
+}
