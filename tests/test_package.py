@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import time
 import venv
@@ -25,6 +26,7 @@ from packaging.utils import canonicalize_name
 import mmcast
 from mmcast import _requirements
 from mmcast._requirements import check_requirements, distribution_of, mim_name
+from mmcast.apis import model_files
 
 ROOT = Path(mmcast.__file__).resolve().parents[1]
 SHIPPED = (
@@ -143,14 +145,70 @@ def test_editable_install_wins_over_a_folder_of_the_same_name(
     assert found.stdout.strip() == str(clone / 'mmcast/__init__.py'), found.stderr
 
 
-def test_configs_of_the_model_index_exist() -> None:
+def test_files_of_the_model_index_exist() -> None:
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     for metafile in index['Import']:
         content = yaml.safe_load((ROOT / metafile).read_text())
         names = [model['Name'] for model in content['Models']]
         assert len(set(names)) == len(names) > 0
         for model in content['Models']:
-            assert (ROOT / model['Config']).is_file(), model['Config']
+            for key in ('Config', 'Weights'):
+                assert (ROOT / model.get(key, '')).exists(), model[key]
+
+
+def test_models_by_name_from_the_wheel_in_an_empty_folder(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    """Install the wheel beside the stack, without this checkout."""
+    venv.create(tmp_path / 'env')
+    python, empty = tmp_path / 'env/bin/python', tmp_path / 'empty'
+    empty.mkdir()
+    (site,) = (tmp_path / 'env/lib').glob('python*/site-packages')
+    # Python does not follow the editable install in a folder that it finds like this.
+    (site / 'stack.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    result = sh(
+        *(sys.executable, '-m', 'pip', '--python', python, 'install', '--no-deps'),
+        wheel.filename,
+    )
+    assert result.returncode == 0, result.stderr
+    result = sh(
+        *(python, '-c', 'from mim.cli import cli; cli()', 'search', 'mmcast'),
+        *('--config', 'finetune_synthscapes', '--field', 'config', 'weight'),
+        cwd=empty,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'weights/synthscapes_refined_student.pth' in ''.join(result.stdout.split())
+    result = sh(python, '-c', BY_NAME, cwd=empty)
+    assert result.returncode == 0, result.stderr
+    package, *counts = result.stdout.split('\n')[-5:-1]
+    assert Path(package).is_relative_to(site)
+    assert len(counts) == 3
+    assert all(int(count) > 0 for count in counts)
+
+
+BY_NAME = """
+import mmcast, numpy as np
+from mmcast.apis import model_files
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+
+image = np.random.default_rng(0).integers(0, 255, (128, 256, 3), np.uint8)
+models = ['pretrain_teacher_synthscapes', 'supervised_synthscapes']
+found = [
+    inference_detector(init_detector(*model_files(name), device='cpu'), image)
+    for name in models
+]
+inferencer = DetInferencer(*model_files('finetune_synthscapes'), device='cpu')
+predicted = inferencer(image)['predictions'][0]['scores']
+counts = [*(len(each.pred_instances) for each in found), len(predicted)]
+print(mmcast.__path__[0], *counts, sep='\\n')
+"""
+
+
+def test_a_model_without_weights_is_told_with_those_that_have() -> None:
+    with pytest.raises(ValueError, match=r'has no weights yet.*finetune_synthscapes'):
+        model_files('distill_cityscapes')
+    with pytest.raises(ValueError, match=r'is none of the.*finetune_synthscapes'):
+        model_files('no_such_model')
 
 
 @pytest.mark.parametrize('stack', ['', *STACKS])

@@ -3,6 +3,6 @@
 ``import mmcast`` does not import this package, and it needs ``mmcast[onnx]``.
 """
 
-from .onnx_export import Difference, check_packages, compare, export_onnx, load_model
+from .onnx_export import Difference, check_packages, compare, export_onnx
 
-__all__ = ['Difference', 'check_packages', 'compare', 'export_onnx', 'load_model']
+__all__ = ['Difference', 'check_packages', 'compare', 'export_onnx']

@@ -15,11 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.apis import init_detector
-from mmengine.config import Config
 from torch import Tensor, nn
 
-from mmcast.checkpoints import check_fits
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import Graph, graph_of
 from mmcast.utils import check_writable, write_atomic
@@ -71,36 +68,6 @@ def check_packages() -> None:
         )
 
 
-def load_model(config: str | Path, checkpoint: str | Path) -> nn.Module:
-    """Build the network that predicts, with its weights, on the CPU.
-
-    Args:
-        config: Config of a student or of SwinMTL. From a config with a teacher it
-            takes the student.
-        checkpoint: Plain checkpoint, as training exports it.
-
-    Returns:
-        The model with ``cfg`` and ``dataset_meta``.
-
-    Raises:
-        FileNotFoundError: One of the files does not exist.
-        ValueError: The checkpoint does not fit.
-    """
-    for path in (config, checkpoint):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'{path} does not exist: correct the path')
-    cfg = Config.fromfile(config)
-    if 'student' in cfg.model:
-        cfg.model = cfg.model.student
-    for unused in ('pixel_contrast', 'critic'):
-        if unused in cfg.model:
-            cfg.model[unused] = None
-    # Without cfg_options mmdet needs `model.backbone.init_cfg`.
-    model = init_detector(cfg, str(checkpoint), device='cpu', cfg_options={})
-    check_fits(model, checkpoint)
-    return model
-
-
 def export_onnx(
     model: nn.Module,
     out: str | Path,
@@ -119,7 +86,7 @@ def export_onnx(
     normalisation.
 
     Args:
-        model: As from :func:`load_model`.
+        model: As from :func:`mmcast.apis.load_model`.
         out: File to write. It appears whole or not at all.
         raw: Whether to leave out what comes before and after the network.
         batch: Number of images; None for any.

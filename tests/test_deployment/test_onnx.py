@@ -15,8 +15,9 @@ from mmdet.apis import inference_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from mmcast.apis import load_model
 from mmcast.checkpoints import save_plain
-from mmcast.deployment import check_packages, compare, export_onnx, load_model
+from mmcast.deployment import check_packages, compare, export_onnx
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import graph_of
 from mmcast.testing import shrink

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import report_data
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -28,7 +29,7 @@ SMALL = {
     'train_dataloader.batch_size': 2,
     'val_dataloader.num_workers': 0,
     'val_dataloader.persistent_workers': False,
-    'default_hooks.logger.interval': 5,
+    'default_hooks.logger.interval': 1,
 }
 
 
@@ -129,6 +130,13 @@ def test_all_stages_of_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     runner = Runner.from_cfg(cfg)
     found = 100 * runner.test()['coco/segm_mAP']
     assert found == pytest.approx(mask_ap(checkpoint), abs=0.01)
+
+    # What the report finds: distill has two teachers to choose from.
+    report = report_data.find([Path('work_dirs/pets')])
+    names = {stage.name for stage in report.stages}
+    assert names == {f'pets/{name}' for name in STAGES}
+    assert 'pets/adapt' in [labels.name for labels in report.labels]
+    assert all(labels.config for labels in report.labels)
 
 
 def test_options_of_the_page_exist(folder: Path, monkeypatch) -> None:

@@ -235,9 +235,13 @@ def _add_labels(folders: list[Path], found: Found) -> None:
         if not stage.config or not hook:
             continue
         settings = stage.config.train_dataloader.dataset.get('pseudo_labels') or {}
-        path = locate(settings.get('store') or labels_of(hook['teacher']), stage.folder)
-        if path:
-            stores.setdefault(path.resolve(), stage.config)
+        teachers = hook['teacher']  # one, or several to choose from
+        each = [teachers] if isinstance(teachers, str) else teachers
+        named = settings.get('store')
+        for store in [named] if named else map(labels_of, each):
+            path = locate(store, stage.folder)
+            if path:
+                stores.setdefault(path.resolve(), stage.config)
     for folder in folders:
         for manifest in folder.rglob('pseudo_labels/manifest.json'):
             stores.setdefault(manifest.parent.resolve(), None)

@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.progress import track
 
 import mmcast
+from mmcast.apis import load_model
 from mmcast.deployment import compare as compare_logits
-from mmcast.deployment import load_model
 from mmcast.deployment.graphs import graph_of
 from mmcast.utils import write_atomic
 

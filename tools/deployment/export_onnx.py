@@ -10,7 +10,8 @@ agree within 1e-3. tools/deployment/predict_onnx.py runs it without torch.
 import argparse
 import logging
 
-from mmcast.deployment import check_packages, export_onnx, load_model
+from mmcast.apis import load_model
+from mmcast.deployment import check_packages, export_onnx
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,18 +9,15 @@ It labels only images without labels. `torchrun --nproc-per-node N` uses N devic
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.apis import init_detector
 from mmengine.dist import barrier, get_rank
 from pycocotools import mask as mask_utils
 
 import mmcast
-from mmcast.apis import label_images
+from mmcast.apis import label_images, load_model
 from mmcast.apis.ranks import on_rank_zero
-from mmcast.checkpoints import check_fits
 from mmcast.datasets import ImageListDataset
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.utils import write_atomic
@@ -50,18 +47,13 @@ def parse_args() -> argparse.Namespace:
 
 def label(args: argparse.Namespace) -> None:
     """Label the images that the store lacks."""
-    for path in (args.config, args.checkpoint):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'{path} does not exist: correct the path.')
     images = ImageListDataset(
         ann_file=args.list and os.path.abspath(args.list),
         data_prefix=dict(img=args.img_root),
     )
     names = [images.get_data_info(index)['img_name'] for index in range(len(images))]
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    # Without cfg_options mmdet needs `model.backbone`, and composites have none.
-    model = init_detector(args.config, args.checkpoint, device=device, cfg_options={})
-    check_fits(model, args.checkpoint)
+    model = load_model(args.config, args.checkpoint, device)
     on_rank_zero(
         lambda: (
             PseudoLabelStore.create(

@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.apis import init_detector
 from mmdet.registry import HOOKS
-from mmengine.config import Config
 from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmcast.apis.label_images import LabelSummary, label_images, summarise
+from mmcast.apis.load_model import load_model
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
-from mmcast.checkpoints import check_fits
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
@@ -190,17 +188,7 @@ class PseudoLabelHook(Hook):
     def _build(
         self, runner: Runner, classes: tuple[str, ...], device: torch.device
     ) -> nn.Module:
-        config = Config.fromfile(self._config(runner))
-        if 'student' in config.model:
-            config.model = config.model.student
-        teacher = init_detector(
-            config,
-            self.teacher,
-            device=str(device),
-            # Otherwise mmdet expects a `backbone` at the top, which composites lack.
-            cfg_options={},
-        )
-        check_fits(teacher, self.teacher)
+        teacher: Any = load_model(self._config(runner), self.teacher, device)
         found = tuple(teacher.dataset_meta['classes'])
         if found != classes:
             raise ValueError(
