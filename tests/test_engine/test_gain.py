@@ -1,6 +1,7 @@
 """Test what stages say about their gain, and which teacher the next one takes."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_damaged_metrics_raise(tmp_path):
 def choose(files: list[Path], caplog: pytest.LogCaptureFixture) -> tuple[str, str]:
     """Return the teacher that the hook takes, and what it says."""
     hook = PseudoLabelHook([str(file) for file in files])
-    runner = type('Runner', (), {'logger': __import__('logging').getLogger('choice')})
+    runner = type('Runner', (), {'logger': logging.getLogger('choice')})
     caplog.clear()
     with caplog.at_level('INFO'):
         hook._choose(runner)
@@ -188,5 +189,27 @@ def test_plain_config_is_found_by_its_name(tmp_path):
 def test_exporters_of_teachers_compare_with_the_teacher(tmp_path):
     runner = type('Runner', (), {'_load_from': None, 'hooks': []})
     runner.hooks = [PseudoLabelHook('work_dirs/adapt/teacher.pth')]
-    assert ExportHook('teacher.pth')._input(runner) == 'work_dirs/adapt/teacher.pth'
-    assert ExportHook('student.pth')._input(runner) is None
+    adapted = 'work_dirs/adapt/teacher.pth'
+    assert ExportHook('teacher.pth')._inputs(runner) == (adapted, adapted)
+    assert ExportHook('student.pth')._inputs(runner) == (None, adapted)
+    runner._load_from = 'work_dirs/distill/student.pth'
+    found = ExportHook('student.pth')._inputs(runner)
+    assert found == (runner._load_from, adapted)
+
+
+@pytest.mark.parametrize('compares', [False, True])
+def test_a_students_line_names_its_teacher(tmp_path, caplog, compares):
+    teacher = measured(tmp_path / 'adapt/teacher.pth', 0.3)
+    other = measured(tmp_path / 'supervised/student.pth', 0.05)
+    hook = ExportHook(compare_with=str(other) if compares else None)
+    runner = type('Runner', (), {'_load_from': None, 'hooks': [hook]})
+    runner.logger = logging.getLogger('teacher')
+    runner.hooks.append(PseudoLabelHook(str(teacher)))
+    with caplog.at_level('INFO'):
+        hook._tell_gain(runner, Path('student.pth'), {MASK_AP: 0.25})
+    gain = f', +20.0 against {other} (5.0)' if compares else ''
+    assert caplog.messages == [
+        f'student.pth has mask AP 25.0 on the validation images{gain}; its teacher '
+        f'{teacher} has 30.0.'
+    ]
+    assert caplog.records[0].levelname == 'INFO'

@@ -132,24 +132,31 @@ class ExportHook(Hook):
         if path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())
         text = f'{path} has mask AP {found:.1f} on the validation images'
-        before = self.compare_with or self._input(runner)
+        same, teacher = self._inputs(runner)
+        before = self.compare_with or same
         other = mask_ap(before) if before else None
-        if other is None:
-            runner.logger.info(f'{text}.')
-            return
-        gain = round(found, 1) - round(other, 1)
-        text += f', {gain:+.1f} against {before} ({other:.1f})'
-        level = logging.WARNING if gain < 0 else logging.INFO
-        remedy = '; this stage lost: keep that file, or train longer' * (gain < 0)
+        level, remedy = logging.INFO, ''
+        if other is not None:
+            gain = round(found, 1) - round(other, 1)
+            text += f', {gain:+.1f} against {before} ({other:.1f})'
+            if gain < 0:
+                level = logging.WARNING
+                remedy = '; this stage lost: keep that file, or train longer'
+        of_teacher = mask_ap(teacher) if teacher and teacher != before else None
+        if of_teacher is not None:
+            text += f'; its teacher {teacher} has {of_teacher:.1f}'
         runner.logger.log(level, f'{text}{remedy}.')
 
-    def _input(self, runner: Runner) -> str | None:
-        """Return the input of this stage that has the name of the exported file."""
-        inputs = [getattr(hook, 'teacher', None) for hook in runner.hooks]
-        for each in [runner._load_from, *inputs]:
-            if isinstance(each, str) and Path(each).name == self.out:
-                return each
-        return None
+    def _inputs(self, runner: Runner) -> tuple[str | None, str | None]:
+        """Return the input with the name of the exported file, and the teacher."""
+        found = [getattr(hook, 'teacher', None) for hook in runner.hooks]
+        teachers = [each for each in found if isinstance(each, str)]
+        same = [
+            each
+            for each in (runner._load_from, *teachers)
+            if each and Path(each).name == self.out
+        ]
+        return next(iter(same), None), next(iter(teachers), None)
 
     def _network(self, runner: Runner) -> tuple[str, Any]:
         """Return the name and the module of the network to export."""
