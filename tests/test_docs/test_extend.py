@@ -32,6 +32,13 @@ def followed(tmp_path, monkeypatch):
     MODELS.module_dict.pop('AllPixelsContrast', None)
 
 
+def with_small_student(name):
+    """Let a config of the page have the small student, which learns in seconds."""
+    file = Path(f'configs/mmcast/{name}.py')
+    text = file.read_text().replace('distill_cityscapes', 'distill_synthscapes')
+    file.write_text(text)
+
+
 def train(name, synthscapes, weights, work_of_adapt, **switches):
     """Train for two iterations with the labels of a small teacher."""
     config = reduced(name, synthscapes, weights, **switches)
@@ -45,13 +52,25 @@ def train(name, synthscapes, weights, work_of_adapt, **switches):
     return runner
 
 
-def test_teacher(followed):
-    config = Config.fromfile('configs/mmcast/distill_mine.py')
-    assert config.default_hooks.pseudo_labels == dict(
+def test_teacher(followed, synthscapes, work_of_adapt):
+    """Any detector with masks is a teacher: here a small Mask2Former."""
+    hook = Config.fromfile('configs/mmcast/distill_mine.py').default_hooks.pseudo_labels
+    assert hook == dict(
         type='PseudoLabelHook',
         teacher='work_dirs/my_teacher/best.pth',
         config='configs/my_teacher.py',
     )
+    made = work_of_adapt / 'work_dirs/adapt_synthscapes'
+    Path(hook.teacher).parent.mkdir(parents=True)
+    shutil.copy(made / 'teacher.pth', hook.teacher)
+    shutil.copy(made / 'adapt_synthscapes.py', hook.config)
+    with_small_student('distill_mine')
+    config = reduced('distill_mine', synthscapes, {})
+    config.default_hooks.pseudo_labels.config = hook.config  # reduced() changes it
+    runner = Runner.from_cfg(config)
+    runner.train()
+    assert runner.iter == 2
+    assert Path('work_dirs/my_teacher/pseudo_labels/manifest.json').is_file()
 
 
 def test_student(followed, synthscapes, work_of_adapt):
@@ -70,10 +89,7 @@ def test_student(followed, synthscapes, work_of_adapt):
 
 
 def test_loss(followed, synthscapes, work_of_adapt):
-    text = FILES['configs/mmcast/distill_all_pixels.py']
-    # The small student, which learns in seconds.
-    text = text.replace('distill_cityscapes', 'distill_synthscapes')
-    (followed / 'configs/mmcast/distill_all_pixels.py').write_text(text)
+    with_small_student('distill_all_pixels')
     runner = train('distill_all_pixels', synthscapes, {}, work_of_adapt)
     loss = runner.model.student.pixel_contrast.contrast
     assert type(loss).__name__ == 'AllPixelsContrast'
