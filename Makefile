@@ -2,7 +2,7 @@
 # 3.12, gcc and g++ is enough.
 #
 #   make quickstart   run a method's stages on a small data set that it generates
-#   make test         check lint, types and tests
+#   make test         check lint, types and tests (tests alone with STACK)
 #   make docs         build the site: build/docs/docs/index.html
 #
 # METHOD=...    run another method than cast: guided (Guided Distillation) or swinmtl
@@ -28,7 +28,7 @@ quickstart:
 
 test:
 	@$(SETUP) --tests
-	@PATH="$(abspath $(VENV))/bin:$$PATH" sh tools/misc/run_checks.sh $(ARGS)
+	@PATH="$(abspath $(VENV))/bin:$$PATH" STACK='$(STACK)' sh tools/misc/run_checks.sh $(ARGS)
 
 docs:
 	@$(SETUP) --tests

@@ -514,5 +514,6 @@ def test_cuda_ops_need_nvcc_and_a_gpu(
 def test_pre_commit_and_make_test_run_the_same_checks() -> None:
     config = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())
     entries = [hook['entry'] for repo in config['repos'] for hook in repo['hooks']]
-    checks = (ROOT / 'tools' / 'misc' / 'run_checks.sh').read_text().splitlines()
+    lines = (ROOT / 'tools' / 'misc' / 'run_checks.sh').read_text().splitlines()
+    checks = [line.strip() for line in lines]
     assert entries == [line for line in checks if line.startswith(('ruff', 'mypy'))]

@@ -6,6 +6,7 @@ written.
 """
 
 import importlib.util
+import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -58,8 +59,14 @@ def check_packages() -> None:
     """Check that the packages for export are there.
 
     Raises:
-        ImportError: One is missing.
+        ImportError: One is missing, or torch is too old.
     """
+    options = inspect.signature(torch.export.export).parameters
+    if 'prefer_deferred_runtime_asserts_over_guards' not in options:
+        raise ImportError(
+            f'torch {torch.__version__} cannot export for images of any size: the '
+            'export to ONNX needs a newer one (2.13 works)'
+        )
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(

@@ -22,9 +22,12 @@ from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import graph_of
 from mmcast.testing import shrink
 
-onnx = pytest.importorskip('onnx', reason='mmcast[onnx] is not installed')
-pytest.importorskip('onnxscript', reason='mmcast[onnx] is not installed')
-onnxruntime = pytest.importorskip('onnxruntime', reason='mmcast[onnx] is not installed')
+try:
+    check_packages()
+except ImportError as error:
+    pytest.skip(str(error), allow_module_level=True)
+import onnx
+import onnxruntime
 
 ROOT = Path(__file__).parents[2]
 EXPORT = ROOT / 'tools/deployment/export_onnx.py'
@@ -191,6 +194,12 @@ def test_missing_packages_are_told_before_any_work(student, tmp_path):
         'onnxruntime'
     )
     check_packages()
+
+
+def test_a_torch_that_cannot_export_is_told(monkeypatch):
+    monkeypatch.setattr(torch.export, 'export', lambda module: module)
+    with pytest.raises(ImportError, match='needs a newer one'):
+        check_packages()
 
 
 def test_what_cannot_be_exported_leaves_no_file(student, tmp_path):

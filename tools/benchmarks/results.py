@@ -80,8 +80,13 @@ def parse_args() -> argparse.Namespace:
         '--scale', type=float, default=1.0, help="factor on the students' iterations"
     )
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/results'))
-    return parser.parse_args()
+    parser.add_argument(
+        '--out', type=Path, help='default: work_dirs/results, or results_test for test'
+    )
+    args = parser.parse_args()
+    if args.out is None:
+        args.out = Path('work_dirs/results' + '_test' * (args.split == 'test'))
+    return args
 
 
 def command_line(args: argparse.Namespace) -> str:
