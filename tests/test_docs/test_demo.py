@@ -18,10 +18,8 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm) -
     monkeypatch.setenv('MMCAST_DEMO_LENGTH', '0.005')
     monkeypatch.setenv('MMCAST_DEMO_IMAGES', '40')
     monkeypatch.setenv('MMCAST_DEMO_BIN', str(warm.bin))
-    text = (DEMO / 'own_data.ipynb').read_text()
-    for command in 'train', 'test':
-        text = text.replace(f'mim {command} mmdet', f'mim {command} {mim_name()}')
-    notebook = nbformat.reads(text, 4)
+    monkeypatch.setenv('MMCAST_DEMO_PROJECT', mim_name())
+    notebook = nbformat.read(DEMO / 'own_data.ipynb', 4)
     resources = {'metadata': {'path': str(tmp_path)}}
     NotebookClient(notebook, timeout=600, resources=resources).execute()
     text = ''.join(
@@ -43,6 +41,7 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm) -
     assert 'The teacher is work_dirs/shapes/' in text
     picture = tmp_path / 'own_data_demo/work_dirs/shapes/predictions.jpg'
     assert picture.stat().st_size > 10_000
+    assert (tmp_path / 'own_data_demo/work_dirs/shapes/report.html').is_file()
 
 
 def test_the_committed_notebook_has_no_paths_of_a_machine() -> None:

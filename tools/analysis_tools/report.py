@@ -1,7 +1,7 @@
 """Write one page that shows what a method's stages did: ``report.html``.
 
     python tools/analysis_tools/report.py work_dirs/quickstart
-    python tools/analysis_tools/report.py work_dirs/adapt_pets work_dirs/distill_pets
+    python tools/analysis_tools/report.py work_dirs/pets
 
 It has the table of models, their curves, the pseudo-labels, AP by class and size, and
 images with instances. It reads what the stages leave; what is not there is left out.

@@ -13,12 +13,12 @@ from mmcast.utils import write_atomic
 
 ROWS = 5
 SCORE = 0.3
-# One hue per class, on OpenCV's scale of 0 to 179.
-HUES = np.linspace(0, 179, len(get_classes('cityscapes')), endpoint=False)
+# One hue per class, on OpenCV's scale of 0 to 179; neighbours differ much.
+HUES = np.arange(len(get_classes('cityscapes'))) * 67 % 180
 
 
 def overlay(image: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Colour instances by class; each gets its own shade and an outline.
+    """Colour instances by class on the grey image; each has a shade and an outline.
 
     Args:
         image: BGR, uint8 (H, W, 3).
@@ -29,7 +29,8 @@ def overlay(image: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndar
         The picture at twice the size, uint8 (2H, 2W, 3).
     """
     size = (2 * image.shape[1], 2 * image.shape[0])
-    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    canvas = cv2.cvtColor(cv2.cvtColor(large, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     for i, (mask, label) in enumerate(zip(masks, labels, strict=True)):
         shade = np.uint8([[[int(HUES[label]), 255 - 40 * (i % 3), 255 - 50 * (i % 2)]]])
         colour = cv2.cvtColor(shade, cv2.COLOR_HSV2BGR)[0, 0].astype(float)
