@@ -10,6 +10,8 @@ agree within 1e-3. tools/deployment/predict_onnx.py runs it without torch.
 import argparse
 import logging
 
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
 from mmcast.apis import load_model
 from mmcast.deployment import check_packages, export_onnx
 
@@ -45,17 +47,19 @@ def main() -> None:
     try:
         check_packages()
         model = load_model(args.config, args.checkpoint)
-        print('exporting; this takes a minute or more', flush=True)
         # The exporter logs each constant that it does not fold.
         logging.getLogger('onnxscript').setLevel(logging.ERROR)
         logging.getLogger('onnx_ir').setLevel(logging.ERROR)
-        differences = export_onnx(
-            model,
-            args.out,
-            raw=args.raw,
-            batch=args.batch,
-            size=args.size and tuple(args.size),
-        )
+        what = TextColumn('exporting; this takes a minute or more')
+        with Progress(SpinnerColumn(), what, TimeElapsedColumn()) as bar:
+            bar.add_task('', total=None)  # torch does not say how far it is
+            differences = export_onnx(
+                model,
+                args.out,
+                raw=args.raw,
+                batch=args.batch,
+                size=args.size and tuple(args.size),
+            )
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         raise SystemExit(f'error: {error}') from None
     print('largest differences between onnxruntime and torch:')
