@@ -109,9 +109,9 @@ def hook(**changes):
     return dict(type='TeacherUpdateHook', burn_in_iters=5, momentum=0.5) | changes
 
 
-def guided(seed=0):
+def guided(seed=0, **arguments):
     """Build a pair whose teacher counts as loaded from a checkpoint."""
-    model = Pair(seed)
+    model = Pair(seed, **arguments)
     model.teacher.init_cfg = dict(type='Pretrained', checkpoint='of a stage before')
     return model
 

@@ -12,6 +12,7 @@ from tiny_pair import (
     Pair,
     Watch,
     evaluation,
+    guided,
     hook,
     make_runner,
     network,
@@ -168,6 +169,9 @@ def test_mixed_precision_keeps_the_teacher_in_float32(tmp_path):
             r'\(5, 3\).*or TeacherUpdateHook burn_in_iters=None',
         ),
         (Pair, {}, r'burn_in_iters=5 with random weights: give model\.teacher\.check'),
+        (Pair, dict(burn_in_iters=None), 'burn_in_iters=None with random weights'),
+        (Pair, dict(burn_in_iters=50), 'burn_in_iters=50 with random weights'),
+        (guided, dict(burn_in_iters=10, guided=False), 'but the run ends at 10'),
     ],
 )
 def test_impossible_switch_raises_before_training(model, changes, message, tmp_path):
@@ -185,7 +189,7 @@ def test_unguided_run_needs_no_loaded_teacher(tmp_path):
 
 def test_constant_teacher_may_have_another_architecture(tmp_path):
     for changes in (dict(burn_in_iters=None), dict(burn_in_iters=2)):
-        watch, model = Watch(), Pair(teacher_width=5)
+        watch, model = Watch(), guided(teacher_width=5)
         loaded = state(model.teacher)
         make_runner(
             tmp_path / 'run', model, [hook(**changes), watch], max_iters=2
@@ -258,7 +262,7 @@ def test_two_ranks_get_the_same_teacher_as_one_process(tmp_path):
 
 @pytest.mark.parametrize('part', ['student', 'teacher', None])
 def test_both_are_evaluated_and_the_chosen_one_is_exported(part, tmp_path):
-    model, seen = Pair(), {}
+    model, seen = guided(), {}
 
     class Metrics(Hook):
         def after_val_epoch(self, runner, metrics=None):

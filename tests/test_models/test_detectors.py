@@ -103,6 +103,18 @@ def test_one_step_gives_every_parameter_a_gradient():
     assert not idle
 
 
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_a_network_that_is_not_finite_has_such_a_loss(bad):
+    """The step can then be skipped; scipy would raise on such costs."""
+    model = wrapper()
+    head = model.student.panoptic_head
+    with torch.no_grad():
+        head.mask_embed[-1].bias[0] = bad
+        head.cls_embed.bias[0] = bad
+    losses = model.loss(*both())
+    assert not all(value.isfinite() for value in losses.values())
+
+
 def test_images_without_instances_can_be_trained_on():
     model = wrapper()
     empty = torch.randn(2, 3, 64, 96), [sample(64, 96, 0) for _ in range(2)]

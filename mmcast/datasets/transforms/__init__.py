@@ -1,5 +1,6 @@
 """Transforms: load images, instances, pseudo-labels and depth; pack."""
 
+from .colors import ColorDistortion
 from .depth import ExactRandomCrop, LoadDepth, LoadLabelMap, PackDepthInputs
 from .images import LoadImage, LoadUnlabeledImage
 from .keep_image import KeepImage
@@ -7,6 +8,7 @@ from .loading import LoadInstances, LoadPseudoAnnotations
 from .segments import PackSegments
 
 __all__ = [
+    'ColorDistortion',
     'ExactRandomCrop',
     'KeepImage',
     'LoadDepth',

@@ -79,15 +79,21 @@ class TeacherUpdateHook(Hook):
                 f'{type(model).__name__} has no teacher to update: give model.teacher '
                 'or remove TeacherUpdateHook'
             )
-        if self.burn_in_iters is None or self.burn_in_iters >= runner.max_iters:
-            return
-        check_same_architecture(model.student, model.teacher)
-        loaded = runner._load_from or runner._resume
-        loaded = loaded or pretrained_source(model) or pretrained_source(model.teacher)
-        if self.guided and self.burn_in_iters > 0 and not loaded:
+        burn_in = self.burn_in_iters
+        if burn_in is not None and burn_in < runner.max_iters:
+            check_same_architecture(model.student, model.teacher)
+        elif not self.guided:
             raise ValueError(
-                f'the teacher guides for burn_in_iters={self.burn_in_iters} with '
-                'random weights: give model.teacher.checkpoint, or '
+                f'with guided=False the teacher labels from burn_in_iters={burn_in} '
+                f'on, but the run ends at {runner.max_iters}: lower burn_in_iters'
+            )
+        loaded = runner._load_from or runner._resume or pretrained_source(model)
+        # A composite loads its parts.
+        loaded = loaded or any(map(pretrained_source, model.teacher.modules()))
+        if self.guided and burn_in != 0 and not loaded:
+            raise ValueError(
+                f'the teacher guides for burn_in_iters={burn_in} with random weights: '
+                'give model.teacher.checkpoint, or '
                 "model.teacher.init_cfg=dict(type='Pretrained', checkpoint=...) to a "
                 'teacher with a type, or burn_in_iters=0'
             )

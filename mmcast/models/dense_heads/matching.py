@@ -57,9 +57,13 @@ def match(
             true = InstanceData(
                 labels=target.labels, masks=read_bool_masks(target.masks, points[0])
             )
-            every_cost = [_cost(cost, found, true) for cost in assigner.match_costs]
-            costs.append(torch.stack(every_cost).sum(0))
-    on_host = torch.cat([cost.flatten() for cost in costs]).cpu() if costs else None
+            parts = [_cost(cost, found, true) for cost in assigner.match_costs]
+            costs.append(torch.stack(parts).sum(0))
+    on_host = None
+    if costs:
+        # scipy refuses NaN. The loss is NaN with any match: training skips the step.
+        every_cost = torch.cat([cost.flatten() for cost in costs])
+        on_host = every_cost.nan_to_num(1e6, 1e6, -1e6).cpu()
     pairs, start = [], 0
     for target in targets:
         count = len(target)

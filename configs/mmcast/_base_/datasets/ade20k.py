@@ -35,7 +35,7 @@ weak_view = [
         max_size=2560,
     ),
     dict(type='RandomCrop', crop_size=(630, 630), allow_negative_crop=True),
-    dict(type='PhotoMetricDistortion'),
+    dict(type='ColorDistortion', hue_delta=36),
     dict(type='RandomFlip', prob=0.5),
     _base_.filter_annotations,
 ]

@@ -21,7 +21,7 @@ weak_view = [
         max_size=4096,
     ),
     dict(type='RandomCrop', crop_size=(1024, 512), allow_negative_crop=True),
-    dict(type='PhotoMetricDistortion'),
+    dict(type='ColorDistortion', hue_delta=36),
     dict(type='RandomFlip', prob=0.5),
     _base_.filter_annotations,
 ]

@@ -47,9 +47,9 @@ load_image_and_labels = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadLabelMap'),
 ]
-# The nearest that mmdet has to the published one: each part with probability 0.5.
+# Nearest to the published one: each part with probability 0.5.
 photometric = dict(
-    type='PhotoMetricDistortion',
+    type='ColorDistortion',
     brightness_delta=51,
     contrast_range=(0.8, 1.2),
     saturation_range=(0.8, 1.2),
