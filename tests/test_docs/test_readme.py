@@ -1,6 +1,7 @@
 """Follow README.md: its Python, its commands, and the links of all pages."""
 
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ PAGES = [
     if not any(part.startswith('.') for part in path.relative_to(REPOSITORY).parts)
 ]
 TEXT = (REPOSITORY / 'README.md').read_text()
-# The blocks that use the student, in order: images, then a video.
+# The blocks that use a student, in order: by name, images, then a video.
 USE = [
     block
     for block in re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
@@ -28,7 +29,7 @@ USE = [
 def test_python_of_the_readme_draws_images_a_folder_and_a_video(
     tmp_path, monkeypatch, warm
 ):
-    still, moving = USE
+    named, still, moving = USE
     config, checkpoint, images = re.findall(r"'([\w./]*/[\w./]+)'", still)
     (tmp_path / 'configs').symlink_to(REPOSITORY / 'configs')
     student = MODELS.build(Config.fromfile(REPOSITORY / config).model)
@@ -60,6 +61,9 @@ def test_python_of_the_readme_draws_images_a_folder_and_a_video(
     for scene in scenes:
         video.write(cv2.imread(str(scene)))
     video.release()
+    shutil.copy(scenes[0], 'street.png')
+    exec(named, {})
+    assert cv2.imread('drawn/vis/street.png').shape == (64, 128, 3)
     names: dict = {}
     exec(still, names)  # the test follows the page, which is our own code
     for scene in scenes:
