@@ -15,9 +15,7 @@ from mmcast.testing import SAM2, save_bert, teacher_config
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/teachers.md').read_text()
-CONTRAST, THIRD, OTHER_BOXES, CLASS = re.findall(
-    r'```python\n(.*?)```', PAGE, re.DOTALL
-)
+CONTRAST, OTHER_BOXES, CLASS = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 ASSEMBLE = REPOSITORY / 'tools/misc/assemble_teacher.py'
 
 
@@ -47,21 +45,13 @@ def test_contrast_of_the_page_fits_the_published_detector(tmp_path):
     MODELS.build(dict(model.pixel_contrast, **colours))
 
 
-def test_a_third_teacher_by_config(tmp_path):
-    third = config(THIRD, tmp_path)
-    assert third.default_hooks.pseudo_labels == dict(
-        type='PseudoLabelHook',
-        teacher='work_dirs/my_teacher/best.pth',
-        config='configs/my_teacher.py',
-    )
-    labels = third.train_dataloader.dataset.pseudo_labels
-    assert labels == dict(score_thr=0.3)
+def test_another_box_detector(tmp_path):
     boxes = config(OTHER_BOXES.replace(', ...', ', num_queries=9'), tmp_path)
     assert boxes.model.detector == dict(type='DINO', num_queries=9)
     assert boxes.model.segmenter.type == 'Sam2Segmenter'
 
 
-def test_a_third_teacher_by_class(tmp_path):
+def test_another_segmenter(tmp_path):
     names = {}
     exec(CLASS, names)
     try:

@@ -51,8 +51,8 @@ def sam2_config(arch: str | dict) -> Any:
         from transformers import Sam2Config
     except ImportError as error:
         raise ImportError(
-            'SAM 2 needs transformers >= 4.56, < 5, but it is not installed: '
-            "pip install 'transformers>=4.56,<5'"
+            'SAM 2 needs transformers >= 4.56.1, < 5, but it is not installed: '
+            "pip install 'transformers>=4.56.1,<5'"
         ) from error
     if isinstance(arch, dict):
         return Sam2Config(**copy.deepcopy(arch))  # it changes its arguments
