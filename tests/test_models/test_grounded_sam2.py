@@ -702,5 +702,5 @@ def test_published_sizes_of_sam2():
 
 def test_missing_transformers_error_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, 'transformers', None)
-    with pytest.raises(ImportError, match=r"pip install 'transformers>=4\.56,<5'"):
+    with pytest.raises(ImportError, match=r"pip install 'transformers>=4\.56\.1,<5'"):
         Sam2Segmenter('tiny')
