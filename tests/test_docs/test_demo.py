@@ -41,7 +41,8 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm) -
     assert 'The teacher is work_dirs/shapes/' in text
     picture = tmp_path / 'own_data_demo/work_dirs/shapes/predictions.jpg'
     assert picture.stat().st_size > 10_000
-    assert (tmp_path / 'own_data_demo/work_dirs/shapes/report.html').is_file()
+    report = tmp_path / 'own_data_demo/work_dirs/shapes/report.html'
+    assert 'id="disagreement"' in report.read_text()
 
 
 def test_the_committed_notebook_has_no_paths_of_a_machine() -> None:

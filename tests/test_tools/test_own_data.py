@@ -142,6 +142,9 @@ def test_each_stage_reads_what_the_one_before_leaves(folder, monkeypatch, size):
             assert len(DATASETS.build({**each.dataset, 'pipeline': []})) == 4
         for each in cfg.val_evaluator, cfg.test_evaluator:
             assert len(json.loads(Path(each.ann_file).read_text())['images']) == 4
+        # The report shows the last validation's predictions.
+        assert cfg.val_evaluator.outfile_prefix == f'{cfg.work_dir}/validation'
+        assert 'outfile_prefix' not in cfg.test_evaluator
         # It validates at the end, whose metrics the stage compares.
         assert cfg.train_cfg.get('val_begin', 1) <= cfg.train_cfg.max_iters
         model = cfg.model.get('student', cfg.model)

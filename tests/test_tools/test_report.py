@@ -299,6 +299,36 @@ def test_parts_without_files_are_left_out(work, tmp_path):
     assert found.title == 'distill x'
 
 
+def test_predictions_of_a_training_serve_without_a_test(work, tmp_path):
+    """They are its last validation's; a test adds numbers, in whatever folder."""
+    alone = shutil.copytree(work, tmp_path / 'work_dirs')
+    (alone / 'adapt_x/teacher.pth').touch()
+    for stage in STAGES:
+        kept = alone / stage / 'test/predictions.segm.json'
+        kept.rename(alone / stage / 'validation.segm.json')
+        shutil.move(alone / stage / 'test', tmp_path / stage)
+    models = {model.name: model for model in find([alone]).models}
+    assert sorted(models) == list(STAGES)
+    for stage, model in models.items():
+        assert model.predictions == alone / stage / 'validation.segm.json'
+        assert model.numbers['mask_ap'] == 10.0
+    # `mim test` with another stage's config, without --work-dir
+    config = Path('distill_x/20260101_000000/vis_data/config.py')
+    run = alone / 'adapt_x/20260101_000100'
+    shutil.move(tmp_path / 'distill_x/20260101_000100', run)
+    left = f'load_from = {str(alone / "distill_x/student.pth")!r}'
+    text = (alone / config).read_text()
+    text = re.sub('^load_from = .*$', left, text, flags=re.M)
+    (run / 'vis_data/config.py').write_text(text)
+    models = {model.name: model for model in find([alone]).models}
+    assert sorted(models) == list(STAGES)
+    assert models['adapt_x'].numbers['mask_ap'] == 10.0
+    assert models['distill_x'].numbers['mask_ap'] == pytest.approx(22.3)
+    assert models['distill_x'].predictions == alone / 'distill_x/validation.segm.json'
+    write_report([alone], tmp_path / 'report.html')
+    assert 'id="disagreement"' in (tmp_path / 'report.html').read_text()
+
+
 def test_missing_images_and_annotations(work, tmp_path):
     copy = tmp_path / 'work_dirs'
     shutil.copytree(work, copy)

@@ -1,8 +1,9 @@
 """Find what a report shows: in work folders, from the files that stages leave.
 
-A training leaves ``*/vis_data/scalars.json`` and its config. ``mim test`` with
-``test_evaluator.outfile_prefix=FOLDER/predictions`` leaves predictions. A teacher
-leaves a store of pseudo-labels. The quickstart leaves ``results.json``.
+A training leaves ``*/vis_data/scalars.json`` and its config. Predictions come from
+``mim test`` with ``test_evaluator.outfile_prefix=FOLDER/predictions``, or from a
+training with ``val_evaluator.outfile_prefix=FOLDER/validation``. A teacher leaves a
+store of pseudo-labels. The quickstart leaves ``results.json``.
 """
 
 import json
@@ -19,6 +20,7 @@ from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.engine.stages import labels_of
 
 PREDICTIONS = '.segm.json'
+VALIDATION = f'validation{PREDICTIONS}'  # those of a training's last validation
 
 
 @dataclass
@@ -187,7 +189,7 @@ def _add_tests(runs: dict[Path, list[Path]], found: Found) -> None:
     known = {model.predictions for model in found.models if model.predictions}
     tables = {f'test_{model.name}' for model in found.models}
     for folder, logs in runs.items():
-        files = sorted(folder.glob(f'*{PREDICTIONS}'))
+        files = _predictions_of_tests(folder)
         metrics = _read_metrics(logs[-1].parent)
         if (files and files[0] in known) or folder.name in tables:
             continue
@@ -195,19 +197,27 @@ def _add_tests(runs: dict[Path, list[Path]], found: Found) -> None:
             continue
         config = _read_config(logs)
         checkpoint = Path((config and config.get('load_from')) or '')
+        trained = locate(str(checkpoint.parent), folder) if checkpoint.name else None
         name = folder.name.removeprefix('test_')
-        model = Model(
-            folder.parent.name if name in ('test', '') else name,
-            metrics,
-            locate(str(checkpoint.parent), folder) if checkpoint.name else None,
-            'teacher' in checkpoint.stem,
-        )
+        if name == 'test':
+            name = folder.parent.name
+        elif name == folder.name and any(_same(trained, each) for each in runs):
+            name = checkpoint.parent.name  # the config's own folder may be another's
+        model = Model(name, metrics, trained, 'teacher' in checkpoint.stem)
         found.models.append(model)
         _add_predictions(model, folder)
 
 
+def _predictions_of_tests(folder: Path) -> list[Path]:
+    found = folder.glob(f'*{PREDICTIONS}')
+    return sorted(path for path in found if path.name != VALIDATION)
+
+
 def _add_predictions(model: Model, folder: Path) -> None:
-    files = sorted(folder.glob(f'*{PREDICTIONS}'))
+    """Add those of a test; without any, those of the last validation in training."""
+    files = _predictions_of_tests(folder)
+    if not files and model.folder and (model.folder / VALIDATION).is_file():
+        files, folder = [model.folder / VALIDATION], model.folder
     if files:
         model.predictions = files[0]
         model.config = _read_config(sorted(folder.glob('*/vis_data')))
@@ -224,7 +234,9 @@ def _add_last_validation(stage: Stage, found: Found) -> None:
     }
     if numbers:
         is_teacher = any(stage.folder.glob('teacher.pth'))
-        found.models.append(Model(stage.name, numbers, stage.folder, is_teacher))
+        model = Model(stage.name, numbers, stage.folder, is_teacher)
+        found.models.append(model)
+        _add_predictions(model, stage.folder)
 
 
 def _add_labels(folders: list[Path], found: Found) -> None:

@@ -203,6 +203,8 @@ def data_config(
         f"adapted = '{left('adapt/teacher')}'\n"
         f"selftrained = '{left('selftrain/teacher')}'\n"
         f"distilled = '{left('distill/student')}'\n"
+        'labelled_by = dict(teacher=[selftrained, adapted])\n'
+        'baseline = dict(compare_with=supervised)\n'
     )
 
 
@@ -218,20 +220,20 @@ def stage_config(name: str, size: str, stage: str) -> str:
     special = {
         'selftrain': 'default_hooks = dict('
         'pseudo_labels=dict(teacher=_base_.adapted))\n',
-        'distill': 'default_hooks = dict(\n'
-        '    pseudo_labels=dict(teacher=[_base_.selftrained, _base_.adapted]),\n'
-        '    export=dict(compare_with=_base_.supervised),\n'
-        ')\n',
+        'distill': 'default_hooks = dict('
+        'export=_base_.baseline, pseudo_labels=_base_.labelled_by)\n',
         'finetune': 'load_from = _base_.distilled\n',
     }
     return (
         f"_base_ = ['../mmcast/own_data/{size}/{stage}.py', './data.py']\n"
+        f"work_dir = 'work_dirs/{name}/{stage}'\n"
         f'model = {model}\n'
         f'train_dataloader = dict(dataset={data})\n'
         'val_dataloader = test_dataloader = dict(dataset=_base_.validation)\n'
-        'val_evaluator = test_evaluator = _base_.evaluation\n'
+        'test_evaluator = _base_.evaluation\n'
+        'val_evaluator = dict('
+        "_base_.evaluation, outfile_prefix=work_dir + '/validation')\n"
         f'{special.get(stage, "")}'
-        f"work_dir = 'work_dirs/{name}/{stage}'\n"
     )
 
 
@@ -257,7 +259,10 @@ def show_stages(name: str, found: Inspection, split: Split) -> None:
         path = f'configs/{name}/{stage}.py'
         cfg = Config.fromfile(path, import_custom_modules=False)
         batch, length = cfg.train_dataloader.batch_size, cfg.train_cfg.max_iters
-        labels = batch // 2 if 'student' in cfg.model else batch
+        labels = batch
+        if 'student' in cfg.model:
+            ratio = cfg.train_dataloader.sampler.source_ratio
+            labels = batch * ratio[0] // sum(ratio)
         passes = f'{length * labels / len(split.labeled):.0f}'
         table.add_row(path, f'{length:,}', str(batch), passes)
     console.print(table)

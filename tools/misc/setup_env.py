@@ -290,6 +290,7 @@ def compile_jobs() -> int:
 def show_progress(process: subprocess.Popen[bytes], build: Path) -> None:
     """Print the number of compiled files until the process ends."""
     start = time.monotonic()
+    before = sum(1 for _ in build.rglob('*.o'))
     shown, shown_at = -1, 0.0
     while process.poll() is None:
         time.sleep(1)
@@ -298,6 +299,9 @@ def show_progress(process: subprocess.Popen[bytes], build: Path) -> None:
         if done != shown or elapsed - shown_at >= 30:
             total = _count_objects(build)
             progress = f'{done} of {total} files compiled' if total else 'build starts'
+            if total and done > before:
+                left = elapsed * (total - done) // (done - before)
+                progress += f', about {left // 60}:{left % 60:02d} to go'
             say(f'mmcv: {progress}, {elapsed // 60}:{elapsed % 60:02d} elapsed')
             shown, shown_at = done, elapsed
 
