@@ -299,6 +299,15 @@ def test_parts_without_files_are_left_out(work, tmp_path):
     assert found.title == 'distill x'
 
 
+def test_stages_are_in_the_order_of_their_times(work, tmp_path):
+    later = shutil.copytree(work, tmp_path / 'work_dirs')
+    run = later / 'adapt_x/20260101_000000'
+    run.rename(run.with_name('20260102_000000'))
+    names = [stage.name for stage in find([later]).stages]
+    assert names == ['distill_x', 'adapt_x']
+    assert [stage.name for stage in find([work]).stages] == ['adapt_x', 'distill_x']
+
+
 def test_predictions_of_a_training_serve_without_a_test(work, tmp_path):
     """They are its last validation's; a test adds numbers, in whatever folder."""
     alone = shutil.copytree(work, tmp_path / 'work_dirs')

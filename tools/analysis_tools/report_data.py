@@ -171,6 +171,11 @@ def _read_results(path: Path, found: Found) -> list[Path]:
 
 def _runs(folders: list[Path]) -> dict[Path, list[Path]]:
     """Return each folder that something ran in, with its logs, the oldest first."""
+
+    def started(run: tuple[Path, list[Path]]) -> tuple[str, Path]:
+        folder, logs = run
+        return min(path.parent.name for path in logs), folder  # TIME/vis_data
+
     runs: dict[Path, list[Path]] = {}
     seen = set()
     for folder in folders:
@@ -178,10 +183,7 @@ def _runs(folders: list[Path]) -> dict[Path, list[Path]]:
             if path.resolve() not in seen:
                 seen.add(path.resolve())
                 runs.setdefault(path.parents[1], []).append(path)
-    return {
-        folder: sorted(logs)
-        for folder, logs in sorted(runs.items(), key=lambda run: min(run[1]).name)
-    }
+    return {folder: sorted(logs) for folder, logs in sorted(runs.items(), key=started)}
 
 
 def _add_tests(runs: dict[Path, list[Path]], found: Found) -> None:
