@@ -64,4 +64,3 @@ def test_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
     print(f'Detector: loss {first:.2f} to {last:.2f}, {found}')
     assert last < 0.3 * first
     assert found['coco/bbox_mAP_50'] > 0.03
-    assert found['coco/segm_mAP_50'] > 0.002
