@@ -43,13 +43,19 @@ def test_every_row_can_be_made(bench):
         assert name in bench.TABLES['main'][1]
 
 
-def test_rows_with_more_labels_differ_in_their_lists_alone(bench):
+def test_rows_with_more_labels_differ_in_lists_and_batches_alone(bench):
     few, more = bench.ROWS['distilled_student'], bench.ROWS['distilled_student_200']
     lists = {
         results_rows.LABELED: 'splits/200img/labeled.txt',
         results_rows.UNLABELED: 'splits/200img/unlabeled.txt',
     }
-    assert more.options == {**few.options, **lists}
+    batches = {
+        **results_rows.EQUAL_PARTS,
+        f'{results_rows.CONTRAST}loss.loss_weight': 0.1,
+    }
+    assert more.options == {**few.options, **lists, **batches}
+    without = bench.ROWS['pseudo_labels_student_200'].options
+    assert without == {**results_rows.NO_CONTRAST, **lists, **results_rows.EQUAL_PARTS}
     assert more.reads == {bench.LABELLER: 'adapted_teacher_200'}
     assert more.against == 'adapted_teacher_200'
     assert (more.config, more.file, more.share) == (few.config, few.file, few.share)

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field, replace
 
 IMAGES = dict(train=2000, val=200, test=100, labeled=10)
 MORE_LABELS = (100, 200, 400, 600)  # the paper's 5, 10, 20 and 30 %
+# With these, half of a batch is labelled. Ten images would be learnt by heart.
+EQUAL_PARTS = {
+    'train_dataloader.sampler.source_ratio': [1, 1],
+    'model.semi_weight': 1.0,
+}
 LABELED = 'train_dataloader.dataset.labeled_dataset.image_list'
 UNLABELED = 'train_dataloader.dataset.unlabeled_dataset.ann_file'
 SCORE_THR = 'train_dataloader.dataset.pseudo_labels.score_thr'
@@ -189,17 +194,21 @@ ROWS = {
 }
 BY_LABELS = (
     *('adapted_teacher', 'supervised_student', 'guided_student'),
-    *('distilled_student', 'refined_student'),
+    *('pseudo_labels_student', 'distilled_student', 'refined_student'),
 )
 
 
 def with_labels(name: str, count: int) -> Row:
     """Return a row of the main table with another number of labelled images."""
     row = ROWS[name]
-    lists = {LABELED: f'splits/{count}img/labeled.txt'}
+    changes: dict[str, object] = {LABELED: f'splits/{count}img/labeled.txt'}
     # Guided Distillation labels all images and has no list of unlabelled ones.
     if LABELLER in row.reads:
-        lists[UNLABELED] = f'splits/{count}img/unlabeled.txt'
+        changes[UNLABELED] = f'splits/{count}img/unlabeled.txt'
+        changes |= EQUAL_PARTS
+        if name != 'pseudo_labels_student':
+            # Beside the sum of two means, as in the paper.
+            changes[f'{CONTRAST}loss.loss_weight'] = 0.1
     against = row.against
     if name == 'distilled_student':
         against = 'adapted_teacher'
@@ -208,7 +217,7 @@ def with_labels(name: str, count: int) -> Row:
     return replace(
         row,
         title=f'{row.title}, {count} labels',
-        options={**row.options, **lists},
+        options={**row.options, **changes},
         reads={key: f'{read}_{count}' for key, read in row.reads.items()},
         against=against,
         paper=None,
