@@ -20,6 +20,7 @@ import copy
 import functools
 import inspect
 import json
+import os
 import shlex
 import shutil
 import statistics
@@ -405,6 +406,8 @@ def label(results: Results, name: str, seed: int) -> None:
         done = subprocess.run(
             [sys.executable, *map(str, script)],
             cwd=results.args.out / f'seed{seed}' / DATA,
+            # As trainings: more jobs than threads would slow each other down.
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
             stdout=file,
             stderr=subprocess.STDOUT,
             check=False,

@@ -185,6 +185,20 @@ ROWS = {
         },
         against='zero_shot_teacher',
     ),
+    'selftrained_teacher_no_contrast': teacher(
+        'teacher, self-trained without contrast',
+        'selftrain',
+        options=NO_CONTRAST,
+        reads={LABELLER: 'adapted_teacher'},
+        against='adapted_teacher',
+    ),
+    'selftrained_teacher_finer_contrast': teacher(
+        'teacher, self-trained with the contrast at stride 8',
+        'selftrain',
+        options={f'{CONTRAST}in_index': 1, f'{CONTRAST}in_channels': 64},
+        reads={LABELLER: 'adapted_teacher'},
+        against='adapted_teacher',
+    ),
     **{
         f'score_thr_{thr}_student': distilled(
             f'labels above {thr}', {SCORE_THR: thr}, against='distilled_student'
@@ -278,7 +292,8 @@ TABLES = {
         'Contrast in the teacher',
         (
             *('zero_shot_teacher', 'adapted_teacher_no_contrast', 'adapted_teacher'),
-            'adapted_teacher_finer_contrast',
+            *('adapted_teacher_finer_contrast', 'selftrained_teacher_no_contrast'),
+            *('selftrained_teacher', 'selftrained_teacher_finer_contrast'),
         ),
     ),
     'fractions': (
