@@ -406,7 +406,7 @@ def label(results: Results, name: str, seed: int) -> None:
         done = subprocess.run(
             [sys.executable, *map(str, script)],
             cwd=results.args.out / f'seed{seed}' / DATA,
-            # As trainings: more jobs than threads would slow each other down.
+            # One thread, as trainings have: jobs share the cores.
             env={**os.environ, 'OMP_NUM_THREADS': '1'},
             stdout=file,
             stderr=subprocess.STDOUT,
