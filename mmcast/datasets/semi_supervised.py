@@ -1,27 +1,32 @@
 """Labelled images, alone or together with unlabelled ones, under one weak view.
 
 The data set owns its pipelines, so that a config names paths once and by key:
-``train_dataloader.dataset.labeled_dataset.ann_file`` and the like.
+``train_dataloader.dataset.labeled_dataset.ann_file`` and the like. Or it keeps the
+pipeline of a user's own labelled data set, and gives unlabelled images the same one.
 """
 
+import copy
 import logging
 import math
-from collections.abc import Collection, Sequence
-from inspect import signature
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import ConcatDataset
-from mmdet.datasets.transforms import PackDetInputs
+from mmdet.datasets.transforms import LoadAnnotations, MultiBranch, PackDetInputs
 from mmdet.registry import DATASETS
+from mmengine.dataset import Compose
 from mmengine.logging import print_log
 
 from .image_list import ImageListDataset
 from .overlap import examples, image_paths
 from .seeding import seed_sample
+from .transforms.images import LoadUnlabeledImage
+from .transforms.loading import LoadPseudoAnnotations
 
 _LOAD_LABELS = dict(type='LoadInstances')
 _PACK = dict(type='PackDetInputs')
-_META_KEYS = signature(PackDetInputs).parameters['meta_keys'].default
+_BRANCHES = ['sup', 'unsup']
 
 
 @DATASETS.register_module()
@@ -30,11 +35,18 @@ class SemiSupervisedDataset(ConcatDataset):
 
     With both, mmdet's ``MultiBranch`` packs items as ``sup`` and ``unsup``.
 
+    A source may be wrapped, as by ``RepeatDataset`` or ``MultiImageMixDataset``. Images
+    are mixed within a source.
+
     Args:
-        labeled_dataset: Config of the labelled data set, without a pipeline.
-        weak_view: Transforms between loading and packing, for both.
-        unlabeled_dataset: Config of the unlabelled one, without a pipeline; None for
-            labelled images alone.
+        labeled_dataset: Config of the labelled data set; without a pipeline if
+            ``weak_view`` is given.
+        weak_view: Transforms between loading and packing, for both. None for the
+            pipeline of ``labeled_dataset``. Unlabelled images get the same one, with
+            pseudo-labels in place of annotations.
+        unlabeled_dataset: Config of the unlabelled one, without a pipeline; its type is
+            ``ImageListDataset`` unless given, and its classes are those of the labelled
+            one. None for labelled images alone.
         pseudo_labels: Arguments of ``LoadPseudoAnnotations``; None for an online
             teacher, which labels the batch.
         unreadable_share: So many of the unlabelled images may be unreadable, rounded
@@ -44,13 +56,18 @@ class SemiSupervisedDataset(ConcatDataset):
             warning. False: a labelled image may also be an unlabelled one, as in
             Guided Distillation's code.
         load_image: Arguments of mmcv's ``LoadImageFromFile`` for both, as
-            ``dict(color_type='unchanged')`` for images with 16 bits.
+            ``dict(color_type='unchanged')`` for images with 16 bits; with
+            ``weak_view`` only.
+
+    Raises:
+        ValueError: An argument is out of its range, or a pipeline does not load images
+            and masks and pack them.
     """
 
     def __init__(
         self,
         labeled_dataset: dict,
-        weak_view: Sequence[dict],
+        weak_view: Sequence[dict] | None = None,
         unlabeled_dataset: dict | None = None,
         pseudo_labels: dict | None = None,
         unreadable_share: float = 0.001,
@@ -62,35 +79,72 @@ class SemiSupervisedDataset(ConcatDataset):
                 f'unreadable_share is {unreadable_share}: give a number from 0 to 1'
             )
         self.unreadable_share = unreadable_share
-        labeled_image = dict(type='LoadImage', **load_image or {})
-        unlabeled_image = {**labeled_image, 'type': 'LoadUnlabeledImage'}
+        self.pseudo_labels = pseudo_labels
+        if unlabeled_dataset is not None:
+            unlabeled_dataset = {'type': 'ImageListDataset', **unlabeled_dataset}
+        if weak_view is not None:
+            load = [dict(type='LoadImage', **load_image or {}), _LOAD_LABELS]
+            view = [*weak_view, _PACK]
+            labeled_dataset = _piped(labeled_dataset, load, view)
+            if unlabeled_dataset is not None:
+                unlabeled_dataset = _piped(unlabeled_dataset, load, view)
+        elif load_image is not None:
+            raise ValueError(
+                'load_image goes with weak_view: without it, give these arguments to '
+                "LoadImageFromFile in labeled_dataset's pipeline"
+            )
+        elif unlabeled_dataset is not None:
+            unlabeled_dataset = _piped_like(labeled_dataset, unlabeled_dataset)
         if unlabeled_dataset is None:
-            pipeline = [labeled_image, _LOAD_LABELS, *weak_view, _PACK]
-            super().__init__([{**labeled_dataset, 'pipeline': pipeline}])
+            super().__init__([labeled_dataset])
             return
-        load = _LOAD_LABELS  # an unlabelled image has none
-        if pseudo_labels is not None:
-            load = dict(type='LoadPseudoAnnotations', **pseudo_labels)
-        super().__init__(
-            [
-                {
-                    **labeled_dataset,
-                    'pipeline': [
-                        *(labeled_image, _LOAD_LABELS, *weak_view),
-                        _packed_as('sup'),
-                    ],
-                },
-                {
-                    **unlabeled_dataset,
-                    'pipeline': [
-                        *(unlabeled_image, load, *weak_view),
-                        _packed_as('unsup', 'unreadable'),
-                    ],
-                },
-            ]
-        )
+        super().__init__([labeled_dataset, unlabeled_dataset])
+        self._metainfo = self.datasets[0].metainfo
+        for part in leaves(self.datasets[1]):
+            if 'classes' not in part.metainfo:
+                part._metainfo = {**self._metainfo, **part.metainfo}
+        for branch, dataset in zip(_BRANCHES, self.datasets, strict=True):
+            for part in with_pipelines(dataset):
+                steps = _steps(part)
+                steps[:] = [self._of_branch(branch, each) for each in steps]
+            _check_steps(branch, dataset)
         if leave_out_labeled:
             self.leave_out(set(image_paths(self.datasets[0])), 'labelled')
+
+    @property
+    def pipeline(self) -> Any:
+        """The transforms of labelled images; set, as by ``PipelineSwitchHook``, of all.
+
+        What is set are stock transforms, which load annotations and pack.
+        """
+        return next(leaves(self.datasets[0])).pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Any) -> None:
+        for branch, dataset in zip(_BRANCHES, self.datasets, strict=False):
+            steps = copy.deepcopy(pipeline.transforms)
+            if len(self.datasets) > 1:
+                steps = [self._of_branch(branch, each) for each in steps]
+            for part in leaves(dataset):
+                part.pipeline = Compose(steps)
+            if len(self.datasets) > 1:
+                _check_steps(branch, dataset)
+
+    def _of_branch(self, branch: str, step: Any) -> Any:
+        """Replace a transform that loads or packs by that of a branch."""
+        if isinstance(step, PackDetInputs):
+            if branch == 'unsup':
+                step.meta_keys = (*step.meta_keys, 'unreadable')
+            return MultiBranch(_BRANCHES, **{branch: [step]})
+        if branch == 'sup':
+            return step
+        if isinstance(step, LoadImageFromFile):
+            unlabeled = LoadUnlabeledImage()
+            unlabeled.__dict__.update(step.__dict__)
+            return unlabeled
+        if isinstance(step, LoadAnnotations) and self.pseudo_labels is not None:
+            return LoadPseudoAnnotations(**self.pseudo_labels)
+        return step
 
     def leave_out(self, paths: Collection[str], kind: str) -> int:
         """Take images out of the unlabelled ones if these are a whole folder.
@@ -107,7 +161,7 @@ class SemiSupervisedDataset(ConcatDataset):
         Raises:
             ValueError: No image would be left.
         """
-        unlabeled = self.datasets[-1]
+        unlabeled = next(leaves(self.datasets[-1]))
         shared = {
             index: path
             for index, path in enumerate(image_paths(unlabeled))
@@ -133,6 +187,7 @@ class SemiSupervisedDataset(ConcatDataset):
                 f'are {kind} images: give a folder or a list of unlabelled ones'
             )
         unlabeled.leave_out(shared)
+        _count_again(self.datasets[-1])
         self.cumulative_sizes = self.cumsum(self.datasets)
         print_log(
             f"left out {of} below '{unlabeled.data_prefix['img']}', since they are "
@@ -151,7 +206,89 @@ class SemiSupervisedDataset(ConcatDataset):
         return super().__getitem__(int(idx))
 
 
-def _packed_as(branch: str, *more: str) -> dict:
-    """Pack a branch, with further keys of the meta information."""
-    pack = {**_PACK, 'meta_keys': (*_META_KEYS, *more)}
-    return {'type': 'MultiBranch', 'branch_field': ['sup', 'unsup'], branch: pack}
+def leaves(dataset: Any) -> Iterator[Any]:
+    """Yield the data sets inside ConcatDataset, RepeatDataset and other wrappers."""
+    if hasattr(dataset, 'datasets'):
+        for part in dataset.datasets:
+            yield from leaves(part)
+    elif hasattr(dataset, 'dataset'):
+        yield from leaves(dataset.dataset)
+    else:
+        yield dataset
+
+
+def with_pipelines(dataset: Any) -> Iterator[Any]:
+    """Yield those data sets, wrappers too, that have a pipeline of their own."""
+    if isinstance(getattr(dataset, 'pipeline', None), Compose | list):
+        yield dataset
+    for part in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
+        if part is not None:
+            yield from with_pipelines(part)
+
+
+def _steps(dataset: Any) -> list[Any]:
+    return getattr(dataset.pipeline, 'transforms', dataset.pipeline)
+
+
+def _check_steps(branch: str, dataset: Any) -> None:
+    """Check that each image is loaded with its labels, and packed for its branch."""
+    steps = [step for part in with_pipelines(dataset) for step in _steps(part)]
+    wanted = {
+        'LoadImageFromFile': LoadImageFromFile,
+        'LoadAnnotations': (LoadAnnotations, LoadPseudoAnnotations),
+        'PackDetInputs': MultiBranch,
+    }
+    for name, kinds in wanted.items():
+        if not any(isinstance(step, kinds) for step in steps):
+            raise ValueError(
+                f'the pipeline of the {branch} images has no {name}: give it as its '
+                "stock transform to labeled_dataset.pipeline, or give 'weak_view'"
+            )
+    for step in steps:
+        if isinstance(step, LoadAnnotations) and not (
+            step.with_mask and step.with_bbox
+        ):
+            raise ValueError(
+                'LoadAnnotations in labeled_dataset.pipeline loads no masks: set '
+                'with_bbox=True and with_mask=True'
+            )
+
+
+def _piped(config: dict, load: list[dict], view: list[dict]) -> dict:
+    """Give a data set its pipeline; a wrapper that mixes images has the later part."""
+    if 'datasets' in config:
+        parts = [_piped(part, load, view) for part in config['datasets']]
+        return {**config, 'datasets': parts}
+    if 'dataset' not in config:
+        return {**config, 'pipeline': [*load, *view]}
+    if 'pipeline' not in config:  # as RepeatDataset
+        return {**config, 'dataset': _piped(config['dataset'], load, view)}
+    return {
+        **config,
+        'dataset': _piped(config['dataset'], load, []),
+        'pipeline': [*config['pipeline'], *view],
+    }
+
+
+def _piped_like(labeled: dict, unlabeled: dict) -> dict:
+    """Give a data set the pipeline of another one, and the wrapper that mixes."""
+    if 'datasets' in labeled:
+        return _piped_like(labeled['datasets'][0], unlabeled)
+    if 'dataset' not in labeled:
+        if 'pipeline' not in labeled:
+            raise ValueError(
+                'labeled_dataset has no pipeline: give its own, or give weak_view'
+            )
+        return {'pipeline': labeled['pipeline'], **unlabeled}
+    inside = _piped_like(labeled['dataset'], unlabeled)
+    return {**labeled, 'dataset': inside} if 'pipeline' in labeled else inside
+
+
+def _count_again(dataset: Any) -> None:
+    """Let wrappers know that the data set inside has another length."""
+    if hasattr(dataset, 'dataset'):
+        _count_again(dataset.dataset)
+        if hasattr(dataset, 'num_samples'):
+            dataset.num_samples = len(dataset.dataset)
+        dataset._fully_initialized = False
+        dataset.full_init()

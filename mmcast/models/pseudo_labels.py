@@ -1,7 +1,7 @@
-"""Pseudo-labels from a masked decoder's logits, and how good they are.
+"""Pseudo-labels of an online teacher: which are kept, and how good they are.
 
-Source: Guided Distillation (arXiv 2308.02668); rule and values as published, written
-from their description.
+The rule for a masked decoder's logits is Guided Distillation's (arXiv 2308.02668), with
+its values, written from their description.
 """
 
 from typing import Any
@@ -51,6 +51,50 @@ def query_pseudo_labels(
     large = probabilities.sum((1, 2)) > min_area
     inside = F.pad(probabilities[large] > 0.5, (0, width - columns, 0, height - rows))
     return labels[kept][large], inside, scores[kept][large]
+
+
+def mask_nms(masks: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
+    """Suppress masks that a better one covers, whatever their classes.
+
+    Args:
+        masks: ``(n, h, w)`` bool.
+        scores: ``(n,)`` float.
+        iou_thr: A mask goes if its intersection over union with a kept mask of a higher
+            score is above this.
+
+    Returns:
+        Indices of the masks that stay, int64, in descending score.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    flat_NP = masks[order].flatten(1).float()
+    both_NN = flat_NP @ flat_NP.T
+    area_N = flat_NP.sum(1)
+    either_NN = area_N[:, None] + area_N - both_NN
+    too_near = (both_NN > iou_thr * either_NN).cpu()
+    kept: list[int] = []
+    for i in range(len(order)):
+        if not too_near[i, kept].any():
+            kept.append(i)
+    return order[kept]
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Return the boxes around masks.
+
+    Args:
+        masks: ``(n, h, w)`` bool, each with a pixel.
+
+    Returns:
+        ``(n, 4)`` float32, x1, y1, x2, y2; the last two are exclusive, as COCO's.
+    """
+    sides = []
+    for pixels in (masks.any(1), masks.any(2)):  # columns, rows
+        place = torch.arange(pixels.shape[1], device=masks.device)
+        last = torch.where(pixels, place, -1).amax(1) + 1
+        first = torch.where(pixels, place, pixels.shape[1]).amin(1)
+        sides.append((first, last))
+    (x1, x2), (y1, y2) = sides
+    return torch.stack([x1, y1, x2, y2], dim=1).float()
 
 
 def masks_on_grid(masks: Any, padded: tuple[int, int], grid: Grid) -> Tensor:
@@ -125,17 +169,24 @@ def teacher_stats(
         'share_kept': made / max(proposed, 1),
     }
     padded = (inputs.shape[-2], inputs.shape[-1])
+    grid = Grid.without_padding(1, (-(-padded[0] // 4), -(-padded[1] // 4)))
     found = guesses = instances = 0
     for sample, true in zip(labeled, truth, strict=True):
         annotated = true.get('gt_instances', ())
         if not len(annotated):
             continue
         guess = sample.gt_instances
-        grid = Grid.without_padding(1, guess.masks.shape[-2:])
-        masks = masks_on_grid(annotated.masks, padded, grid)
-        found += count_found(
-            guess.labels, guess.masks, annotated.labels, masks.to(guess.masks.device)
+        # The teacher's masks cover the padded image, maybe at their logits' size.
+        size = (
+            (guess.masks.shape[1], guess.masks.shape[2])
+            if isinstance(guess.masks, Tensor)
+            else padded
         )
+        guessed, masks = (
+            masks_on_grid(each.masks, whole, grid).to(inputs.device)
+            for each, whole in ((guess, size), (annotated, padded))
+        )
+        found += count_found(guess.labels, guessed, annotated.labels, masks)
         guesses += len(guess)
         instances += len(annotated)
     if instances:

@@ -1,24 +1,28 @@
-"""A teacher's boxes as the soft instances of a pixel contrast.
+"""Instances that replace a masked decoder's queries in a pixel contrast.
 
-No public code of CAST attaches the contrast to its teacher; this is a design of this
-project. The boxes that the detector finds in the weak view replace a student's queries.
-P_m is the softmax over them of the segmenter's mask logits. P_c has a box's score at
-its label and the rest at "no object". One more slot is the background. Its mask logit
-is 0 everywhere, which is the segmenter's threshold.
+No public code of CAST attaches the contrast to its teacher, or to a student without
+queries; both are designs of this project. The instances are the boxes that a composite
+teacher finds in the weak view, with the segmenter's masks, or the labels of the batch.
+P_m is the softmax over them of mask logits. P_c has an instance's score at its label
+and the rest at "no object". One more slot is the background. Its mask logit is 0
+everywhere, which is the segmenter's threshold.
 """
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmcast.models.losses import Grid
+from mmcast.models.pseudo_labels import masks_on_grid
 from mmcast.models.segmenters import BoxSegmenter
 
 STRIDE = 8  # of the masks; the backbone's last map is four times coarser
-ABSENT = -30.0  # mask logit of a slot that an image does not use
+ABSENT = -30.0  # mask logit outside a mask, and of a slot that an image does not use
+LEAST = 1e-6  # chance of a class, so that it has a logarithm
 
 
 @torch.no_grad()
@@ -75,7 +79,56 @@ def soft_instances(
             )
             slot = slice(1 + start, 1 + start + len(boxes))
             masks[i, slot, :rows, :columns] = read[0]
-        at = torch.arange(1, count + 1, device=image.device)
-        chances[i, at, instances.labels] = instances.scores
-        chances[i, at, -1] = 1 - instances.scores
-    return masks, chances.clamp(min=1e-6).log()
+        _set_chances(chances[i], instances.labels, instances.scores)
+    return masks, chances.clamp(min=LEAST).log()
+
+
+@torch.no_grad()
+def labeled_instances(
+    samples: SampleList,
+    grid: Grid,
+    padded: tuple[int, int],
+    num_classes: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Return a batch's labels and pseudo-labels in the form of a student's queries.
+
+    A pixel in no mask is background. One in several belongs to each by the same share.
+
+    Args:
+        samples: With ``gt_instances``: ``labels``, ``masks`` of the padded image or of
+            the image, and maybe ``scores``, as an online teacher gives; without them
+            a label's score is 1.
+        grid: Centres of the embeddings' cells, (h, w) of them.
+        padded: Height and width of the padded batch in pixels.
+        num_classes: C.
+        device: Of the result.
+
+    Returns:
+        Mask logits (B, K, h, w) at these centres, and class logits (B, K, C + 1), both
+        float32; slot 0 is the background.
+    """
+    slots = 1 + max(len(sample.gt_instances) for sample in samples)
+    cells = (len(grid.y), len(grid.x))
+    masks = torch.full((len(samples), slots, *cells), ABSENT, device=device)
+    masks[:, 0] = 0
+    chances = torch.zeros(len(samples), slots, num_classes + 1, device=device)
+    chances[..., -1] = 1
+    for i, sample in enumerate(samples):
+        given = sample.gt_instances
+        count = len(given)
+        if not count:
+            continue
+        inside = masks_on_grid(given.masks, padded, grid).to(device)
+        masks[i, 1 : 1 + count][inside] = -ABSENT
+        labels = given.labels.to(device)
+        scores = given.get('scores', torch.ones(count, device=device))
+        _set_chances(chances[i], labels, scores)
+    return masks, chances.clamp(min=LEAST).log()
+
+
+def _set_chances(chances: Tensor, labels: Tensor, scores: Tensor) -> None:
+    """Fill in P_c (K, C + 1) of n instances, from slot 1 on."""
+    at = torch.arange(1, len(labels) + 1, device=labels.device)
+    chances[at, labels] = scores
+    chances[at, -1] = 1 - scores

@@ -23,9 +23,10 @@ class StrongView(nn.Module):
     nothing waits for the device.
 
     Args:
-        mean: Mean of the three channels, RGB, in [0, 255], that the data preprocessor
+        mean: Mean of the three channels, in [0, 255], that the data preprocessor
             subtracts.
         std: Standard deviation that it divides by.
+        bgr: Whether the channels are blue, green, red.
         brightness: Jitter as in :class:`torchvision.transforms.v2.ColorJitter`: a
             factor from ``[1 - x, 1 + x]``, or from a pair ``(low, high)``.
         contrast: The same.
@@ -48,6 +49,7 @@ class StrongView(nn.Module):
         self,
         mean: Sequence[float],
         std: Sequence[float],
+        bgr: bool = False,
         brightness: float | Sequence[float] = 0.4,
         contrast: float | Sequence[float] = 0.4,
         saturation: float | Sequence[float] = 0.4,
@@ -61,13 +63,14 @@ class StrongView(nn.Module):
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
-                f'mean={mean} and std={std} must be three RGB numbers each, std '
+                f'mean={mean} and std={std} must be three numbers each, std '
                 "positive; copy the data preprocessor's."
             )
         # Not in the state dict: a constant of the configuration, as in mmdet.
         for name, values in (('mean', mean), ('std', std)):
             channels = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
             self.register_buffer(name, channels, persistent=False)
+        self.bgr = bgr
         # Here, because it imports torch._dynamo, half a second.
         from torchvision.transforms import v2
 
@@ -88,8 +91,8 @@ class StrongView(nn.Module):
         """Return the strong view of a batch.
 
         Args:
-            images: ``(B, 3, H, W)`` float16, bfloat16 or float32, RGB, normalised
-                by ``mean`` and ``std``.
+            images: ``(B, 3, H, W)`` float16, bfloat16 or float32, normalised by
+                ``mean`` and ``std``.
             sizes: Height and width of each image, greater than ``blur_kernel // 2``;
                 what is below and right of it is padding and stays as it is. None for
                 images without padding.
@@ -105,15 +108,26 @@ class StrongView(nn.Module):
                 strong, sizes or [(height, width)] * len(images), strict=True
             ):
                 colours = view[:, :h, :w].float().mul(self.std).add_(self.mean)
+                if self.bgr:
+                    colours = colours.flip(0)
                 colours = self.transform(colours.div_(255).clamp_(0, 1)).clamp(0, 1)
+                if self.bgr:
+                    colours = colours.flip(0)
                 colours = colours.mul_(255).sub_(self.mean).div_(self.std)
                 view[:, :h, :w] = colours
         return strong
 
 
-def normalization(data_preprocessor: Any) -> dict[str, list[float]]:
-    """Return ``mean`` and ``std`` of mmdet's data preprocessor, RGB, in [0, 255]."""
+def normalization(data_preprocessor: Any) -> dict[str, Any]:
+    """Return what mmdet's data preprocessor does to colours.
+
+    Returns:
+        ``mean`` and ``std`` in [0, 255], in the batch's order of channels, and ``bgr``,
+        whether that is blue, green, red. Images are loaded so.
+    """
+    plain = not data_preprocessor._enable_normalize
     return dict(
-        mean=data_preprocessor.mean.flatten().tolist(),
-        std=data_preprocessor.std.flatten().tolist(),
+        mean=[0.0] * 3 if plain else data_preprocessor.mean.flatten().tolist(),
+        std=[1.0] * 3 if plain else data_preprocessor.std.flatten().tolist(),
+        bgr=not data_preprocessor._channel_conversion,
     )

@@ -68,7 +68,7 @@ def reduced(
                 part['scales'] = [height, 2 * height]
         elif kind in ('Resize', 'FixScaleResize', 'RandomResize'):
             part['scale'] = (width, height)
-        elif kind == 'DetDataPreprocessor' and 'batch_augments' in part:
+        elif kind == 'DetDataPreprocessor' and part.get('batch_augments'):
             # The next size that the padding before it leaves as it is.
             step = part['pad_size_divisor']
             part['batch_augments'][0]['size'] = [-(-n // step) * step for n in size]
@@ -95,7 +95,7 @@ def reduced(
             # The dumped config of the stage before, which is reduced as well.
             stage = Path(part['teacher']).parent
             part['config'] = str(stage / f'{stage.name}.py')
-        elif kind == 'PixelContrastMask2Former':
+        elif kind in ('PixelContrastMask2Former', 'WithClasses'):
             part['num_classes'] = len(THINGS.classes)
         elif kind == 'GroundedSam2':
             part['classes'] = THINGS.classes
@@ -128,7 +128,36 @@ def reduced(
 
 
 def shrink(model: Any) -> None:
-    """Make a published Mask2Former small, in its config: backbone and decoder."""
+    """Make a published student small, in its config, with random weights."""
+    if model.type == 'WithClasses':
+        shrink_stock(model)
+    else:
+        _shrink_mask2former(model)
+
+
+def shrink_stock(model: Any) -> None:
+    """Make a detector of MMDetection with ResNet or CSPNeXt small, in its config."""
+    model.init_cfg = model.backbone.init_cfg = None
+    if model.backbone.type == 'ResNet':
+        model.backbone.update(depth=18, base_channels=8, frozen_stages=-1)
+        if 'neck' in model:
+            model.neck.in_channels = [8, 16, 32, 64]
+    else:
+        model.backbone.update(deepen_factor=0.1, widen_factor=0.125)
+        model.neck.update(in_channels=[32, 64, 128], num_csp_blocks=1)
+    for name in ('neck', 'rpn_head', 'roi_head', 'bbox_head', 'mask_head'):
+        for part in list(all_dicts(model.get(name, {}))):
+            for key, value in part.items():
+                if key.endswith('_channels') and isinstance(value, int):
+                    # Group norm has 32 groups, and wants several channels in each.
+                    part[key] = min(value, 64)
+    few = dict(nms_pre=50, max_per_img=50, num=16)  # also of sampled boxes
+    for name in ('train_cfg', 'test_cfg'):
+        for part in list(all_dicts(model.get(name) or {})):
+            part.update({key: value for key, value in few.items() if key in part})
+
+
+def _shrink_mask2former(model: Any) -> None:
     vit = dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48)
     backbone, head = model.backbone, model.panoptic_head
     backbone.init_cfg = None

@@ -10,6 +10,8 @@ from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.losses import Grid
 from mmcast.models.pseudo_labels import (
     count_found,
+    mask_boxes,
+    mask_nms,
     masks_on_grid,
     query_pseudo_labels,
 )
@@ -137,3 +139,32 @@ def test_count_found(labels, spans, found):
     truth = torch.tensor([0, 1, 0]), boxes((0, 4), (4, 8), (9, 11))
     labels = torch.tensor(labels, dtype=torch.int64)
     assert count_found(labels, boxes(*spans), *truth) == found
+
+
+def test_mask_nms_is_greedy():
+    """Compare with the definition, on random masks with many overlaps."""
+    g = torch.Generator().manual_seed(0)
+    masks = torch.rand(30, 6, 6, generator=g) > 0.4
+    masks[10:20] = masks[:10]  # duplicates
+    scores = torch.rand(30, generator=g)
+    for threshold in (0.3, 0.6, 0.9):
+        kept = []
+        for i in sorted(range(30), key=lambda i: -scores[i]):
+            ious = [
+                float((masks[i] & masks[j]).sum() / (masks[i] | masks[j]).sum())
+                for j in kept
+            ]
+            if all(iou <= threshold for iou in ious):
+                kept.append(i)
+        assert mask_nms(masks, scores, threshold).tolist() == kept
+        assert 0 < len(kept) < 30
+    assert mask_nms(masks[:0], scores[:0], 0.5).tolist() == []
+
+
+def test_mask_boxes_are_those_of_mmdet():
+    g = torch.Generator().manual_seed(0)
+    masks = torch.zeros(5, 9, 12, dtype=torch.bool)
+    masks[:, 2:7, 3:11] = torch.rand(5, 5, 8, generator=g) > 0.8
+    bitmaps = BitmapMasks(masks.numpy().astype('uint8'), 9, 12)
+    assert torch.equal(mask_boxes(masks), bitmaps.get_bboxes('hbox').tensor)
+    assert mask_boxes(masks[:0]).shape == (0, 4)

@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from torchvision.transforms.v2 import functional as TF
 
 import mmcast  # noqa: F401
-from mmcast.models.views import StrongView
+from mmcast.models.views import StrongView, normalization
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 OFF = {
@@ -60,6 +60,35 @@ def test_each_operation_equals_torchvisions(colours, settings, oracle):
     expected = torch.stack([oracle(x) for x in colours])
     torch.testing.assert_close(colours_of(ours), expected, rtol=0, atol=1e-5)
     assert (expected - colours).abs().max() > 0.05
+
+
+def test_channels_of_a_bgr_batch_are_turned(colours):
+    """Grey is mostly green, and a hue turns red into yellow, not blue into cyan."""
+    settings = {**OFF, 'hue': (0.1, 0.1), 'saturation': (0.5, 0.5)}
+    images = normalise(colours)
+    torch.manual_seed(0)  # of the order of operations
+    expected = StrongView(MEAN, STD, **settings)(images).flip(1)
+    torch.manual_seed(0)
+    found = StrongView(MEAN[::-1], STD[::-1], bgr=True, **settings)(images.flip(1))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'expected'),
+    [
+        (dict(mean=[1, 2, 3], std=[4, 5, 6]), ([1, 2, 3], [4, 5, 6], True)),
+        (
+            dict(mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=True),
+            ([1, 2, 3], [4, 5, 6], False),
+        ),
+        ({}, ([0, 0, 0], [1, 1, 1], True)),
+    ],
+)
+def test_colours_of_a_data_preprocessor(settings, expected):
+    """mmdet's RTMDet reads blue first, and its YOLOX does not normalise."""
+    made = MODELS.build(dict(type='DetDataPreprocessor', **settings))
+    mean, std, bgr = expected
+    assert normalization(made) == dict(mean=mean, std=std, bgr=bgr)
 
 
 def test_images_have_their_own_parameters():

@@ -25,10 +25,11 @@ class PixelContrastHead(BaseModule):
 
     Args:
         in_channels: Channels of the encoder map.
-        mean: Mean of the three channels, RGB, that the data preprocessor subtracts.
+        mean: Mean of the three channels that the data preprocessor subtracts.
         std: Standard deviation that it divides by.
         loss: Config of the loss on the embeddings; its ``loss_weight`` is the
             method's lambda_pxl. It overrides the preset.
+        bgr: Whether the channels are blue, green, red.
         preset: Name of the settings in :data:`mmcast.models.losses.PRESETS`.
         strong_view: Config of the photometric strong view.
         embed_channels: Channels of hidden layers and embeddings.
@@ -49,6 +50,7 @@ class PixelContrastHead(BaseModule):
         mean: Sequence[float],
         std: Sequence[float],
         loss: dict[str, Any],
+        bgr: bool = False,
         preset: str = 'default',
         strong_view: dict[str, Any] | None = None,
         embed_channels: int = 128,
@@ -79,7 +81,7 @@ class PixelContrastHead(BaseModule):
             self.strong_mlp = copy.deepcopy(self.mlp).requires_grad_(False)
         self.strong_view = MODELS.build(
             strong_view or dict(type='StrongView'),
-            default_args=dict(mean=mean, std=std),
+            default_args=dict(mean=mean, std=std, bgr=bgr),
         )
         self.contrast = MODELS.build({**PRESETS[preset], **loss})
         self.in_index = in_index
@@ -124,7 +126,8 @@ class PixelContrastHead(BaseModule):
         Args:
             inputs: The batch, the weak view, float (B, 3, H, W).
             samples: Its samples; their ``img_shape`` separates images from padding.
-            encoder: The module that made ``weak`` from ``inputs``.
+            encoder: The module that made ``weak`` from ``inputs``, or a module's method
+                that did.
             weak: Encoder maps of the weak view.
             masks: Last masks of the weak view, or their logits (B, K, h, w).
             class_logits: Last class predictions, (B, K, C + 1).
@@ -136,7 +139,7 @@ class PixelContrastHead(BaseModule):
             ValueError: Negatives come from other images only, and there is none.
         """
         sizes = [sample.img_shape[:2] for sample in samples]
-        with torch.no_grad(), _kept_statistics(encoder):
+        with torch.no_grad(), _kept_statistics(getattr(encoder, '__self__', encoder)):
             strong = encoder(self.strong_view(inputs, sizes))
         padded = (inputs.shape[2], inputs.shape[3])
         loss = self.contrast(

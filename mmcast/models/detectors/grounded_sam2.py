@@ -7,8 +7,7 @@ frozen (``BoxPromptedSegmentor`` fine-tunes it separately).
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from mmcast.models.segmenters.masks import predict_masks, remove_overlap
 from mmcast.models.soft_instances import soft_instances
 from mmcast.models.views import normalization
 
-from .student import Losses, Part
+from .student import Losses, Part, given_features, stock_losses
 
 
 @MODELS.register_module()
@@ -186,20 +185,22 @@ class GroundedSam2(BaseDetector):
         labels = (
             self.prompts.chunks if self.prompts else [list(range(self.num_classes))]
         )
-        with _given_features(self.detector, self.detector.extract_feat(inputs)):
-            for chunk in labels:
-                names = inputs.new_tensor(chunk, dtype=torch.long)
-                asked = [self._bare(sample, chunk) for sample in samples]
+        features = self.detector.extract_feat(inputs)
+        for chunk in labels:
+            names = inputs.new_tensor(chunk, dtype=torch.long)
+            asked = [self._bare(sample, chunk) for sample in samples]
+            # Clones, since the detector changes features in place.
+            with given_features(self.detector, [level.clone() for level in features]):
                 answered = self.detector.predict(inputs, asked, rescale=rescale)
-                for part, sample in zip(parts, answered, strict=True):
-                    found = sample.pred_instances
-                    part.append(
-                        InstanceData(
-                            bboxes=found.bboxes,
-                            scores=found.scores,
-                            labels=names[found.labels],
-                        )
+            for part, sample in zip(parts, answered, strict=True):
+                found = sample.pred_instances
+                part.append(
+                    InstanceData(
+                        bboxes=found.bboxes,
+                        scores=found.scores,
+                        labels=names[found.labels],
                     )
+                )
         sizes = [s.ori_shape[:2] if rescale else s.img_shape[:2] for s in samples]
         return [
             self._best(InstanceData.cat(part), size)
@@ -257,16 +258,9 @@ class GroundedSam2(BaseDetector):
         by_part = []
         for part, samples in parts:
             asked = [self._annotated(sample) for sample in samples]
-            with _given_features(self.detector, [level[part] for level in features]):
-                losses = self.detector.loss(inputs[part], asked)
-            by_part.append(
-                {
-                    name: value
-                    if isinstance(value, Tensor)
-                    else sum(v.mean() for v in value)
-                    for name, value in losses.items()
-                }
-            )
+            # Clones, since the detector changes features in place.
+            own = [level[part].clone() for level in features]
+            by_part.append(stock_losses(self.detector, inputs[part], asked, own))
         if self.pixel_contrast is None:
             return by_part, {}
         all_samples = [sample for _, samples in parts for sample in samples]
@@ -331,13 +325,3 @@ def _rgb(image: np.ndarray) -> Tensor:
 
 def _of_detector(state: State) -> State:
     return {name.removeprefix('detector.'): value for name, value in state.items()}
-
-
-@contextmanager
-def _given_features(detector: Any, features: Sequence[Tensor]) -> Iterator[None]:
-    """Let a detector take these features of its images instead of extracting them."""
-    detector.extract_feat = lambda _: tuple(level.clone() for level in features)
-    try:
-        yield
-    finally:
-        del detector.extract_feat

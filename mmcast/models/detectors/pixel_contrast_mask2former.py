@@ -5,6 +5,7 @@ It is CAST's student, and CAST's teacher if that is a Mask2Former
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.models.detectors import Mask2Former
 from mmdet.registry import MODELS
@@ -97,6 +98,19 @@ class PixelContrastMask2Former(Mask2Former):
         parts = [(slice(None), batch_data_samples)]
         (supervised,), of_batch = self.losses(batch_inputs, parts)
         return {**supervised, **of_batch}
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: SampleList | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """Run the network; the raw outputs of ``mode='tensor'`` are plain tensors."""
+        outputs = super().forward(inputs, data_samples, mode)
+        if mode != 'tensor':
+            return outputs
+        classes, masks = outputs
+        return classes, [layer.dense() for layer in masks]
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
