@@ -27,6 +27,10 @@ def apply() -> None:
     fairscale_checkpoint.apply()
     weights_only_fallback.apply()
     box_encoding.apply()
-    from . import whole_checkpoints  # imports much that light_imports must precede
+    # They import much that light_imports must precede.
+    from . import no_workers, visualizer_name, whole_checkpoints, wrapper_checkpoints
 
     whole_checkpoints.apply()
+    wrapper_checkpoints.apply()
+    no_workers.apply()
+    visualizer_name.apply()

@@ -6,14 +6,15 @@ elsewhere. A bare `except` in mmpretrain then makes a class inherit from None. S
 `import mmdet.models`, which imports mmpretrain, fails with a TypeError.
 
 The cure: set the missing names in `transformers.modeling_utils`, before the first
-import that needs them; `light_imports` calls it.
+import that needs them; `light_imports` calls it. In the environment that `make` sets
+up, every Python runs this file as it starts and calls `apply_in_time`, so that there
+`import mmdet.models` may come before `import mmcast`.
 
 Remove it when mmdet's newest release no longer imports mmpretrain 1.2's multimodal
 models, or when these import the names from their new places.
 """
 
-import importlib
-import importlib.util
+import sys
 
 _HOMES = {
     'apply_chunking_to_forward': 'transformers.pytorch_utils',
@@ -26,9 +27,27 @@ _HOMES = {
 
 def apply() -> None:
     """Set the moved names in `transformers.modeling_utils`, if it is installed."""
+    import importlib.util  # not above, where every Python would wait for it
+
     if importlib.util.find_spec('transformers') is None:
         return
     old_home = importlib.import_module('transformers.modeling_utils')
     for name, home in _HOMES.items():
         if not hasattr(old_home, name):
             setattr(old_home, name, getattr(importlib.import_module(home), name))
+
+
+class _AheadOfMmpretrain:
+    """A finder that finds nothing; it sees mmpretrain's import begin."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name == 'mmpretrain':
+            sys.meta_path.remove(self)
+            # None: `light_imports` keeps transformers out, and applies this itself.
+            if sys.modules.get('transformers', self) is not None:
+                apply()
+
+
+def apply_in_time() -> None:
+    """Call :func:`apply` when mmpretrain is imported, and import nothing now."""
+    sys.meta_path.insert(0, _AheadOfMmpretrain())

@@ -21,6 +21,9 @@ class LabeledUnlabeledSampler(MultiSourceSampler):
     If a data set has no unlabelled images, it draws labelled ones only. An index knows
     its place in the stream, and the data set seeds the sample's random numbers with it.
 
+    Its length is this rank's share of all images. ``PreflightHook`` or
+    ``RandomStateHook`` ends an epoch of an ``EpochBasedTrainLoop`` after so many.
+
     Args:
         dataset: A ``SemiSupervisedDataset``.
         source_ratio: How many labelled and how many unlabelled images follow each
@@ -73,6 +76,9 @@ class LabeledUnlabeledSampler(MultiSourceSampler):
         places = itertools.count(self.rank, self.world_size)
         for place, index in zip(places, super().__iter__(), strict=False):
             yield PlacedIndex(index, place, self.seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.dataset) / self.world_size)
 
     def _repeated_indices(self, factors: Sequence[float]) -> Iterator[int]:
         """Yield epochs of the labelled images for ever, the same on every rank."""

@@ -1,7 +1,7 @@
 """Start a training loop's loader where a resumed run continues, without reading images.
 
 mmengine (up to 0.10.7 at least) loads every batch that has been trained on, to throw it
-away.
+away. With a sampler that never ends, its first epoch never ends.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from typing import Any
 from mmdet.datasets.samplers import MultiSourceSampler
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import InfiniteSampler
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader
 
 
@@ -33,6 +33,34 @@ class LaterBatches:
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
+
+
+class EpochBatches:
+    """A batch sampler that cuts one that never ends into epochs.
+
+    Each iteration is an epoch, and continues where the one before ended.
+
+    Args:
+        batch_sampler: Any that never ends.
+        length: Number of batches in an epoch.
+        start: Number of batches to leave out. If that is within an epoch, the first
+            iteration is the rest of it.
+    """
+
+    def __init__(self, batch_sampler: BatchSampler, length: int, start: int) -> None:
+        self.batch_sampler = batch_sampler
+        self.sampler = batch_sampler.sampler
+        self.length = length
+        self._batches = itertools.islice(iter(batch_sampler), start, None)
+        self._left = length - start % length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # A generator, since a loader with workers asks for two and reads from one.
+        left, self._left = self._left, self.length
+        yield from itertools.islice(self._batches, left)
+
+    def __len__(self) -> int:
+        return self.length
 
 
 class AdvancedIterator:
@@ -67,18 +95,37 @@ def restart_loader(runner: Runner) -> None:
 
     This brings a new sampler with the runner's seed, which a resumed run has from its
     checkpoint, and new workers. mmengine's ``IterBasedTrainLoop`` iterates from its
-    constructor on; other loops start lazily and are left alone. A loader whose sampler
-    ends starts at 0, and mmengine advances it.
+    constructor on. There, a loader whose sampler ends starts at 0, and mmengine
+    advances it.
+
+    In an ``EpochBasedTrainLoop`` an endless sampler gets the epochs that the loop has
+    counted on: ``len(dataloader)`` batches, when it was built. Call this before the
+    first epoch.
+
+    Other loops are left alone, and so is a loader that somebody built for epochs, if
+    its sampler ends.
     """
-    loop = runner.train_loop
+    loop: Any = runner.train_loop
     iterator: Any = getattr(loop, 'dataloader_iterator', None)
-    if iterator is None:
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    if iterator is None and not by_epoch:
+        return
+    batch_sampler = _batch_sampler(runner)
+    sampler = getattr(batch_sampler, 'sampler', None)
+    endless = isinstance(sampler, InfiniteSampler | MultiSourceSampler)
+    start = runner.iter if endless else 0
+    if by_epoch:
+        if not endless and not isinstance(runner._train_dataloader, dict):
+            return
+        if endless:
+            length = loop.max_iters // loop.max_epochs
+            batch_sampler = EpochBatches(batch_sampler, length, start)
+            # A checkpoint after an epoch's last iteration does not count the epoch.
+            loop._epoch = start // length
+        loop.dataloader = _like(loop.dataloader, batch_sampler)
         return
     if isinstance(iterator, AdvancedIterator):
         iterator = iterator.iterator
-    batch_sampler = _batch_sampler(runner)
-    endless = isinstance(batch_sampler.sampler, InfiniteSampler | MultiSourceSampler)
-    start = runner.iter if endless else 0
     if start:
         batch_sampler = LaterBatches(batch_sampler, start)
     loop.dataloader = _like(loop.dataloader, batch_sampler)
@@ -89,7 +136,8 @@ def _batch_sampler(runner: Runner) -> Any:
     """Build the train loader's samplers anew, as the runner does."""
     loader, config = runner.train_loop.dataloader, runner._train_dataloader
     if not isinstance(config, dict):  # a loader that somebody built
-        return loader.batch_sampler
+        wrapped = isinstance(loader.batch_sampler, LaterBatches | EpochBatches)
+        return loader.batch_sampler.batch_sampler if wrapped else loader.batch_sampler
     own_seed = runner._randomness_cfg.get('diff_rank_seed', False)
     sampler = DATA_SAMPLERS.build(
         config['sampler'],

@@ -7,11 +7,13 @@ labels made with that teacher go next to it.
 
 import json
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from mmcast._requirements import mim_name
+from mmcast.utils import tool
 
 # CocoMetric's name of the mask AP, from 0 to 1.
 MASK_AP = 'coco/segm_mAP'
@@ -130,3 +132,39 @@ def require(path: str, running: Config) -> None:
             f'{path} is missing; '
             + (f'make it with: {command}' if command else 'correct the path')
         )
+
+
+def refuse_wrapper(
+    found: Collection[str],
+    wanted: Collection[str],
+    path: str,
+    ignore: Sequence[str] = (),
+) -> None:
+    """Refuse the checkpoint of a wrapper for the plain detector inside it.
+
+    Args:
+        found: The file's names of weights.
+        wanted: The detector's.
+        path: The file.
+        ignore: Prefixes of names that do not count.
+
+    Raises:
+        ValueError: The file has all wanted weights below ``student.``, and none under
+            its own name. The message tells how to get a file that has.
+    """
+    names = [name.removeprefix('module.') for name in wanted]
+    names = [name for name in names if not name.startswith(tuple(ignore))]
+    if not names or any(
+        name in found or f'student.{name}' not in found for name in names
+    ):
+        return
+    exported = Path(path).with_name('student.pth')
+    if exported.is_file():
+        remedy = f'give {exported}, which was exported when training ended'
+    else:
+        command = f'{tool("misc/export_part.py")} {path} {exported}'
+        remedy = f'take the student out with: {command}'
+    raise ValueError(
+        f'{path} has the weights of a training with a teacher, and the config is that '
+        f'of the detector alone, which is the student there: {remedy}'
+    )

@@ -10,6 +10,13 @@ from mmcast._requirements import distribution_of
 
 transformers = pytest.importorskip('transformers')
 
+# The environment of `make` has the fix from the start.
+WITHOUT = """
+import sys
+names = [type(finder).__name__ for finder in sys.meta_path]
+if '_AheadOfMmpretrain' in names:
+    del sys.meta_path[names.index('_AheadOfMmpretrain')]
+"""
 # Load this file alone: `import mmcast` would apply every compat module.
 APPLY = """
 import importlib.util
@@ -17,12 +24,14 @@ from mmengine.config import Config  # as in a run: mmengine comes first
 spec = importlib.util.spec_from_file_location('gap', {path!r})
 gap = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(gap)
-gap.apply()
+gap.apply{when}()
 """
 
 
-def import_mmdet_models(before: str) -> subprocess.CompletedProcess[str]:
-    code = f'{before}\nimport mmdet.models\nprint("imported")'
+def import_mmdet_models(
+    before: str, after: str = ''
+) -> subprocess.CompletedProcess[str]:
+    code = f'{WITHOUT}{before}\nimport mmdet.models\n{after}\nprint("imported")'
     command = [sys.executable, '-c', code]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -41,7 +50,40 @@ def test_without_the_fix_the_import_fails() -> None:
 def test_with_the_fix_the_import_works() -> None:
     from mmcast.compat import transformers_names
 
-    result = import_mmdet_models(APPLY.format(path=transformers_names.__file__))
+    code = APPLY.format(path=transformers_names.__file__, when='')
+    result = import_mmdet_models(code)
+    assert result.stdout.endswith('imported\n'), result.stderr
+
+
+def test_fix_waits_for_the_import() -> None:
+    """Import mmcast second, which then works as ever; nothing is imported early."""
+    from mmcast.compat import transformers_names
+
+    path = transformers_names.__file__
+    code = APPLY.format(path=path, when='_in_time').replace('from mmengine', '# from')
+    code += (
+        'import sys\n'
+        'assert sys.meta_path[0].find_spec("numpy", None) is None\n'
+        'assert not {"torch", "transformers", "mmengine"} & sys.modules.keys()\n'
+    )
+    after = (
+        'assert type(sys.meta_path[0]).__name__ != "_AheadOfMmpretrain"\n'
+        'import mmcast\n'
+        'from mmdet.registry import MODELS\n'
+        'backbone = MODELS.build(dict(type="mmpretrain.MobileNetV2"))\n'
+        'assert backbone.eval() is backbone\n'
+    )
+    result = import_mmdet_models(code, after)
+    assert result.stdout.endswith('imported\n'), result.stderr
+
+
+def test_fix_leaves_transformers_out_where_mmcast_does() -> None:
+    from mmcast.compat import transformers_names
+
+    path = transformers_names.__file__
+    code = APPLY.format(path=path, when='_in_time').replace('from mmengine', '# from')
+    code += 'import mmcast, sys\nassert "transformers" not in sys.modules'
+    result = import_mmdet_models(code)
     assert result.stdout.endswith('imported\n'), result.stderr
 
 

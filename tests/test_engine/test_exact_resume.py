@@ -124,6 +124,37 @@ def test_resumed_stage_is_identical_with(
     assert_same_end(found, end)
 
 
+@pytest.mark.parametrize(
+    ('stage', 'length'), [('distill', 6), ('guided_distillation/distill', 8)]
+)
+def test_resumed_epochs_are_identical(
+    stage, length, left, synthscapes, tmp_path, monkeypatch
+):
+    """Stop in the second of two epochs; all images in batches of 2 make an epoch."""
+    folder, _ = left
+    monkeypatch.chdir(folder)
+
+    def by_epochs(work_dir, workers=0):
+        config = config_of(stage, synthscapes, work_dir, workers)
+        config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
+        config.train_dataloader.persistent_workers = workers > 0
+        config.default_hooks.checkpoint.update(by_epoch=True, interval=1)
+        return config
+
+    images = train(by_epochs(tmp_path / 'straight'))
+    assert sorted(images) == [*range(2 * length)]
+    seen = train(by_epochs(tmp_path / 'resumed', workers=1), stop=length + 2)
+    config = by_epochs(tmp_path / 'resumed', workers=1)
+    again = train(config, resume=True, load_from=None)
+    assert {**{t: seen[t] for t in range(length)}, **again} == images
+    assert sorted(again) == [*range(length, 2 * length)]
+    straight, resumed = (
+        read_checkpoint(tmp_path / name / 'epoch_2.pth')
+        for name in ('straight', 'resumed')
+    )
+    assert_same_end(resumed, straight)
+
+
 def test_two_ranks(left, synthscapes, tmp_path, monkeypatch):
     if torch.cuda.is_initialized():
         pytest.skip('a forked child cannot use the GPU')

@@ -1,5 +1,7 @@
 """Test that a resumed run starts its loader late, and reads nothing to skip it."""
 
+import itertools
+
 import pytest
 import torch
 from mmengine.dataset import InfiniteSampler
@@ -8,9 +10,10 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import BatchSampler, Dataset
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset
 
-from mmcast.engine.loader import AdvancedIterator, LaterBatches
+from mmcast.datasets.samplers import LabeledUnlabeledSampler
+from mmcast.engine.loader import AdvancedIterator, EpochBatches, LaterBatches
 
 
 class Numbers(Dataset):
@@ -39,11 +42,21 @@ class Scale(BaseModel):
 
 
 class Batches(Hook):
-    def __init__(self):
+    """Record batches and epochs; end an epoch that does not."""
+
+    def __init__(self, stop=None):
         self.seen = {}
+        self.epochs = []
+        self.stop = stop
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
+        assert runner.iter < 30
         self.seen[runner.iter] = data_batch['inputs'].flatten().tolist()
+        self.epochs.append(runner.epoch)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.stop:
+            raise KeyboardInterrupt
 
 
 def collate(batch):
@@ -64,31 +77,37 @@ class PairedBatchSampler(BatchSampler):
             last = batch[-1]
 
 
-def run(work_dir, max_iters, sampler=None, **arguments):
-    loader = dict(
-        dataset=Numbers(),
-        batch_size=2,
-        num_workers=0,
-        sampler=sampler or dict(type='InfiniteSampler'),
-        collate_fn=collate,
-        **arguments.pop('loader', {}),
-    )
-    hook = Batches()
-    runner = Runner(
+def make_runner(
+    work_dir, train_cfg, loader, hooks, *, by_epoch=False, interval=3, **arguments
+):
+    if isinstance(loader, dict):
+        loader = dict(batch_size=2, num_workers=0, collate_fn=collate) | loader
+    return Runner(
         model=Scale(),
         work_dir=str(work_dir),
         train_dataloader=loader,
-        train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
+        train_cfg=train_cfg,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False)
+            checkpoint=dict(type='CheckpointHook', interval=interval, by_epoch=by_epoch)
         ),
-        custom_hooks=[dict(type='RandomStateHook'), hook],
-        randomness=arguments.pop('randomness', dict(seed=3)),
+        custom_hooks=hooks,
         default_scope='mmdet',
-        experiment_name=f'{work_dir.name}_{id(hook)}',
-        **arguments,
+        experiment_name=f'{work_dir.name}_{id(hooks)}',
+        **dict(randomness=dict(seed=3)) | arguments,
     )
+
+
+def run(work_dir, max_iters, sampler=None, **arguments):
+    loader = dict(
+        dataset=Numbers(),
+        sampler=sampler or dict(type='InfiniteSampler'),
+        **arguments.pop('loader', {}),
+    )
+    hook = Batches()
+    train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters)
+    hooks = [dict(type='RandomStateHook'), hook]
+    runner = make_runner(work_dir, train_cfg, loader, hooks, **arguments)
     runner.train()
     return hook.seen, runner.train_dataloader.dataset.read
 
@@ -140,3 +159,142 @@ def test_both_ways_of_mmengine_to_advance_lead_to_the_same_batch():
     ends = AdvancedIterator(iter(batches), 0)
     ends.skip_iter(2)
     assert next(ends) == batches[2]
+
+
+def run_epochs(
+    work_dir, max_epochs, sampler, *, hook='PreflightHook', stop=None, **arguments
+):
+    """Train; return the batches, and the epoch of each."""
+    both = ConcatDataset([Numbers(), Numbers()])
+    loader = dict(dataset=both, sampler=sampler, **arguments.pop('loader', {}))
+    batches = Batches(stop)
+    runner = make_runner(
+        work_dir,
+        dict(type='EpochBasedTrainLoop', max_epochs=max_epochs),
+        loader,
+        [dict(type=hook), batches],
+        **arguments,
+    )
+    if stop is None:
+        runner.train()
+        assert runner.iter == runner.max_iters
+        assert runner.epoch == max_epochs
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            runner.train()
+    return batches.seen, batches.epochs
+
+
+ENDLESS = {
+    'InfiniteSampler': dict(type='InfiniteSampler'),
+    'MultiSourceSampler': dict(
+        type='MultiSourceSampler', batch_size=2, source_ratio=[1, 1]
+    ),
+    'LabeledUnlabeledSampler': dict(type='LabeledUnlabeledSampler'),
+}
+WORKERS = [
+    dict(num_workers=0),
+    dict(num_workers=1, persistent_workers=False),
+    dict(num_workers=1, persistent_workers=True),
+]
+
+
+@pytest.mark.parametrize('hook', ['PreflightHook', 'RandomStateHook'])
+@pytest.mark.parametrize('sampler', ENDLESS)
+def test_epoch_of_an_endless_sampler_ends(sampler, hook, tmp_path):
+    """Check that epochs are those of the loop, and the stream is not broken by them."""
+    seen, epochs = run_epochs(tmp_path, 2, ENDLESS[sampler], hook=hook)
+    assert epochs == [0] * 10 + [1] * 10
+    both = ConcatDataset([Numbers(), Numbers()])
+    stream = iter(
+        DATA_SAMPLERS.build(
+            dict(ENDLESS[sampler], dataset=both, seed=3, _scope_='mmdet')
+        )
+    )
+    expected = [float(both[next(stream)]) for _ in range(40)]
+    assert list(itertools.chain(*seen.values())) == expected
+
+
+@pytest.mark.parametrize('workers', WORKERS)
+def test_workers_read_the_same_epochs(workers, tmp_path):
+    sampler = ENDLESS['LabeledUnlabeledSampler']
+    seen, epochs = run_epochs(tmp_path / 'some', 3, sampler, loader=workers)
+    assert epochs == [0] * 10 + [1] * 10 + [2] * 10
+    assert (seen, epochs) == run_epochs(tmp_path / 'none', 3, sampler)
+
+
+@pytest.mark.parametrize('workers', WORKERS)
+@pytest.mark.parametrize(
+    ('by_epoch', 'interval', 'stop', 'name', 'first'),
+    [
+        (True, 1, 12, 'epoch_1', 10),
+        (False, 3, 8, 'iter_6', 6),
+        # It does not count the epoch that it ends.
+        (False, 5, 13, 'iter_10', 10),
+    ],
+)
+def test_resumed_epochs_are_identical(
+    by_epoch, interval, stop, name, first, workers, tmp_path
+):
+    """Stop within an epoch; resume at its start, within it, and at the end of one."""
+    sampler = ENDLESS['LabeledUnlabeledSampler']
+    straight, epochs = run_epochs(tmp_path / 'straight', 3, sampler)
+    options = dict(by_epoch=by_epoch, interval=interval)
+    run_epochs(
+        tmp_path / 'stopped', 3, sampler, stop=stop, loader=dict(workers), **options
+    )
+    last = (tmp_path / 'stopped' / 'last_checkpoint').read_text()
+    assert last.endswith(f'{name}.pth')
+    # Another seed, so that the runner's must come from the checkpoint.
+    options.update(resume=True, randomness=dict(seed=7))
+    again = run_epochs(
+        tmp_path / 'stopped', 3, sampler, loader=dict(workers), **options
+    )
+    assert again == ({t: straight[t] for t in range(first, 30)}, epochs[first:])
+
+
+def test_resumed_epochs_of_a_sampler_that_ends_are_identical(tmp_path):
+    """Both runs draw a seed; the second one's is not used."""
+    sampler = dict(type='DefaultSampler', shuffle=True)
+    drawn = dict(hook='RandomStateHook', randomness=dict(seed=None))
+    drawn.update(by_epoch=True, interval=1)
+    straight, _ = run_epochs(tmp_path, 2, sampler, **drawn)
+    middle = str(tmp_path / 'epoch_1.pth')
+    resumed, _ = run_epochs(
+        tmp_path, 2, sampler, resume=True, load_from=middle, **drawn
+    )
+    assert resumed == {t: straight[t] for t in range(10, 20)}
+
+
+def test_a_loader_that_somebody_built(tmp_path):
+    """Both hooks wrap it, and only once."""
+    data = ConcatDataset([Numbers(), Numbers()])
+    loader = DataLoader(
+        data, 2, sampler=InfiniteSampler(data, seed=3), collate_fn=collate
+    )
+    hook = Batches()
+    hooks = [dict(type='PreflightHook'), dict(type='RandomStateHook'), hook]
+    train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
+    make_runner(tmp_path, train_cfg, loader, hooks).train()
+    expected, _ = run_epochs(tmp_path / 'ours', 2, ENDLESS['InfiniteSampler'])
+    assert hook.seen == expected
+
+
+@pytest.mark.parametrize('ranks', [1, 2, 3])
+def test_an_epoch_is_shared_by_the_ranks(ranks, monkeypatch):
+    """Three ranks read 20 images in 7 turns, and none of mmdet's 20."""
+    monkeypatch.setattr(
+        'mmdet.datasets.samplers.multi_source_sampler.get_dist_info', lambda: (0, ranks)
+    )
+    both = ConcatDataset([Numbers(), Numbers()])
+    assert len(LabeledUnlabeledSampler(both, seed=0)) == {1: 20, 2: 10, 3: 7}[ranks]
+
+
+def test_epoch_batches():
+    batches = BatchSampler(InfiniteSampler(Numbers(), shuffle=False), 3, False)
+    epochs = EpochBatches(batches, length=2, start=3)
+    assert [*epochs] == [[9, 0, 1]]
+    assert [*epochs] == [[2, 3, 4], [5, 6, 7]]
+    assert [*epochs] == [[8, 9, 0], [1, 2, 3]]
+    assert len(epochs) == 2
+    assert epochs.sampler is batches.sampler

@@ -6,6 +6,8 @@ from mmengine import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
+from mmcast.testing.stock_detectors import stock_detector
+
 CONFIGS = 'configs/mmcast/'
 
 
@@ -60,3 +62,40 @@ def test_reassemble_has_the_encoders_learning_rate():
         if n.startswith('backbone.') or '.reassemble.' in n
     }
     assert slow == expected
+
+
+def groups_of(model, **settings):
+    """Return each group's parameter, learning rate and weight decay."""
+    config = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.05),
+        **settings,
+    )
+    groups = build_optim_wrapper(model, config).optimizer.param_groups
+    return [
+        (id(each['params'][0]), each['lr'], each['weight_decay']) for each in groups
+    ]
+
+
+def test_shared_parameter_is_optimised_once():
+    """Compare with mmengine's constructor on RTMDet, whose levels share convolutions.
+
+    Both are given RTMDet's own settings, where a custom key cannot interfere.
+    """
+    model = MODELS.build(
+        dict(type='SemiSupervisedSegmentor', student=stock_detector('rtmdet_ins'))
+    )
+    rtmdets = dict(norm_decay_mult=0, bias_decay_mult=0)
+    with pytest.raises(ValueError, match='more than one parameter group'):
+        groups_of(model, paramwise_cfg=rtmdets)
+    stock = groups_of(model, paramwise_cfg=dict(rtmdets, bypass_duplicate=True))
+    assert [each for each, _, _ in stock] == [
+        id(p) for p in model.parameters() if p.requires_grad
+    ]
+    for more in ({}, dict(bypass_duplicate=True)):
+        found = groups_of(
+            model,
+            constructor='NoNormDecayConstructor',
+            paramwise_cfg=dict(rtmdets, **more),
+        )
+        assert found == stock

@@ -2,18 +2,20 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import get_state_dict
 
 from mmcast.checkpoints import save_plain
 from mmcast.engine.stages import MASK_AP, mask_ap, metrics_file, percent
+from mmcast.models.detectors.student import class_count
 from mmcast.utils import unwrapped, write_atomic
 
 
@@ -23,7 +25,8 @@ class ExportHook(Hook):
 
     The file has no prefix, no other network and no optimiser;
     ``mmdet.apis.init_detector``, ``load_from`` and ``mim test`` take it as it is. For
-    the weights of another iteration see :func:`mmcast.checkpoints.export_part`.
+    the weights of another iteration see :func:`mmcast.checkpoints.export_part`. With
+    mmengine's ``EMAHook`` both have the average, which is what the run validates.
 
     If the run validates after its last iteration, the metrics go next to the file, as
     ``student.json``, and the log says what the stage gained over the one before it.
@@ -62,7 +65,7 @@ class ExportHook(Hook):
         if not isinstance(runner._train_loop, BaseLoop):  # `mim test`
             return
         part, network = self._network(runner)
-        count = getattr(network, 'num_classes', None)
+        count = class_count(network)
         classes = _metainfo(runner).get('classes')
         if count is not None and classes is not None and len(classes) != count:
             where = f'model.{part}' if part else 'model'
@@ -86,21 +89,22 @@ class ExportHook(Hook):
         path = Path(runner.work_dir) / self.out
         metrics_file(path).unlink(missing_ok=True)  # of an older run
         metainfo = _metainfo(runner)
-        # get_state_dict: parts of a distributed model can be wrapped one by one.
-        weights = get_state_dict(self._network(runner)[1])
-        save_plain(
-            {k: v for k, v in weights.items() if not k.startswith(self.leave_out)},
-            {
-                'dataset_meta': {
-                    key: metainfo[key]
-                    for key in ('classes', 'palette')
-                    if key in metainfo
+        with _as_validated(runner):
+            # get_state_dict: parts of a distributed model can be wrapped one by one.
+            weights = get_state_dict(self._network(runner)[1])
+            save_plain(
+                {k: v for k, v in weights.items() if not k.startswith(self.leave_out)},
+                {
+                    'dataset_meta': {
+                        key: metainfo[key]
+                        for key in ('classes', 'palette')
+                        if key in metainfo
+                    },
+                    'iter': runner.iter,
+                    'experiment_name': runner.experiment_name,
                 },
-                'iter': runner.iter,
-                'experiment_name': runner.experiment_name,
-            },
-            path,
-        )
+                path,
+            )
         runner.logger.info(f'Exported the plain checkpoint {path}')
         metrics = self._metrics(runner)
         if metrics:
@@ -170,6 +174,19 @@ class ExportHook(Hook):
                 "part='' for a plain detector."
             )
         return part, getattr(model, part) if part else model
+
+
+@contextmanager
+def _as_validated(runner: Runner) -> Iterator[None]:
+    """Give the model the weights that it is validated with, for a while."""
+    averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+    for hook in averages:
+        hook.before_val_epoch(runner)
+    try:
+        yield
+    finally:
+        for hook in averages[::-1]:
+            hook.after_val_epoch(runner)
 
 
 def _metainfo(runner: Runner) -> dict[str, Any]:

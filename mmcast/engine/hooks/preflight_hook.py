@@ -8,16 +8,22 @@ from mmdet.registry import HOOKS
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapperDict
-from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmengine.runner import (
+    BaseLoop,
+    EpochBasedTrainLoop,
+    Runner,
+    find_latest_checkpoint,
+)
 
 from mmcast._requirements import mim_name
-from mmcast.checkpoints import check_fits, check_resumable
+from mmcast.checkpoints import check_fits, check_resumable, read_checkpoint
 from mmcast.datasets.overlap import examples, image_paths
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.engine.lineage import explain_missing, start_anew
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.loops import TeacherStudentTestLoop
-from mmcast.engine.stages import plain_config, require
+from mmcast.engine.stages import plain_config, refuse_wrapper, require
+from mmcast.package_weights import PYPI, check_package
 from mmcast.utils import check_writable, unwrapped
 
 
@@ -37,13 +43,14 @@ class PreflightHook(Hook):
     from must be complete, and of the run that started last in the work folder.
 
     Before ``mim test`` it compares the checkpoint with the model, so that a student is
-    not evaluated with its wrapper's config.
+    not evaluated with its wrapper's config, nor a wrapper's checkpoint with the
+    student's.
 
     Args:
         ignore: Prefixes of weights that prediction does not use. If the wrapper's
             teacher predicts, its weights are checked all the same.
-        may_be_new: Prefixes of further weights that training may start without; a
-            teacher may not.
+        may_be_new: Prefixes of further weights that training may start without, since
+            they belong to classes; a teacher may not.
     """
 
     priority = 'VERY_HIGH'
@@ -56,7 +63,13 @@ class PreflightHook(Hook):
             'teacher.',
             'critic.',
         ),
-        may_be_new: Sequence[str] = ('panoptic_head.cls_embed.',),
+        may_be_new: Sequence[str] = (
+            'panoptic_head.cls_embed.',
+            'bbox_head.rtm_cls.',
+            'roi_head.bbox_head.fc_cls.',
+            'roi_head.bbox_head.fc_reg.',
+            'roi_head.mask_head.conv_logits.',
+        ),
     ) -> None:
         self.ignore = tuple(ignore)
         self.may_be_new = tuple(may_be_new)
@@ -77,11 +90,15 @@ class PreflightHook(Hook):
             self._check_testing(runner)
 
     def before_train(self, runner: Runner) -> None:
-        """See to it that ``--resume`` will not continue an older run."""
+        """See to it that ``--resume`` will not continue an older run.
+
+        The loader starts anew if its sampler knows images that were left out, or may
+        know no end of an epoch.
+        """
         if not runner._resume:
             master_only(start_anew)(runner)
-        if self.left_out:
-            restart_loader(runner)  # whose sampler knows the images that were there
+        if self.left_out or isinstance(runner.train_loop, EpochBasedTrainLoop):
+            restart_loader(runner)
 
     def _check_training(self, runner: Runner) -> None:
         for hook in runner.hooks:
@@ -113,11 +130,13 @@ class PreflightHook(Hook):
                 ignore = tuple(each.removeprefix(inside) for each in ignore)
             for source, prefix in _starts(part):
                 whole = part in (model, student, teacher)
-                if (whole or prefix) and Path(source).is_file():
+                if source.startswith(PYPI):
+                    check_package(part, source, ignore=ignore, prefix=prefix)
+                elif (whole or prefix) and Path(source).is_file():
                     check_fits(part, source, ignore=ignore, prefix=prefix)
         if load_from and Path(load_from).is_file():
             # An exported file has no critic; training starts with a new one.
-            check_fits(model, load_from, ignore=['critic.'])
+            _check_whole(model, load_from, ignore=['critic.'])
         self.left_out = _compare_images(runner)
 
     def _check_testing(self, runner: Runner) -> None:
@@ -129,7 +148,7 @@ class PreflightHook(Hook):
             predicts = 'teacher'  # and the student
         ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
         try:
-            check_fits(model, load_from, ignore=ignore)
+            _check_whole(model, load_from, ignore=ignore)
         except ValueError:
             student = getattr(model, 'student', None)
             if student is None or not _fits(student, load_from, ignore):
@@ -145,6 +164,16 @@ class PreflightHook(Hook):
                 f'{runner.cfg.filename or "this config"} is the config of its '
                 f'training with a teacher: {remedy}'
             ) from None
+
+
+def _check_whole(model: Any, path: str, ignore: Sequence[str]) -> None:
+    """Check that a file fits a model; say more if it is of a wrapper around it."""
+    try:
+        check_fits(model, path, ignore=ignore)
+    except ValueError:
+        found = read_checkpoint(path, shapes_only=True)['state_dict']
+        refuse_wrapper(found, model.state_dict(), path, ignore)
+        raise
 
 
 def _fits(model: Any, path: str, ignore: Sequence[str]) -> bool:

@@ -20,7 +20,7 @@ from mmcast.apis.label_images import LabelSummary, label_images, summarise
 from mmcast.apis.load_model import load_model
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.datasets.semi_supervised import SemiSupervisedDataset
+from mmcast.datasets.semi_supervised import SemiSupervisedDataset, leaves
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.stages import command_of, config_of, labels_of, mask_ap
@@ -205,7 +205,7 @@ class PseudoLabelHook(Hook):
         """List each data set with pseudo-labels, and the transform that loads them."""
         found = [
             (dataset, transform)
-            for dataset in _leaves(runner.train_loop.dataloader.dataset)
+            for dataset in leaves(runner.train_loop.dataloader.dataset)
             for transform in _transforms(getattr(dataset, 'pipeline', None))
             if isinstance(transform, LoadPseudoAnnotations)
         ]
@@ -215,21 +215,16 @@ class PseudoLabelHook(Hook):
                 'train_dataloader: add the transform to the unlabelled data set, or '
                 'remove the hook.'
             )
+        default = labels_of(self.teacher)
         for _, transform in found:
             if transform.store is None:
-                transform.store = labels_of(self.teacher)
+                transform.store = default
+        whole = runner.train_loop.dataloader.dataset
+        if isinstance(whole, SemiSupervisedDataset) and whole.pseudo_labels is not None:
+            # It may build its pipelines again, for mmdet's PipelineSwitchHook.
+            given = {k: v for k, v in whole.pseudo_labels.items() if v is not None}
+            whole.pseudo_labels = {'store': default, **given}
         return found
-
-
-def _leaves(dataset: Any) -> Iterator[Any]:
-    """Yield the data sets inside ConcatDataset, RepeatDataset and other wrappers."""
-    if hasattr(dataset, 'datasets'):
-        for part in dataset.datasets:
-            yield from _leaves(part)
-    elif hasattr(dataset, 'dataset'):
-        yield from _leaves(dataset.dataset)
-    else:
-        yield dataset
 
 
 def _transforms(transform: Any) -> Iterator[Any]:

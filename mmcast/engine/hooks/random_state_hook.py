@@ -5,7 +5,7 @@ from typing import Any
 from mmdet.registry import HOOKS
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmcast.datasets.seeding import MODEL, seed_everything
 from mmcast.engine.loader import AdvancedIterator, restart_loader
@@ -22,6 +22,11 @@ class RandomStateHook(Hook):
 
     priority = 'VERY_HIGH'
 
+    def before_train(self, runner: Runner) -> None:
+        """Give a loop that counts epochs its loader, before the first epoch."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            restart_loader(runner)
+
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the loader where the run continues, with the checkpoint's seed.
 
@@ -29,7 +34,7 @@ class RandomStateHook(Hook):
         takes the seed from the checkpoint, but it has built the sampler before.
         """
         iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
-        if isinstance(iterator, AdvancedIterator):
+        if iterator is None or isinstance(iterator, AdvancedIterator):
             return
         sampler = runner.train_dataloader.sampler
         if runner.iter or getattr(sampler, 'seed', runner.seed) != runner.seed:

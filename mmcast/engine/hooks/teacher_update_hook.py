@@ -7,7 +7,7 @@ not fit: mmengine's averaged models do not update integer buffers, and mmdet's
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
@@ -26,6 +26,9 @@ class TeacherUpdateHook(Hook):
 
     An iteration is a batch, as in the published code, and not a step of the optimiser:
     with ``accumulative_counts=k`` the teacher is updated k times per step.
+
+    mmengine's ``EMAHook`` averages the student alone: an average of this teacher would
+    mix the loaded network with the student.
 
     The model and the runner's iteration are the only state, so ``--resume`` continues
     as if there had been no break. With several ranks, each updates its own teacher. The
@@ -97,6 +100,18 @@ class TeacherUpdateHook(Hook):
                 "model.teacher.init_cfg=dict(type='Pretrained', checkpoint=...) to a "
                 'teacher with a type, or burn_in_iters=0'
             )
+
+    def before_train(self, runner: Runner) -> None:
+        """Let an ``EMAHook`` share the teacher, and not average it."""
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                average = hook.ema_model
+                average.module.teacher = unwrapped(runner.model).teacher
+                average.avg_parameters = {
+                    name: value
+                    for name, value in average.avg_parameters.items()
+                    if not name.startswith('teacher.')
+                }
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None

@@ -17,6 +17,9 @@ class NoNormDecayConstructor(DefaultOptimWrapperConstructor):
     In mmengine's constructor, a custom key like ``backbone`` that sets only a learning
     rate also switches off ``norm_decay_mult`` for all norms below it. CAST and
     Mask2Former decay no norm.
+
+    A parameter that modules share, as the levels of RTMDet's head, is in one group:
+    ``bypass_duplicate=True`` of mmengine's constructor, without a search for each.
     """
 
     def add_params(
@@ -26,6 +29,10 @@ class NoNormDecayConstructor(DefaultOptimWrapperConstructor):
         super().add_params(params, module, prefix=prefix, **kwargs)
         if prefix:  # a recursive call, for a child
             return
+        first: dict[int, dict] = {}
+        for group in params:
+            first.setdefault(id(group['params'][0]), group)
+        params[:] = first.values()
         norms = {
             id(parameter)
             for part in module.modules()
