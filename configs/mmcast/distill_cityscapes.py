@@ -1,14 +1,8 @@
 # CAST stage 2 on Cityscapes: the student learns from labels and the frozen teacher.
 # Reads work_dirs/selftrain_cityscapes/teacher.pth;
 # leaves work_dirs/distill_cityscapes/student.pth.
-_base_ = [
-    './_base_/models/student_{{$STUDENT:dpt256}}.py',
-    './_base_/datasets/cityscapes.py',
-    './_base_/schedules/cityscapes_90k.py',
-    './_base_/default_runtime.py',
-]
-student = dict(_base_.model, num_classes=_base_.num_classes)
-model = dict(_delete_=True, type='SemiSupervisedSegmentor', student=student)
+_base_ = './_base_/student_on_cityscapes.py'
+model = dict(_delete_=True, type='SemiSupervisedSegmentor', student=_base_.model)
 train_dataloader = dict(dataset=_base_.with_unlabeled)
 teacher = f'{_base_.root}/selftrain_cityscapes/teacher.pth'
 default_hooks = dict(pseudo_labels=dict(type='PseudoLabelHook', teacher=teacher))

@@ -4,8 +4,8 @@
 # The paper gives no learning rate and no length for this stage. This project chooses
 # a tenth of stage 2's rate and 10k iterations.
 _base_ = './supervised_ade20k.py'
-model = dict(backbone=dict(init_cfg=None))
+model = dict(init_cfg=None, backbone=dict(init_cfg=None))
 load_from = f'{_base_.student_root}/distill_ade20k/student.pth'
-optim_wrapper = dict(optimizer=dict(lr=1e-5))
+optim_wrapper = dict(optimizer=dict(lr=_base_.optim_wrapper.optimizer.lr / 10))
 train_cfg = dict(max_iters=10000, val_interval=10000)
 work_dir = _base_.out and f'{_base_.out}/finetune_ade20k'

@@ -43,6 +43,7 @@ STAGES = ('adapt', 'selftrain', 'distill', 'finetune', 'supervised')
 STUDENTS = dict(dpt256=55, dpt384=78, r50_dpt=56, dinov2_fpn=45, hiera_s_dpt=61)
 GUIDED = ('teacher', 'distill')
 REAL = ('cityscapes', 'ade20k')
+ALL = (*REAL, 'coco', 'synthscapes')
 TIED = 'prompt_encoder.shared_embedding.positional_embedding'
 
 
@@ -100,7 +101,7 @@ def train(config):
     return Path(config.work_dir)
 
 
-@pytest.mark.parametrize('dataset', ['cityscapes', 'ade20k', 'synthscapes'])
+@pytest.mark.parametrize('dataset', ALL)
 def test_all_stages_run(dataset, synthscapes, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     others = [f'{s}_{dataset}_mask2former' for s in STAGES[:2] if dataset in REAL]
@@ -108,7 +109,7 @@ def test_all_stages_run(dataset, synthscapes, weights, tmp_path, monkeypatch):
     try:
         for name in [*others, *sam2, *(f'{stage}_{dataset}' for stage in STAGES)]:
             config = reduced(name, synthscapes, weights)
-            if dataset == 'ade20k' or name in others:
+            if dataset in ('ade20k', 'coco') or name in others:
                 model = config.model
                 for network in (model, model.get('student'), model.get('teacher')):
                     if network and 'panoptic_head' in network:
@@ -219,7 +220,7 @@ def test_all_configs_are_tested():
         'pretrain_student_synthscapes',
         'pretrain_decoder_synthscapes',
     }
-    tested = {f'{s}_{d}' for s in STAGES for d in (*REAL, 'synthscapes')}
+    tested = {f'{s}_{d}' for s in STAGES for d in ALL}
     tested |= {f'{s}_{d}_mask2former' for s in STAGES[:2] for d in REAL}
     tested |= {f'adapt_sam2_{d}' for d in REAL}
     assert names == tested

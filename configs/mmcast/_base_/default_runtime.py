@@ -3,10 +3,12 @@ custom_imports = dict(imports=['mmcast'], allow_failed_imports=False)
 default_scope = 'mmdet'
 
 # Switches are environment variables: SPLIT=5pct reads the lists in splits/5pct,
-# STUDENT=r50_dpt trains _base_/models/student_r50_dpt.py. A run with a switch leaves
-# its files in folders of its own: work_dirs/5pct, work_dirs/5pct/r50_dpt.
+# STUDENT=r50_dpt trains _base_/models/student_r50_dpt.py, STUDENT=FILE.py your own. A
+# run with a switch leaves its files in folders of its own: work_dirs/5pct,
+# work_dirs/5pct/r50_dpt, work_dirs/5pct/FILE.
 root = 'work_dirs/{{$SPLIT:10pct}}'.removesuffix('/10pct')
-student_root = f'{root}/{{$STUDENT:default}}'.removesuffix('/default')
+student_name = '{{$STUDENT:default}}'.rpartition('/')[2].removesuffix('.py')
+student_root = f'{root}/{student_name}'.removesuffix('/default')
 out = None if student_root == 'work_dirs' else student_root
 
 default_hooks = dict(
