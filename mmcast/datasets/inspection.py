@@ -17,10 +17,13 @@ from PIL import ExifTags, Image
 
 from .coco_masks import why_bad_mask
 from .image_names import find_images, find_missing
+from .mirrored import mirror_pairs, sided_classes
 from .overlap import examples
 from .splits import coco_image_classes
 from .transforms.images import bits_per_channel
 
+# So many predictions of an image count for COCO's AP, the best ones.
+AP_CAP = 100
 # Only these have more than 8 bits a channel.
 _DEEP_SUFFIXES = ('.png', '.tif', '.tiff')
 
@@ -52,6 +55,9 @@ class Inspection:
         annotated: Names of the images with an object, to the classes they show.
         others: Names of all other images of the folder, without further copies.
         sizes: (width, height) in pixels to number of images.
+        most: Objects of the fullest image; crowds do not count.
+        mirrored: Pairs of classes named left and right that a flip swaps; None if such
+            a class lacks its partner.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -59,6 +65,8 @@ class Inspection:
     annotated: dict[str, set[str]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    most: int = 0
+    mirrored: list[tuple[str, str]] | None = field(default_factory=list)
 
     def note(
         self, what: str, found: list[str] | int, remedy: str = '', stops: bool = False
@@ -136,6 +144,7 @@ def inspect(
         [name for name in every_class if not count[name]],
         'they are left out',
     )
+    _note_sides(found)
     usable = [name for name in files if name not in copies and name not in bad]
     found.annotated = {n: classes_of[n] for n in usable if classes_of.get(n)}
     empty = [n for n in usable if n in images and not classes_of[n]]
@@ -223,12 +232,24 @@ def _note_files(
     found.note('grayscale images', len(those(lambda _, file: file.gray)))
 
 
+def _note_sides(found: Inspection) -> None:
+    """Note classes that a flip would turn into each other."""
+    found.mirrored = mirror_pairs(found.classes)
+    if found.mirrored is None:
+        remedy = 'images are not flipped: a flip would swap left and right'
+    else:
+        pairs = ', '.join(f'{a} and {b}' for a, b in found.mirrored)
+        remedy = f'a flip of the image swaps the labels of {pairs}'
+    found.note('classes named left or right', sided_classes(found.classes), remedy)
+
+
 def _note_annotations(
     found: Inspection, coco: Mapping[str, Any], images: Mapping[str, Any]
 ) -> None:
     by_id = {image['id']: image for image in images.values()}
     kinds: Counter[str] = Counter()
     bad, repeated, seen = [], 0, set()
+    objects: Counter[str] = Counter()
     for each in coco.get('annotations', []):
         mask, image = each['segmentation'], by_id[each['image_id']]
         kinds['objects'] += 1
@@ -237,6 +258,7 @@ def _note_annotations(
         if not mask:
             kinds['none'] += 1
             continue
+        objects[image['file_name']] += not each['iscrowd']
         kinds['polygons' if isinstance(mask, list) else 'RLE'] += 1
         why = why_bad_mask(mask, image['height'], image['width'])
         if why:
@@ -251,6 +273,16 @@ def _note_annotations(
         repeated += key in seen
         seen.add(key)
     found.note('objects', kinds['objects'])
+    name, found.most = max(objects.items(), key=lambda item: item[1], default=('', 0))
+    found.findings.append(
+        Finding(
+            'objects of the fullest image',
+            f'{found.most:,}' + f': {name}' * bool(name),
+            f'AP counts the {AP_CAP} best predictions of an image, AP50 1,000'
+            if found.most > AP_CAP
+            else '',
+        )
+    )
     found.note('masks as polygons', kinds['polygons'])
     found.note('masks as RLE', kinds['RLE'])
     found.note('crowds', kinds['crowds'], 'not learnt; in evaluation they are ignored')

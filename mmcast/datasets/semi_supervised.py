@@ -21,6 +21,7 @@ from mmengine.logging import print_log
 from .image_list import ImageListDataset
 from .overlap import examples, image_paths
 from .seeding import seed_sample
+from .transforms.flips import mirror_aware
 from .transforms.images import LoadUnlabeledImage
 from .transforms.loading import LoadPseudoAnnotations
 
@@ -34,6 +35,9 @@ class SemiSupervisedDataset(ConcatDataset):
     """A labelled and maybe an unlabelled data set, for ``LabeledUnlabeledSampler``.
 
     With both, mmdet's ``MultiBranch`` packs items as ``sup`` and ``unsup``.
+
+    If ``metainfo`` of the labelled data set has ``mirrored``, flips swap the labels of
+    these pairs of classes, see :func:`mirror_aware`.
 
     A source may be wrapped, as by ``RepeatDataset`` or ``MultiImageMixDataset``. Images
     are mixed within a source.
@@ -95,11 +99,15 @@ class SemiSupervisedDataset(ConcatDataset):
             )
         elif unlabeled_dataset is not None:
             unlabeled_dataset = _piped_like(labeled_dataset, unlabeled_dataset)
-        if unlabeled_dataset is None:
-            super().__init__([labeled_dataset])
-            return
-        super().__init__([labeled_dataset, unlabeled_dataset])
+        parts = [labeled_dataset, unlabeled_dataset]
+        super().__init__([part for part in parts if part is not None])
         self._metainfo = self.datasets[0].metainfo
+        for dataset in self.datasets:
+            for part in with_pipelines(dataset):
+                steps = _steps(part)
+                steps[:] = mirror_aware(steps, self._metainfo)
+        if unlabeled_dataset is None:
+            return
         for part in leaves(self.datasets[1]):
             if 'classes' not in part.metainfo:
                 part._metainfo = {**self._metainfo, **part.metainfo}
@@ -122,7 +130,7 @@ class SemiSupervisedDataset(ConcatDataset):
     @pipeline.setter
     def pipeline(self, pipeline: Any) -> None:
         for branch, dataset in zip(_BRANCHES, self.datasets, strict=False):
-            steps = copy.deepcopy(pipeline.transforms)
+            steps = mirror_aware(copy.deepcopy(pipeline.transforms), self._metainfo)
             if len(self.datasets) > 1:
                 steps = [self._of_branch(branch, each) for each in steps]
             for part in leaves(dataset):

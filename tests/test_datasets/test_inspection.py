@@ -104,6 +104,42 @@ def test_images_without_an_object_are_unlabelled(world: World) -> None:
     assert line(found, 'crowds') == ('1', False)
 
 
+def test_objects_of_the_fullest_image(world: World) -> None:
+    world.image('full.png')
+    for x in range(101):
+        world.annotate([[x / 10, 2.0, 12.0, 2.0, 12.0, 12.0]])
+    world.annotate()
+    world.coco['annotations'][-1]['iscrowd'] = 1
+    found = world.inspect()
+    assert found.most == 101
+    (line,) = [each for each in found.findings if 'fullest' in each.what]
+    assert line.count == '101: full.png'
+    assert line.remedy.startswith('AP counts the 100 best')
+    world.coco['annotations'] = world.coco['annotations'][:100]
+    (line,) = [each for each in world.inspect().findings if 'fullest' in each.what]
+    assert (line.count, line.remedy) == ('99: full.png', '')
+
+
+@pytest.mark.parametrize(
+    ('names', 'pairs', 'remedy'),
+    [
+        (('left_eye', 'right_eye'), [('left_eye', 'right_eye')], 'left_eye and right'),
+        (('left_eye', 'mouth'), None, 'images are not flipped'),
+        (('eye', 'mouth'), [], ''),
+    ],
+)
+def test_left_and_right(world: World, names: tuple, pairs: Any, remedy: str) -> None:
+    for category, name in zip(world.coco['categories'], names, strict=True):
+        category['name'] = name
+    world.annotate()
+    world.coco['annotations'][-1]['category_id'] = 2
+    found = world.inspect()
+    assert found.mirrored == pairs
+    (line,) = [each for each in found.findings if 'left or right' in each.what]
+    assert line.count[0] == str(sum('_' in name for name in names))
+    assert (remedy in line.remedy) == bool(remedy or not line.remedy)
+
+
 def test_sizes_that_disagree(world: World) -> None:
     world.image('wrong.png')
     world.coco['images'][-1].update(width=20, height=20)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import report_data
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -19,7 +20,7 @@ from mmcast.engine.stages import mask_ap
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/own_data.md').read_text()
-LOOK, WRITE, TRAIN, TEST = re.findall(r'```bash\n(.*?)```', PAGE, re.DOTALL)
+WRITE, TRAIN, TEST, OWN = re.findall(r'```bash\n(.*?)```', PAGE, re.DOTALL)
 STAGES = re.search(r'for stage in ([\w ]+); do', TRAIN)[1].split()
 
 # Makes two iterations fast on a CPU.
@@ -27,6 +28,8 @@ SMALL = {
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
     'train_dataloader.batch_size': 2,
+    'train_dataloader.dataset.weak_view.0.scale': (128, 128),
+    'val_dataloader.dataset.pipeline.1.scale': (128, 128),
     'val_dataloader.num_workers': 0,
     'val_dataloader.persistent_workers': False,
     'default_hooks.logger.interval': 1,
@@ -68,21 +71,20 @@ def write_images(root: Path, count: int, unlabelled: int) -> None:
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a user's checkout and follow sections 1 and 2 of the page in it."""
+    """Make a user's checkout and follow section 1 of the page in it."""
     folder = tmp_path_factory.mktemp('checkout')
     (folder / 'configs').mkdir()
     for part in ('configs/mmcast', 'tools'):
         (folder / part).symlink_to(REPOSITORY / part)
     write_images(folder / 'data/pets', 10, 4)
-    for command in LOOK, WRITE:
-        python, *words = shlex.split(command)
-        assert python == 'python'
-        with pytest.MonkeyPatch.context() as patch:
-            # Run in this process: a new one needs many seconds for its imports.
-            patch.chdir(folder)
-            patch.setattr(sys, 'argv', words)
-            runpy.run_path(words[0], run_name='__main__')
-        assert (folder / 'configs/pets').exists() == (command is WRITE)
+    python, *words = shlex.split(WRITE)
+    assert python == 'python'
+    with pytest.MonkeyPatch.context() as patch:
+        # Run in this process: a new one needs many seconds for its imports.
+        patch.chdir(folder)
+        patch.setattr(sys, 'argv', words)
+        patch.setattr(torch.cuda, 'is_available', lambda: False)
+        runpy.run_path(words[0], run_name='__main__')
     return folder
 
 
@@ -96,10 +98,12 @@ def test_files_are_where_the_page_says(folder: Path) -> None:
     assert 'configs/pets/$stage.py' in TRAIN
     names = {path.stem for path in (folder / 'configs/pets').iterdir()}
     assert names == {*STAGES, 'data'}
+    # The default of this machine, see the fixture.
+    assert 'own_data/small/' in (folder / 'configs/pets/supervised.py').read_text()
     assert (REPOSITORY / 'docs/own_data.jpg').stat().st_size < 150_000
 
 
-def test_all_stages_of_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_stages_of_small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train each for a few iterations, in order; each measures what it leaves."""
     monkeypatch.chdir(folder)
     for stage in STAGES:
@@ -118,7 +122,9 @@ def test_all_stages_of_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (line,) = [line for line in log.splitlines() if 'has mask AP' in line]
         assert (' against ' in line) == (stage not in ('supervised', 'adapt'))
         if stage == 'distill':
-            assert 'The teacher is work_dirs/pets/' in log
+            # It chooses if there are two.
+            chosen = 'The teacher is work_dirs/pets/' in log
+            assert chosen == ('selftrain' in STAGES)
             assert 'which training uses (cat ' in log
             assert 'Pseudo-labels of 4 images (' in log
 
@@ -131,7 +137,7 @@ def test_all_stages_of_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = 100 * runner.test()['coco/segm_mAP']
     assert found == pytest.approx(mask_ap(checkpoint), abs=0.01)
 
-    # What the report finds: distill has two teachers to choose from.
+    # What the report finds.
     report = report_data.find([Path('work_dirs/pets')])
     names = {stage.name for stage in report.stages}
     assert names == {f'pets/{name}' for name in STAGES}
@@ -142,10 +148,30 @@ def test_all_stages_of_tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_options_of_the_page_exist(folder: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
     cfg = Config.fromfile('configs/pets/distill.py')
-    options = re.findall(r'--cfg-options ([\w.]+)=', PAGE)
+    ours, own = PAGE.split('## Your own detectors')
+    options = re.findall(r'--cfg-options ([\w.]+)=', ours)
     assert len(options) == 2
+    assert '--cfg-options train_cfg.max_epochs=' in own
     for option in options:
         part = cfg
         for key in option.split('.'):
             assert key in part, option
             part = part[key]
+
+
+def test_options_of_the_tool_exist(folder: Path, monkeypatch, capsys) -> None:
+    """Those that the page names are in the tool's help, with as many arguments."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', ['own_data.py', '--help'])
+    with pytest.raises(SystemExit):
+        runpy.run_path('tools/misc/own_data.py', run_name='__main__')
+    described = capsys.readouterr().out
+    first, second = OWN.strip().split('\n')
+    assert re.search(r' --student \S+$', first)
+    assert '--student CONFIG' in described
+    assert re.search(r' --teacher \S+ \S+$', second)
+    assert '--teacher CONFIG CHECKPOINT' in described
+    for option in re.findall(
+        r'`(--(?:look|val|val-images|seed|size|fraction))\b', PAGE
+    ):
+        assert option in described

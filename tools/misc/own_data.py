@@ -1,29 +1,33 @@
 """Look at your own images, and write the configs of all stages for them.
 
-    # only look
-    own_data.py pets --coco data/pets/train.json --images data/pets/images
     # look, draw lists, and write configs/pets/{supervised,adapt,...}.py
-    own_data.py pets --coco ... --images ... --size tiny
+    own_data.py pets --coco data/pets/train.json --images data/pets/images
+    # only look
+    own_data.py pets --coco ... --images ... --look
+    # your own detector as student, your own trained detector as teacher
+    own_data.py pets --coco ... --images ... --student configs/my_mask_rcnn.py
+    own_data.py pets ... --teacher configs/my_large_one.py checkpoints/my_large_one.pth
 
 It needs a COCO JSON with masks. Validation images come from ``--val``, another COCO
 JSON; without it, every fifth annotated image is one. All other annotated images are
 labelled, or the share ``--fraction`` of them. All others of the folder are unlabelled.
 ``--size`` chooses the models: full (GroundedSam2 teaches DINOv2-S), medium (Mask2Former
-with ResNet-50 teaches ResNet-50), tiny (small models with weights of this repository,
-which train on a laptop).
+with ResNet-50 teaches RTMDet-Ins-s), small (stock detectors with ImageNet weights,
+which train on a laptop). The default is medium where a GPU is found, and else small.
 """
 
 import argparse
 import json
 import os
-import pprint
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import Progress
@@ -32,14 +36,27 @@ from rich.table import Table
 import mmcast
 from mmcast._requirements import mim_name
 from mmcast.datasets.inspection import Inspection, find_copies, inspect
+from mmcast.datasets.overlap import examples
 from mmcast.datasets.splits import draw_order, format_list, load_coco
+from mmcast.own_data import (
+    STAGES,
+    Detector,
+    Files,
+    Plan,
+    config_files,
+    find_caps,
+    read_detector,
+    seen_sizes,
+    stage_length,
+    trained_classes,
+)
 from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from split_labels import write
 
 INSTALLED = Path(mmcast.__file__).resolve().parent / '.mim/configs/mmcast'
-STAGES = ('supervised', 'adapt', 'selftrain', 'distill', 'finetune')
+MINE = Path('configs/mmcast')
 console = Console(highlight=False)
 
 
@@ -63,8 +80,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--val-images', type=Path, help='their folder (default: that of --images)'
     )
+    parser.add_argument('--look', action='store_true', help='look, and write nothing')
     parser.add_argument(
-        '--size', choices=('full', 'medium', 'tiny'), help='write configs of this size'
+        '--size',
+        choices=('small', 'medium', 'full'),
+        help='models of the stages (default: medium with a GPU, else small)',
+    )
+    parser.add_argument(
+        '--student', metavar='CONFIG', help='config of your own detector, or mmdet::...'
+    )
+    parser.add_argument(
+        '--teacher',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='your own detector that was trained on the classes',
     )
     parser.add_argument(
         '--fraction', type=float, help='labelled share of the annotated images, 0 to 1'
@@ -158,145 +187,100 @@ def part_of(coco: Mapping[str, Any], names: Sequence[str]) -> str:
     return json.dumps({**coco, 'images': images, 'annotations': anns}) + '\n'
 
 
-def data_config(
-    args: argparse.Namespace, classes: Sequence[str], split: Split, lists: Path
-) -> str:
-    """Return the file that the stages share: classes and paths."""
-    val = args.val or lists / 'val.json'
-    val_images = args.val_images or args.images
-    used = [args.coco.parent, args.images, val.parent, val_images, lists]
-    root = Path(os.path.commonpath([path.absolute() for path in used]))
-    start = os.path.relpath(root) + '/' if root != Path.cwd() else ''
-
-    def below(path: Path) -> str:
-        return os.path.relpath(path.absolute(), root)
-
-    names = pprint.pformat(tuple(classes), width=70, compact=True)
-    other_folder = ''
-    if val_images != args.images:
-        other_folder = f'    data_prefix=dict(img={below(val_images) + "/"!r}),\n'
-    left = f'work_dirs/{args.name}/{{}}.pth'.format
-    return (
-        f'# Classes and files of {args.name}: {len(split.labeled)} labelled and '
-        f'{len(split.unlabeled)} unlabelled images.\n'
-        f'class_names = {names}\n'
-        'own_images = dict(\n'
-        f'    data_root={start!r},\n'
-        f'    data_prefix=dict(img={below(args.images) + "/"!r}),\n'
-        '    metainfo=dict(classes=class_names),\n'
-        ')\n'
-        'labeled = dict(\n'
-        '    own_images,\n'
-        f'    ann_file={below(args.coco)!r},\n'
-        f'    image_list={below(lists / "labeled.txt")!r},\n'
-        ')\n'
-        f'unlabeled = dict(own_images, ann_file={below(lists / "unlabeled.txt")!r})\n'
-        'both = dict(labeled_dataset=labeled, unlabeled_dataset=unlabeled)\n'
-        'validation = dict(\n'
-        '    own_images,\n'
-        f'{other_folder}'
-        f'    ann_file={below(val)!r},\n'
-        ')\n'
-        f'evaluation = dict(ann_file={start + below(val)!r})\n'
-        '# What the stages leave.\n'
-        f"supervised = '{left('supervised/student')}'\n"
-        f"adapted = '{left('adapt/teacher')}'\n"
-        f"selftrained = '{left('selftrain/teacher')}'\n"
-        f"distilled = '{left('distill/student')}'\n"
-        'labelled_by = dict(teacher=[selftrained, adapted])\n'
-        'baseline = dict(compare_with=supervised)\n'
-    )
-
-
-def stage_config(name: str, size: str, stage: str) -> str:
-    """Return the config of a stage."""
-    wrapper = stage in ('selftrain', 'distill')
-    model, data = (
-        'dict(classes=_base_.class_names)',
-        'dict(labeled_dataset=_base_.labeled)',
-    )
-    if wrapper:
-        model, data = f'dict(student={model})', '_base_.both'
-    special = {
-        'selftrain': 'default_hooks = dict('
-        'pseudo_labels=dict(teacher=_base_.adapted))\n',
-        'distill': 'default_hooks = dict('
-        'export=_base_.baseline, pseudo_labels=_base_.labelled_by)\n',
-        'finetune': 'load_from = _base_.distilled\n',
-    }
-    return (
-        f"_base_ = ['../mmcast/own_data/{size}/{stage}.py', './data.py']\n"
-        f"work_dir = 'work_dirs/{name}/{stage}'\n"
-        f'model = {model}\n'
-        f'train_dataloader = dict(dataset={data})\n'
-        'val_dataloader = test_dataloader = dict(dataset=_base_.validation)\n'
-        'test_evaluator = _base_.evaluation\n'
-        'val_evaluator = dict('
-        "_base_.evaluation, outfile_prefix=work_dir + '/validation')\n"
-        f'{special.get(stage, "")}'
-    )
-
-
 def link_configs() -> None:
     """Make ``configs/mmcast`` lead to the installed configs, unless it is there."""
-    link = Path('configs/mmcast')
-    if link.is_dir():
+    if MINE.is_dir():
         return
-    link.parent.mkdir(exist_ok=True)
+    MINE.parent.mkdir(exist_ok=True)
     inside = INSTALLED.is_relative_to(Path.cwd())
-    link.symlink_to(os.path.relpath(INSTALLED, link.parent) if inside else INSTALLED)
-    console.print(f"'{link}' is a link to the installed configs, {INSTALLED}")
+    MINE.symlink_to(os.path.relpath(INSTALLED, MINE.parent) if inside else INSTALLED)
+    console.print(f"'{MINE}' is a link to the installed configs, {INSTALLED}")
 
 
-def show_stages(name: str, found: Inspection, split: Split) -> None:
+def read_detectors(
+    args: argparse.Namespace,
+) -> tuple[Detector | None, tuple[Detector, str] | None]:
+    """Read the configs of the user's own student and teacher."""
+    student = read_detector(args.student) if args.student else None
+    if not args.teacher:
+        return student, None
+    config, checkpoint = args.teacher
+    return student, (read_detector(config), checkpoint)
+
+
+def check_teacher(checkpoint: str, classes: Sequence[str], coco: Path) -> None:
+    """Check that a teacher knows the classes, in the same order.
+
+    Raises:
+        ValueError: It does not.
+    """
+    trained = trained_classes(checkpoint)
+    if trained == tuple(classes):
+        return
+    if trained is None:
+        raise ValueError(
+            f"{checkpoint} keeps no class names in its meta['dataset_meta']: give a "
+            'checkpoint that MMDetection 3 wrote'
+        )
+    differ = sorted(set(trained) ^ set(classes))
+    raise ValueError(
+        f'the teacher {checkpoint} has {len(trained)} classes and {coco} has '
+        f'{len(classes)} with objects; '
+        + (f'only one has {examples(differ)}' if differ else 'their order differs')
+        + ': train it on these classes, or leave --teacher out'
+    )
+
+
+def show_stages(plan: Plan, found: Inspection) -> None:
     """Print the commands with their lengths, and the size that the models see."""
     table = Table(title=f'mim train {mim_name()}', title_justify='left')
     for column in ('', 'iterations', 'images each', 'passes over the labels'):
         table.add_column(
             column, justify='right' if column else 'left', no_wrap=not column
         )
-    for stage in STAGES:
-        path = f'configs/{name}/{stage}.py'
+    for stage in plan.stages:
+        path = f'configs/{plan.name}/{stage}.py'
         cfg = Config.fromfile(path, import_custom_modules=False)
-        batch, length = cfg.train_dataloader.batch_size, cfg.train_cfg.max_iters
-        labels = batch
-        if 'student' in cfg.model:
-            ratio = cfg.train_dataloader.sampler.source_ratio
-            labels = batch * ratio[0] // sum(ratio)
-        passes = f'{length * labels / len(split.labeled):.0f}'
-        table.add_row(path, f'{length:,}', str(batch), passes)
+        length = stage_length(cfg, plan.labeled, plan.unlabeled)
+        table.add_row(
+            path, f'{length.iterations:,}', str(length.batch), f'{length.passes:.0f}'
+        )
     console.print(table)
-    cfg = Config.fromfile(f'configs/{name}/supervised.py', import_custom_modules=False)
-    size = found.sizes.most_common(1)[0][0]
-    test = cfg.val_dataloader.dataset.pipeline[1].scale
-    shown = [resized(size, test)]
-    view = cfg.train_dataloader.dataset.weak_view[0]
-    if 'ratio_range' in view:
-        shown += [resized(size, [s * r for s in view.scale]) for r in view.ratio_range]
-    else:
-        shown += [
-            resized(size, [view.max_size, view.scales[place]]) for place in (0, -1)
-        ]
-    texts = ['{:.0f}x{:.0f}'.format(*each) for each in shown]
     console.print(
-        'An image of {}x{} (your commonest size) is seen at {} in testing, and at {} '
-        'to {} in training.'.format(*size, texts[0], texts[1], texts[-1])
+        f'Train all: for stage in {" ".join(plan.stages)}; do mim train {mim_name()} '
+        f'configs/{plan.name}/$stage.py; done',
+        soft_wrap=True,
     )
-
-
-def resized(size: Sequence[int], scale: Sequence[float]) -> list[float]:
-    """Return a size (width, height) after mmcv's Resize with ``keep_ratio``."""
-    factor = min(max(scale) / max(size), min(scale) / min(size))
-    return [factor * side for side in size]
+    cfg = Config.fromfile(
+        f'configs/{plan.name}/supervised.py', import_custom_modules=False
+    )
+    size = found.sizes.most_common(1)[0][0]
+    test, train = seen_sizes(cfg, size)
+    if test:
+        own, *shown = ('{:.0f}x{:.0f}'.format(*each) for each in (size, test, *train))
+        more = f', and at {" to ".join(dict.fromkeys(shown[1:]))} in training'
+        more = more if train else ''
+        console.print(
+            f'An image of {own} (your commonest size) is seen at {shown[0]} in '
+            f'testing{more}.'
+        )
+    caps = [cap for _, cap in find_caps(cfg.model)]
+    if caps:
+        console.print(
+            f'Your fullest image has {plan.most} objects; the student finds at most '
+            f'{min(caps)} in an image.'
+        )
 
 
 def run(args: argparse.Namespace) -> None:
+    student, teacher = read_detectors(args)
     coco = load_coco(args.coco)
     val = load_coco(args.val) if args.val else None
+    val_images = args.val_images or args.images
     found = look(coco, args.images, str(args.coco))
     leave_out: set[str] = set()
+    most = found.most
     if val is not None:
-        val_images = args.val_images or args.images
         unknown = set(found.classes) - {each['name'] for each in val['categories']}
         if unknown:
             raise ValueError(
@@ -304,6 +288,7 @@ def run(args: argparse.Namespace) -> None:
                 f'{args.coco}: give both files the same categories, in the same order'
             )
         validated = look(val, val_images, str(args.val))
+        most = max(most, validated.most)
         absent = [name for name in found.classes if name not in validated.classes]
         if absent:
             console.print(
@@ -311,20 +296,36 @@ def run(args: argparse.Namespace) -> None:
                 'unknown[/yellow]'
             )
         leave_out = _of_validation(found, args.images, val, val_images)
-    if not args.size:
-        console.print(
-            'Nothing was written: --size tiny, medium or full writes the configs.'
-        )
+    if teacher:
+        check_teacher(teacher[1], found.classes, args.coco)
+    if args.look:
+        console.print('Nothing was written: the same command without --look writes.')
         return
     split = draw(found, args, leave_out)
     lists = args.coco.parent / 'splits'
-    files = {
+    plan = Plan(
+        name=args.name,
+        size=args.size or default_size(),
+        sizes=(MINE if MINE.is_dir() else INSTALLED) / 'own_data',
+        files=Files(
+            args.coco, args.images, args.val or lists / 'val.json', val_images, lists
+        ),
+        classes=found.classes,
+        labeled=len(split.labeled),
+        unlabeled=len(split.unlabeled),
+        most=most,
+        mirrored=found.mirrored,
+        student=student,
+        teacher=teacher,
+    )
+    configs = config_files(plan)
+    drawn = {
         lists / 'labeled.txt': format_list(split.labeled),
         lists / 'unlabeled.txt': format_list(split.unlabeled),
     }
     if not args.val:
-        files[lists / 'val.json'] = part_of(coco, split.validation)
-    write(files)
+        drawn[lists / 'val.json'] = part_of(coco, split.validation)
+    write(drawn)
     count = len(split.validation) if val is None else len(val['images'])
     console.print(
         f'{lists}: {len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled '
@@ -332,11 +333,20 @@ def run(args: argparse.Namespace) -> None:
     )
     link_configs()
     folder = Path('configs', args.name)
-    write_atomic(folder / 'data.py', data_config(args, found.classes, split, lists))
     for stage in STAGES:
-        text = stage_config(args.name, args.size, stage)
-        write_atomic(folder / f'{stage}.py', text)
-    show_stages(args.name, found, split)
+        # Of an earlier command; with a teacher of your own nothing trains one.
+        (folder / f'{stage}.py').unlink(missing_ok=True)
+    for file, text in configs.items():
+        write_atomic(folder / file, text)
+    show_stages(plan, found)
+
+
+def default_size() -> str:
+    """Choose the models by the machine, and tell."""
+    size = 'medium' if torch.cuda.is_available() else 'small'
+    found = 'a GPU' if size == 'medium' else 'no GPU'
+    console.print(f'{found} was found: size {size} (--size chooses another)')
+    return size
 
 
 def _of_validation(
@@ -355,6 +365,8 @@ def _of_validation(
 
 def main() -> None:
     args = parse_args()
+    # mmengine's, for each base in another package.
+    warnings.filterwarnings('ignore', 'pkg_resources is deprecated')
     try:
         run(args)
     except (OSError, ValueError) as error:

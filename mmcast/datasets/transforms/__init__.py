@@ -1,7 +1,8 @@
-"""Transforms: load images, instances, pseudo-labels and depth; pack."""
+"""Transforms: load images, instances, pseudo-labels and depth; flip; pack."""
 
 from .colors import ColorDistortion
 from .depth import ExactRandomCrop, LoadDepth, LoadLabelMap, PackDepthInputs
+from .flips import RandomFlipSwapLabels
 from .images import LoadImage, LoadUnlabeledImage
 from .keep_image import KeepImage
 from .loading import LoadInstances, LoadPseudoAnnotations
@@ -19,4 +20,5 @@ __all__ = [
     'LoadUnlabeledImage',
     'PackDepthInputs',
     'PackSegments',
+    'RandomFlipSwapLabels',
 ]

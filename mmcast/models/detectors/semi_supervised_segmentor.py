@@ -268,6 +268,7 @@ class SemiSupervisedSegmentor(BaseDetector):
         weak = [level[: len(samples)] for level in weak]
         padded = (inputs.shape[2], inputs.shape[3])
         sizes = [sample.img_shape[:2] for sample in samples]
+        assert self.num_classes is not None  # checked in the constructor
         instances = labeled_instances(
             samples,
             self.pixel_contrast.grid(weak, sizes, padded),

@@ -1,18 +1,15 @@
-# A user's own images for SynthScapes' small models: a long side of about 192 pixels in
-# training, and of 192 in testing. The stage's config gives files and classes.
+# A user's own images for the detectors of size small: a long side of 384 pixels in
+# testing, and of 269 to 422 in training. The stage's config gives files and classes.
 _base_ = './instances.py'
-size = (192, 192)
+size = (384, 384)
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     dataset=dict(
         labeled_dataset=dict(filter_cfg=dict(min_size=0)),
         weak_view=[
             dict(
-                type='RandomResize',
-                scale=size,
-                ratio_range=(0.8, 1.25),
-                keep_ratio=True,
+                type='RandomResize', scale=size, ratio_range=(0.7, 1.1), keep_ratio=True
             ),
             dict(type='RandomCrop', crop_size=size, allow_negative_crop=True),
             dict(type='RandomFlip', prob=0.5),
@@ -21,10 +18,10 @@ train_dataloader = dict(
     ),
 )
 with_unlabeled = dict(
-    unlabeled_dataset=dict(ann_file=''), pseudo_labels=dict(score_thr=0.5, min_left=0.8)
+    unlabeled_dataset=dict(ann_file=''),
+    pseudo_labels=dict(score_thr=0.6, min_left=0.5, boxes='stored'),
 )
 val_dataloader = dict(
-    batch_size=4,
     num_workers=1,
     dataset=dict(
         pipeline=[

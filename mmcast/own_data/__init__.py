@@ -1,0 +1,21 @@
+"""A user's own data: the configs of all stages, with the user's own detectors."""
+
+from .caps import find_caps, raised
+from .configs import STAGES, Files, Plan, config_files
+from .detectors import Detector, read_detector, trained_classes
+from .lengths import StageLength, seen_sizes, stage_length
+
+__all__ = [
+    'STAGES',
+    'Detector',
+    'Files',
+    'Plan',
+    'StageLength',
+    'config_files',
+    'find_caps',
+    'raised',
+    'read_detector',
+    'seen_sizes',
+    'stage_length',
+    'trained_classes',
+]
