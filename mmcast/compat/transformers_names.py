@@ -50,4 +50,7 @@ class _AheadOfMmpretrain:
 
 def apply_in_time() -> None:
     """Call :func:`apply` when mmpretrain is imported, and import nothing now."""
-    sys.meta_path.insert(0, _AheadOfMmpretrain())
+    # By name: Python may run the file twice as it starts.
+    name = _AheadOfMmpretrain.__name__
+    if all(type(finder).__name__ != name for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AheadOfMmpretrain())

@@ -252,6 +252,9 @@ def _inherited(plan: Plan, stage: str) -> str:
     changes = raised(base.model.student if wrapper else base.model, plan.most)
     model: dict[str, Any] = {'classes': Code('_base_.class_names'), **changes}
     hooks: dict[str, Any] = {}
+    if 'starts_from' in base:
+        file = Code(f'_base_.{base.starts_from}')
+        model['init_cfg'] = dict(type='Pretrained', checkpoint=file)
     if stage == 'selftrain':
         hooks['pseudo_labels'] = dict(teacher=Code('_base_.adapted'))
     if stage == 'distill':

@@ -19,13 +19,14 @@ from torch import nn
 from mmcast._requirements import mim_name
 from mmcast.checkpoints import check_fits, export_part, read_checkpoint
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.semi_supervised import leaves
 from mmcast.engine.hooks import (
     ExportHook,
     PreflightHook,
     PseudoLabelHook,
     TeacherUpdateHook,
 )
-from mmcast.engine.hooks.pseudo_label_hook import _leaves, _transforms
+from mmcast.engine.hooks.pseudo_label_hook import _transforms
 from mmcast.engine.loops import TeacherStudentTestLoop
 from mmcast.utils import check_writable
 
@@ -320,7 +321,7 @@ def test_the_transform_is_found_inside_wrappers(teacher_world, tmp_path):
             datasets=[dict(type='RepeatDataset', times=2, dataset=inner)],
         )
     )
-    (leaf,) = _leaves(dataset)
+    (leaf,) = leaves(dataset)
     names = [type(part).__name__ for part in _transforms(leaf.pipeline)]
     assert names.count('LoadPseudoAnnotations') == 1
 

@@ -158,6 +158,9 @@ def test_each_stage_reads_what_the_one_before_leaves(folder, monkeypatch, size):
     """All files of a base's own data set are replaced."""
     run(monkeypatch, *PETS, '--size', size)
     check_stages(STAGES[size])
+    if size == 'small':  # the supervised student goes on
+        start = load('distill').model.student.init_cfg.checkpoint
+        assert start == 'work_dirs/pets/supervised/student.pth'
 
 
 def check_stages(stages: list[str]) -> None:
@@ -169,6 +172,9 @@ def check_stages(stages: list[str]) -> None:
         pseudo = hooks.get('pseudo_labels', {}).get('teacher', [])
         inputs = [pseudo] if isinstance(pseudo, str) else list(pseudo)
         inputs += [each for each in [cfg.load_from] if each]
+        start = cfg.model.get('student', {}).get('init_cfg') or {}
+        if start.get('checkpoint', '').startswith('work_dirs/pets/'):
+            inputs.append(start.checkpoint)
         assert bool(inputs) == (stage in ('selftrain', 'distill', 'finetune'))
         assert set(inputs) <= left
         assert hooks.export.get('compare_with') in {None, *left}
