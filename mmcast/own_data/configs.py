@@ -150,6 +150,9 @@ def _data(plan: Plan) -> str:
         labelled_by['teacher'] = [Code('selftrained'), Code('adapted')]
     else:
         labelled_by['teacher'] = Code('adapted')
+    distill = Config.fromfile(plan.sizes / plan.size / 'distill.py')
+    starts_supervised = distill.get('starts_supervised') and not plan.student
+    goes_on = dict(type='Pretrained', checkpoint=Code('supervised'))
     outputs = {
         'supervised': 'supervised',
         'adapt': 'adapted',
@@ -205,6 +208,7 @@ def _data(plan: Plan) -> str:
             ),
             assignment('labelled_by', labelled_by),
             assignment('baseline', dict(compare_with=Code('supervised'))),
+            *([assignment('goes_on', goes_on)] if starts_supervised else []),
         ]
     )
 
@@ -252,9 +256,8 @@ def _inherited(plan: Plan, stage: str) -> str:
     changes = raised(base.model.student if wrapper else base.model, plan.most)
     model: dict[str, Any] = {'classes': Code('_base_.class_names'), **changes}
     hooks: dict[str, Any] = {}
-    if 'starts_from' in base:
-        file = Code(f'_base_.{base.starts_from}')
-        model['init_cfg'] = dict(type='Pretrained', checkpoint=file)
+    if base.get('starts_supervised'):
+        model['init_cfg'] = Code('_base_.goes_on')
     if stage == 'selftrain':
         hooks['pseudo_labels'] = dict(teacher=Code('_base_.adapted'))
     if stage == 'distill':

@@ -326,8 +326,6 @@ MIXED = """dict(
 def write_mine(dataset: str = PLAIN, more: str = '') -> str:
     """Write the config of a user's own small Mask R-CNN."""
     model = stock_detector('mask_rcnn', 80).to_dict()
-    model['type'] = model.pop('detector_type')
-    del model['num_classes']
     text = MINE.format(model={'_delete_': True, **model}, dataset=dataset, more=more)
     Path('configs').mkdir(exist_ok=True)
     Path('configs/mine.py').write_text(text)

@@ -2,7 +2,7 @@
 # heads and few proposals.
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 width = 64
-# The adaptive number (0) takes most of the time of a step on a CPU.
+# On a CPU the adaptive number (0) is three to four times as slow.
 roi_layer = dict(sampling_ratio=2)
 model = dict(
     type='WithClasses',
