@@ -466,24 +466,19 @@ def pad_and_join(
     """
     height = max(batch.shape[-2] for batch in batches)
     width = max(batch.shape[-1] for batch in batches)
+    one_size = all(tuple(batch.shape[-2:]) == (height, width) for batch in batches)
     for sample in samples:
         sample.set_metainfo({'batch_input_shape': (height, width)})
-        if pad_masks:
-            sample.gt_instances.masks = _padded(
-                sample.gt_instances.masks, height, width
-            )
+        masks = sample.gt_instances.masks if pad_masks else None
+        if isinstance(masks, Tensor):  # of the batch, or of the logits
+            if not one_size:
+                margin = (0, width - masks.shape[2], 0, height - masks.shape[1])
+                sample.gt_instances.masks = F.pad(masks, margin)
+        elif masks is not None and (masks.height, masks.width) != (height, width):
+            sample.gt_instances.masks = masks.pad((height, width))
     return torch.cat(
         [
             F.pad(batch, (0, width - batch.shape[-1], 0, height - batch.shape[-2]))
             for batch in batches
         ]
     )
-
-
-def _padded(masks: Any, height: int, width: int) -> Any:
-    """Pad masks of mmdet, or a tensor (n, h, w)."""
-    if isinstance(masks, Tensor):
-        return F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))
-    if (masks.height, masks.width) == (height, width):
-        return masks
-    return masks.pad((height, width))
