@@ -15,6 +15,5 @@ _base_.model.pixel_contrast.loss.loss_weight = 0.8
 model = dict(
     _delete_=True, type='SemiSupervisedSegmentor', student=_base_.model, semi_weight=7.0
 )
-auto_scale_lr = dict(base_batch_size=8)
 train_dataloader = dict(_base_.one_labeled_in_eight, dataset=_base_.with_unlabeled)
 default_hooks = dict(pseudo_labels=_base_.labels_of_adapted)

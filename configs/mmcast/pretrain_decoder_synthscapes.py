@@ -12,4 +12,3 @@ _base_ = [
 train_cfg = dict(max_iters=3000, val_interval=10000)
 val_cfg = val_dataloader = val_evaluator = None
 default_hooks = dict(export=dict(leave_out=['panoptic_head.cls_embed.']))
-auto_scale_lr = dict(base_batch_size=8)

@@ -4,7 +4,6 @@
 # leaves work_dirs/selftrain_synthscapes/teacher.pth.
 _base_ = './adapt_synthscapes.py'
 model = dict(_delete_=True, type='SemiSupervisedSegmentor', student=_base_.model)
-auto_scale_lr = dict(base_batch_size=8)
 train_dataloader = dict(batch_size=8, dataset=_base_.with_unlabeled)
 default_hooks = dict(pseudo_labels=_base_.labels_of_adapted)
 train_cfg = dict(max_iters=300)

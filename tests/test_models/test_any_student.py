@@ -236,6 +236,7 @@ def test_an_online_teacher_labels_the_view(family):
     (expected,) = model.teacher.predict(padded, [seen], rescale=True)
     # Its resized image was larger than the crop.
     given.set_metainfo(dict(ori_shape=(200, 300), scale_factor=(0.5, 0.5)))
+    given.set_metainfo(dict(flip=True, flip_direction='horizontal'))
     (labelled,) = model.pseudo_label(padded, [given])
     truth = expected.pred_instances
     truth = truth[(truth.masks.flatten(1).sum(1) >= 4) & (truth.scores > 0)]

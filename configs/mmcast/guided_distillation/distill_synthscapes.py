@@ -13,6 +13,5 @@ train_dataloader = dict(
 # average over 2.5k of them.
 update = dict(_base_.teacher_update, burn_in_iters=1111, momentum=0.982)
 default_hooks = dict(teacher_update=update, export=dict(out='student.pth'))
-auto_scale_lr = dict(base_batch_size=8)
 val_cfg = dict(type='TeacherStudentValLoop')
 work_dir = f'{_base_.root}/distill_synthscapes'

@@ -142,21 +142,23 @@ class SemiSupervisedSegmentor(BaseDetector):
         self.min_area = min_area
         self.query_rule = query_rule
         self.nms_thr = nms_thr
-        colours = normalization(self.data_preprocessor.data_preprocessor)
         self.strong_view: nn.Module | None = None
         if strong_view is not None:
-            self.strong_view = MODELS.build(strong_view, default_args=colours)
+            self.strong_view = MODELS.build(
+                strong_view,
+                default_args=normalization(self.data_preprocessor.data_preprocessor),
+            )
         self.semi_weight = semi_weight
         self.pixel_contrast: Any = None
         self.contrast_on = contrast_on
         if pixel_contrast is not None:
-            self.pixel_contrast = self._contrast(pixel_contrast, colours)
+            self.pixel_contrast = self._contrast(pixel_contrast)
         # TeacherUpdateHook sets it to False until there is a teacher to learn from.
         self.labeling_enabled = True
         # mmdet's TeacherStudentValLoop changes it by this name.
         self.semi_test_cfg = dict(predict_on=predict_on)
 
-    def _contrast(self, pixel_contrast: dict, colours: dict) -> nn.Module:
+    def _contrast(self, pixel_contrast: dict) -> nn.Module:
         if not self.is_stock:
             raise ValueError(
                 f'{type(self.student).__name__} contrasts by its own predictions: give '
@@ -171,7 +173,10 @@ class SemiSupervisedSegmentor(BaseDetector):
                 f'the heads of {type(self.student).__name__} have no num_classes, or '
                 'different ones: the contrast needs it, so remove model.pixel_contrast'
             )
-        return MODELS.build(pixel_contrast, default_args=colours)
+        return MODELS.build(
+            pixel_contrast,
+            default_args=normalization(self.data_preprocessor.data_preprocessor),
+        )
 
     @property
     def num_classes(self) -> int | None:
@@ -296,13 +301,15 @@ class SemiSupervisedSegmentor(BaseDetector):
             of the logits' with ``query_rule``. No mask reaches into the margin. Their
             ``proposed`` is the number of instances that the teacher chose from.
         """
-        # The view is the image: some heads compute its size from these two.
+        # The view is the image: heads compute its size from the first two, and turn the
+        # masks of a flipped image back.
         bare = [
             DetDataSample(
                 metainfo={
                     **sample.metainfo,
                     'ori_shape': sample.img_shape[:2],
                     'scale_factor': (1.0, 1.0),
+                    'flip': False,
                 }
             )
             for sample in samples

@@ -43,13 +43,7 @@ val_dataloader = dict(
     batch_size=4,
     num_workers=1,
     dataset=dict(
-        data_root=data_root,
-        pipeline=[
-            _base_.load_image,
-            # Changes nothing, but stock detectors ask for its factor.
-            dict(type='Resize', scale=(256, 128), keep_ratio=True),
-            *_base_.load_and_pack,
-        ],
+        data_root=data_root, pipeline=[_base_.load_image, *_base_.load_and_pack]
     ),
 )
 test_dataloader = val_dataloader

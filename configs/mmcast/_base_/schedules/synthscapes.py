@@ -7,4 +7,3 @@ optim_wrapper = dict(
 )
 # No validation during training or at its end: `mim test` evaluates the export.
 train_cfg = dict(max_iters=2000, val_interval=10000, val_begin=10000)
-auto_scale_lr = dict(base_batch_size=4)  # an entry point with larger batches says so
