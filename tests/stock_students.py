@@ -2,6 +2,7 @@
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.model import revert_sync_batchnorm
 from tiny_student import sample
 
 from mmcast.testing import stock_detector
@@ -37,9 +38,10 @@ def stock_wrapper(student, **arguments):
     if isinstance(student, str):
         student = stock_detector(student)
     torch.manual_seed(0)
-    return MODELS.build(
+    model = MODELS.build(
         dict(type='SemiSupervisedSegmentor', student=student, **arguments)
     )
+    return revert_sync_batchnorm(model)  # as a runner does in a single process
 
 
 def draw_alike(detector):

@@ -22,7 +22,6 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
-from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -121,10 +120,10 @@ class SemiSupervisedSegmentor(BaseDetector):
         self.data_preprocessor.register_forward_pre_hook(_sources, with_kwargs=True)
         if teacher and 'type' not in teacher:
             teacher = teacher_config_from_student(student, teacher)
-        self.student: Any = _built(student)
+        self.student: Any = MODELS.build(student)
         check_student(self.student)
         self.is_stock = not hasattr(self.student, 'losses')
-        self.teacher: Any = _built(teacher) if teacher else None
+        self.teacher: Any = MODELS.build(teacher) if teacher else None
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
         if query_rule is not None and not isinstance(self.teacher, MaskFormer):
@@ -429,15 +428,6 @@ def teacher_config_from_student(student: dict, teacher: dict) -> ConfigDict:
     if teacher['checkpoint'] is not None:
         config.init_cfg = dict(type='Pretrained', checkpoint=teacher['checkpoint'])
     return config
-
-
-def _built(config: dict) -> Any:
-    """Build a detector, for the processor if there is no GPU."""
-    detector = MODELS.build(config)
-    if not torch.cuda.is_available():
-        # It computes the same in one process, but runs on GPUs alone.
-        detector = revert_sync_batchnorm(detector)
-    return detector
 
 
 def _sources(_: nn.Module, arguments: tuple, named: dict) -> tuple | None:
