@@ -39,7 +39,7 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm) -
     picture = tmp_path / 'own_data_demo/work_dirs/shapes/predictions.jpg'
     assert picture.stat().st_size > 10_000
     report = tmp_path / 'own_data_demo/work_dirs/shapes/report.html'
-    assert 'id="disagreement"' in report.read_text()
+    assert 'id="labels"' in report.read_text()
 
 
 def test_the_committed_notebook_has_no_paths_of_a_machine() -> None:

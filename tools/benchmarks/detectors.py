@@ -193,7 +193,10 @@ def run_family(root: Path, family: str, iterations: int) -> dict[str, str]:
         *(f'{family}/plain.py', '--work-dir', f'{family}/finetune'),
         *('--cfg-options', f'load_from={student}'),
     )
-    cell('export', f'{family}/plain.py', '--checkpoint', student, verb='test')
+    work_dir = ('--work-dir', f'{family}/export')
+    cell(
+        'export', f'{family}/plain.py', '--checkpoint', student, *work_dir, verb='test'
+    )
     return found
 
 
