@@ -114,3 +114,23 @@ def test_twelve_lines(empty, synthscapes, warm, student, teacher):
     )
     assert test.returncode == 0, test.stdout + test.stderr
     assert Path('found.pkl').is_file()
+
+
+def test_a_teacher_inside_and_the_contrast(empty, synthscapes, warm):
+    """The page's other configs, on the same Mask R-CNN."""
+    users_config('mask_rcnn', synthscapes).dump('my_mask_rcnn.py')
+    write_teacher('mask_rcnn', synthscapes)
+    for name in 'semi.py', 'guided.py', 'contrast.py':
+        Path(name).write_text(FILES[name])
+    low = 'train_dataloader.dataset.pseudo_labels'
+    for name, options in {
+        'guided': ['model.score_thr=0.05'],
+        'contrast': [
+            'model.pixel_contrast.in_channels=64',
+            *(f'{low}.score_thr=0.05', f'{low}.skip_empty=False'),
+        ],
+    }.items():
+        done = warm('mim', 'train', 'mmdet', f'{name}.py', '--cfg-options', *options)
+        printed = done.stdout + done.stderr
+        assert done.returncode == 0, printed
+        assert Path(f'work_dirs/{name}/student.pth').is_file()
