@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -67,39 +68,35 @@ default_hooks = dict(follow=follow)
 
 def plain_config(family: str, iterations: int) -> Config:
     """Return a small detector's own training, as a user has it."""
-    loader = dict(
-        batch_size=4,
-        num_workers=0,
-        sampler=dict(type='InfiniteSampler', shuffle=True),
-        dataset=dict(
+
+    def loader(split: str, sampler: dict, steps: list, **more: Any) -> dict:
+        dataset = dict(
             type='CocoDataset',
             data_root='data',
-            ann_file=ANNOTATIONS.format('train'),
-            data_prefix=dict(img='leftImg8bit/train/'),
+            ann_file=ANNOTATIONS.format(split),
+            data_prefix=dict(img=f'leftImg8bit/{split}/'),
             metainfo=THINGS,
-            indices=4,  # as if the others had no labels
-            pipeline=[
-                *PIPELINE,
-                dict(type='RandomFlip', prob=0.5),
-                dict(type='FilterAnnotations', keep_empty=False),
-                dict(type='PackDetInputs'),
-            ],
-        ),
-    )
+            pipeline=[*PIPELINE, *steps],
+            **more,
+        )
+        return dict(batch_size=4, num_workers=0, sampler=sampler, dataset=dataset)
+
     meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-    test = dict(
-        batch_size=1,
-        num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        dataset=dict(
-            type='CocoDataset',
-            data_root='data',
-            ann_file=ANNOTATIONS.format('val'),
-            data_prefix=dict(img='leftImg8bit/val/'),
-            metainfo=THINGS,
-            test_mode=True,
-            pipeline=[*PIPELINE, dict(type='PackDetInputs', meta_keys=meta)],
-        ),
+    train = loader(
+        'train',
+        dict(type='InfiniteSampler', shuffle=True),
+        [
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='FilterAnnotations', keep_empty=False),
+            dict(type='PackDetInputs'),
+        ],
+        indices=4,  # as if the others had no labels
+    )
+    test = loader(
+        'val',
+        dict(type='DefaultSampler', shuffle=False),
+        [dict(type='PackDetInputs', meta_keys=meta)],
+        test_mode=True,
     )
     ann_file = f'data/{ANNOTATIONS.format("val")}'
     return Config(
@@ -107,7 +104,7 @@ def plain_config(family: str, iterations: int) -> Config:
             custom_imports=dict(imports=['mmcast'], allow_failed_imports=False),
             default_scope='mmdet',
             model=stock_detector(family, len(THINGS['classes'])).to_dict(),
-            train_dataloader=loader,
+            train_dataloader=train,
             test_dataloader=test,
             test_evaluator=dict(type='CocoMetric', metric='segm', ann_file=ann_file),
             train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations),
