@@ -87,7 +87,7 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require={
         name: read_requirements(name)
-        for name in ('mim', 'mminstall', 'vfm', 'timm', 'onnx', 'tests')
+        for name in ('mim', 'mminstall', 'vfm', 'timm', 'onnx', 'openvino', 'tests')
     },
     cmdclass={'build_py': BuildPyWithMim},
     zip_safe=False,

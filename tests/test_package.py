@@ -115,7 +115,7 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert metadata['License'] == 'Apache-2.0'
     assert metadata['Requires-Python'] == '>=3.10,<3.13'
     extras = set(metadata.get_all('Provides-Extra'))
-    assert extras == {'mim', 'mminstall', 'vfm', 'timm', 'onnx', 'tests'}
+    assert extras == {'mim', 'mminstall', 'vfm', 'timm', 'onnx', 'openvino', 'tests'}
     required = [Requirement(text) for text in metadata.get_all('Requires-Dist')]
     always = {r.name for r in required if r.marker is None}
     # OpenMMLab packages are checked by import name, so pip does not require them.

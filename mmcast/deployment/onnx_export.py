@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from mmcast.deployment.deformable import sizes_as_numbers
-from mmcast.deployment.graphs import Graph, graph_of
+from mmcast.deployment.graphs import Graph
+from mmcast.deployment.kinds import graph_of
 from mmcast.utils import check_writable, write_atomic
 from mmcast.version import __version__
 
@@ -37,7 +38,9 @@ class Difference:
         shape: Of the images that both got.
         relative: By output of the network, the largest difference of a value, divided
             by the output's largest value.
-        scores: The largest difference of an instance's score; 0 without scores.
+        scores: The largest difference of an instance's score. 0 without scores, and
+            where boxes are suppressed: a last bit decides there which of two equals
+            stays.
     """
 
     shape: tuple[int, ...]
@@ -88,9 +91,8 @@ def export_onnx(
 
     Inputs and outputs are those of :class:`~mmcast.deployment.graphs.InstanceGraph` and
     ``DepthSegGraph``. The file's metadata ``mmcast`` is JSON with ``task``,
-    ``classes``, ``scale`` (what the test pipeline resizes to: width and height, or
-    null), ``step`` (sides of the input are multiples of it), ``raw``, and the
-    normalisation.
+    ``classes``, ``step`` (sides of the input are multiples of it), ``raw``, the
+    normalisation, and the attributes of :class:`~mmcast.deployment.view.View`.
 
     Args:
         model: As from :func:`mmcast.apis.load_model`.
@@ -115,10 +117,10 @@ def export_onnx(
     check_writable(Path(out).absolute().parent, 'give another --out')
     graph = graph_of(model, raw)
     step = graph.step
-    if size is None and graph.task == 'depth_and_labels':
+    if size is None and graph.one_size:
         raise ValueError(
-            'SwinMTL is exported at one size, since windows divide the image: give '
-            '--size HEIGHT WIDTH'
+            f'{type(model).__name__} is exported at one size, since {graph.one_size}: '
+            'give --size HEIGHT WIDTH'
         )
     if size is not None and any(side < 1 or side % step for side in size):
         wanted = ' '.join(str(max(1, -(-side // step)) * step) for side in size)
@@ -158,18 +160,11 @@ def export_onnx(
 def metadata(model: Any, graph: Graph) -> dict[str, Any]:
     """Return what a program needs to know to use the file."""
     preprocessor = model.data_preprocessor
-    loader = model.cfg.get('test_dataloader') or {}
-    pipeline = loader.get('dataset', {}).get('pipeline', [])
-    scales = [
-        list(each['scale'])
-        for each in pipeline
-        if str(each['type']).endswith('Resize') and each.get('scale')
-    ]
     return dict(
         version=__version__,
         task=graph.task,
         classes=list((model.dataset_meta or {}).get('classes', ())),
-        scale=scales[0] if scales else None,
+        **graph.view.metadata(),
         step=graph.step,
         raw=graph.raw,
         mean=preprocessor.mean.flatten().tolist(),
@@ -208,7 +203,7 @@ def compare(
         for name in graph.network_outputs
     }
     scores = 0.0
-    if 'scores' in found:
+    if 'scores' in found and not graph.suppresses:
         scores = _difference(found['scores'], wanted['scores'])
     return Difference(tuple(inputs[0].shape), relative, scores)
 
@@ -225,12 +220,9 @@ def _inputs(graph: Graph, shape: Sequence[int], seed: int) -> tuple[Tensor, ...]
     images = torch.randint(
         256, (batch, height, width, 3), generator=generator, dtype=torch.uint8
     )
-    # Each image has another size, as in a batch that was padded.
-    least = [max(1, height - graph.step), max(1, width - graph.step)]
-    sizes = [
-        [max(height - i, least[0]), max(width - 3 * i, least[1])] for i in range(batch)
-    ]
-    return images, torch.tensor(sizes)
+    # With padding, and from a larger original.
+    size = torch.tensor([height - min(3, graph.step - 1), width - graph.step + 1])
+    return (images, size, size + size // 3)[: len(graph.inputs)]
 
 
 def _traced(
@@ -238,6 +230,8 @@ def _traced(
 ) -> Any:
     """Return torch's ONNX program."""
     from torch.export import Dim, export
+
+    from mmcast.deployment.translations import TABLE
 
     inputs = _inputs(graph, shape, 0)
     dims: dict[str, Any] = {}
@@ -254,23 +248,22 @@ def _traced(
         else ('batch', 'height', 'width', None)
     )
     of_images = {i: dims[name] for i, name in enumerate(axes) if name in dims}
-    of_sizes = {0: dims['batch']} if any_batch else {}
-    names = ['images'] if graph.raw else ['images', 'sizes']
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of deprecations inside torch
         exported = export(
             graph,
             inputs,
-            dynamic_shapes=(of_images, of_sizes)[: len(inputs)],
+            dynamic_shapes=(of_images, {}, {})[: len(inputs)],
             strict=False,
             # A guard would fix a size; an assertion about one is not exported.
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         return torch.onnx.export(
             exported,
-            input_names=names,
+            input_names=list(graph.inputs),
             output_names=list(graph.outputs),
             opset_version=OPSET,
+            custom_translation_table=TABLE,
             dynamo=True,
             verbose=False,
         )

@@ -161,6 +161,7 @@ def run_family(root: Path, family: str, iterations: int) -> dict[str, str]:
         start = time.time()
         error = mim(root, f'{family}_{name}', verb, *words)
         found[name] = error or f'{time.time() - start:.0f} s'
+        print(f'{family} {name}: {found[name]}', flush=True)
 
     for name in ('distill', 'guided'):
         work = f'{family}/{name}'
@@ -220,6 +221,7 @@ def main() -> None:
                 words = (f'{family}/plain.py', '--work-dir', family)
                 error = mim(root, f'{family}_supervised', 'train', *words)
                 text = error or f'{time.time() - start:.0f} s'
+                print(f'{family} supervised: {text}', flush=True)
                 write_atomic(folder / 'supervised.json', json.dumps(text))
     console = Console(width=None if sys.stdout.isatty() else 160)
     for family in args.families:
@@ -229,7 +231,6 @@ def main() -> None:
             found = {'supervised': first, **run_family(root, family, args.iterations)}
             write_atomic(file, json.dumps(found, indent=1) + '\n')
         results[family] = json.loads(file.read_text())
-        console.print(family, results[family])
     table = Table('detector', *CELLS)
     for family, found in results.items():
         table.add_row(family, *(found.get(name, '-') for name in CELLS))

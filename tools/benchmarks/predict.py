@@ -139,18 +139,14 @@ def measure_case(name: str, args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-@torch.no_grad()
-def measure_teacher(args: argparse.Namespace) -> dict[str, Any]:
-    """Compare the student with the published teacher on one 1024x2048 image."""
-    size = CASES['dpt256'][0]
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    models = {}
+def published_teacher(device: str) -> Any:
+    """Build Grounding-DINO Swin-L with SAM 2.1-L, random, that finds ten boxes."""
+    config = Config.fromfile(CONFIGS / 'adapt_cityscapes.py')
+    teacher = config.model
+    teacher = teacher.get('student', teacher)
+    teacher.update(score_thr=-1.0, max_per_img=10)
+    teacher.pop('pixel_contrast', None)
     with tempfile.TemporaryDirectory() as folder:
-        config = Config.fromfile(CONFIGS / 'adapt_cityscapes.py')
-        teacher = config.model
-        teacher = teacher.get('student', teacher)
-        teacher.update(score_thr=-1.0, max_per_img=10)
-        teacher.pop('pixel_contrast', None)
         # BERT-base's size, with random weights.
         save_bert(
             Path(folder),
@@ -162,18 +158,27 @@ def measure_teacher(args: argparse.Namespace) -> dict[str, Any]:
         )
         teacher.detector.language_model.name = folder
         teacher.detector.init_cfg = teacher.segmenter.init_cfg = None
-        models['teacher'] = build(teacher, args.device)
-        models['teacher'].cfg = config
-        config = Config.fromfile(CONFIGS / 'supervised_cityscapes.py')
-        config.model.pop('pixel_contrast', None)
-        models['student'] = build(config.model, args.device)
-        models['student'].cfg = config
-        actions = {
-            name: lambda m=model: inference_detector(m, image)
-            for name, model in models.items()
-        }
-        found = compare(actions, args.repeats, args.device)
-        boxes = len(actions['teacher']().pred_instances)
+        model = build(teacher, device)
+    model.cfg = config
+    return model
+
+
+@torch.no_grad()
+def measure_teacher(args: argparse.Namespace) -> dict[str, Any]:
+    """Compare the student with the published teacher on one 1024x2048 image."""
+    size = CASES['dpt256'][0]
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    models = {'teacher': published_teacher(args.device)}
+    config = Config.fromfile(CONFIGS / 'supervised_cityscapes.py')
+    config.model.pop('pixel_contrast', None)
+    models['student'] = build(config.model, args.device)
+    models['student'].cfg = config
+    actions = {
+        name: lambda m=model: inference_detector(m, image)
+        for name, model in models.items()
+    }
+    found = compare(actions, args.repeats, args.device)
+    boxes = len(actions['teacher']().pred_instances)
     millions = {
         name: sum(p.numel() for p in model.parameters()) / 1e6
         for name, model in models.items()

@@ -1,9 +1,10 @@
-"""Draw the predictions of an exported model, with numpy, onnxruntime and OpenCV only.
+"""Draw the predictions of an exported model, without torch and without mmcast.
 
-    python tools/deployment/predict_onnx.py student.onnx IMAGE_OR_FOLDER --out drawn
+    python tools/deployment/predict_onnx.py student.onnx PHOTOS... --out drawn
 
 The file of tools/deployment/export_onnx.py says what the model predicts. Copy this one
-script to where the model runs: it needs neither torch nor mmcast.
+script to where the model runs. It needs numpy, OpenCV and one engine, onnxruntime or
+openvino. PHOTOS are images, folders of images, and videos.
 """
 
 import argparse
@@ -12,16 +13,76 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 try:
     import cv2
     import numpy as np
-    import onnxruntime
 except ImportError as error:
-    sys.exit(f'error: {error}: pip install numpy onnxruntime opencv-python-headless')
+    sys.exit(f'error: {error}: pip install numpy opencv-python-headless')
 
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
+PROCESSED = ('boxes', 'labels', 'scores', 'masks', 'depth')  # not the network's own
+
+
+def through_onnxruntime(path: str, threads: int) -> tuple:
+    """Return what runs a file, its inputs' shapes, its outputs and its metadata."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(f'{error}: pip install onnxruntime') from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(
+            path, options, providers=['CPUExecutionProvider']
+        )
+    except Exception as error:  # onnxruntime has a class for each reason
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'{path} is no ONNX model ({reason})') from None
+    # A fixed number is an int, a free one is a name.
+    inputs = {each.name: each.shape for each in session.get_inputs()}
+    outputs = [each.name for each in session.get_outputs()]
+    metadata = session.get_modelmeta().custom_metadata_map
+    return session.run, inputs, outputs, metadata.get('mmcast')
+
+
+def through_openvino(path: str, threads: int) -> tuple:
+    """Return the same as :func:`through_onnxruntime`."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise ValueError(f'{error}: pip install openvino') from None
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'{path} is no ONNX model ({reason})') from None
+    # In the precision of the file: on some processors the default is half of it.
+    options = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': 'f32'}
+    compiled = core.compile_model(model, 'CPU', options)
+    request = compiled.create_infer_request()
+
+    def run(names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        request.infer(feed)
+        return [request.get_tensor(name).data.copy() for name in names]
+
+    inputs = {
+        each.any_name: [
+            side.get_length() if side.is_static else None for side in each.partial_shape
+        ]
+        for each in compiled.inputs
+    }
+    outputs = [each.any_name for each in compiled.outputs]
+    key = ['framework', 'mmcast']
+    metadata = model.get_rt_info(key).astype(str) if model.has_rt_info(key) else None
+    return run, inputs, outputs, metadata
+
+
+ENGINES = {'onnxruntime': through_onnxruntime, 'openvino': through_openvino}
 
 
 class Model:
@@ -29,39 +90,31 @@ class Model:
 
     Args:
         path: ONNX file of tools/deployment/export_onnx.py, not ``--raw``.
-        threads: Threads of onnxruntime; 0 for one a core.
+        threads: Threads of the engine; 0 for one a core.
+        engine: A key of ``ENGINES``.
 
     Raises:
-        ValueError: It is another file.
+        ValueError: It is another file, or the engine is not installed.
     """
 
-    def __init__(self, path: str | Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=['CPUExecutionProvider']
-            )
-        except Exception as error:  # onnxruntime has a class for each reason
-            reason = str(error).splitlines()[0]
-            raise ValueError(f'{path} is no ONNX model ({reason})') from None
-        texts = self.session.get_modelmeta().custom_metadata_map
-        if 'mmcast' not in texts:
+    def __init__(
+        self, path: str | Path, threads: int = 0, engine: str = 'onnxruntime'
+    ) -> None:
+        self._run, inputs, outputs, about = ENGINES[engine](str(path), threads)
+        if about is None:
             raise ValueError(
                 f'{path} is not from tools/deployment/export_onnx.py: export it again'
             )
-        self.about = json.loads(texts['mmcast'])
+        self.about = json.loads(about)
         if self.about['raw']:
             raise ValueError(
                 f'{path} is the network alone: export it again without --raw'
             )
-        batch, height, width, _ = self.session.get_inputs()[0].shape
-        # A fixed number is an int, a free one is a name.
+        self.inputs = list(inputs)
+        batch, height, width, _ = inputs['images']
         self.batch = batch if isinstance(batch, int) else 1
         self.size = (height, width) if isinstance(height, int) else None
-        own = {'class_logits', 'mask_logits', 'label_logits', 'depth_map'}
-        names = [each.name for each in self.session.get_outputs()]
-        self.outputs = [name for name in names if name not in own]
+        self.outputs = [name for name in outputs if name in PROCESSED]
 
     def __call__(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Predict one image, uint8 (H, W, 3) in BGR.
@@ -70,68 +123,87 @@ class Model:
             For instances ``boxes`` (N, 4), ``labels`` (N,), ``scores`` (N,) and bool
             ``masks`` (N, H, W); else ``depth`` in metres (H, W) and ``labels`` (H, W).
         """
-        height, width = image.shape[:2]
-        resized = self._resized(image)
-        rows, columns = resized.shape[:2]
-        padded = self._padded(resized)
-        feed = {
-            'images': np.repeat(padded[None], self.batch, axis=0),
-            'sizes': np.full((self.batch, 2), (rows, columns), np.int64),
-        }
-        # An input that the graph does not need has been removed from it.
-        wanted = {each.name for each in self.session.get_inputs()}
-        feed = {name: value for name, value in feed.items() if name in wanted}
+        feed = self.feed(image)
+        values = self._run(self.outputs, feed)
         found = {
-            name: value[0]
-            for name, value in zip(
-                self.outputs, self.session.run(self.outputs, feed), strict=True
-            )
+            name: value[0] for name, value in zip(self.outputs, values, strict=True)
         }
         if self.about['task'] == 'instances':
-            found['boxes'] = found['boxes'] * np.tile(
-                [width / columns, height / rows], 2
-            )
-        for name in ('masks', 'depth', 'labels'):
-            if name in found and found[name].ndim > 1:
-                part = found[name][..., :rows, :columns]
-                found[name] = _to_size(part, (height, width), name == 'labels')
-        return found
+            real = found['scores'] > 0  # a score of 0 fills up
+            return {name: value[real] for name, value in found.items()}
+        rows, columns = resized(image, self.about, self.size).shape[:2]
+        return {
+            name: _to_size(value[:rows, :columns], image.shape[:2])
+            for name, value in found.items()
+        }
 
-    def _resized(self, image: np.ndarray) -> np.ndarray:
-        """Resize as the test pipeline does, and to fit into a fixed size."""
-        height, width = image.shape[:2]
+    def feed(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the file's inputs for an image, uint8 (H, W, 3) in BGR."""
+        small = resized(image, self.about, self.size)
+        batch = padded(small, self.about, self.size)[None]
+        feed = {
+            'images': np.repeat(batch, self.batch, axis=0),
+            'size': np.array(small.shape[:2], np.int64),
+            'original': np.array(image.shape[:2], np.int64),
+        }
+        # An input that the graph does not need has been removed from it.
+        return {name: feed[name] for name in self.inputs}
+
+
+def resized(
+    image: np.ndarray, about: dict, most: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Resize an image (H, W, 3) as the test pipeline does.
+
+    Args:
+        image: As OpenCV reads it.
+        about: The file's metadata.
+        most: Height and width to fit into, of a file for one size.
+    """
+    height, width = image.shape[:2]
+    scale = about['scale']
+    if scale and not about['keep_ratio']:
+        size = tuple(scale)
+    else:
         factor = 1.0
-        if self.about['scale']:
-            long, short = max(self.about['scale']), min(self.about['scale'])
+        if scale:
+            long, short = max(scale), min(scale)
             factor = min(long / max(height, width), short / min(height, width))
-        if self.size:
-            factor = min(factor, self.size[0] / height, self.size[1] / width)
-        if factor == 1:
-            return image
-        size = max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5))
-        return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        if most:
+            factor = min(factor, most[0] / height, most[1] / width)
+        size = int(width * factor + 0.5), int(height * factor + 0.5)
+    if size == (width, height):
+        return image
+    size = max(1, size[0]), max(1, size[1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
-    def _padded(self, image: np.ndarray) -> np.ndarray:
-        step = self.about['step']
+
+def padded(
+    image: np.ndarray, about: dict, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Pad an image (H, W, 3) to a size that the network takes."""
+    if size is None:
+        step = np.lcm(about['step'], about['pad_step'])
+        least = about['pad'] or (0, 0)
         # A file for any size takes two steps and more.
-        rows, columns = self.size or (
-            max(2, -(-side // step)) * step for side in image.shape[:2]
+        size = [
+            max(2, -(-max(side, other) // step)) * step
+            for side, other in zip(image.shape[:2], least[::-1], strict=True)
+        ]
+    below, right = size[0] - image.shape[0], size[1] - image.shape[1]
+    return np.pad(image, [(0, below), (0, right), (0, 0)])
+
+
+def _to_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a map (h, w): labels to the nearest, depth bilinearly."""
+    if values.shape == size:
+        return values
+    if values.dtype == np.int64:  # OpenCV resizes none of these
+        large = cv2.resize(
+            values.astype(np.int32), size[::-1], interpolation=cv2.INTER_NEAREST
         )
-        rows, columns = rows - image.shape[0], columns - image.shape[1]
-        return np.pad(image, [(0, rows), (0, columns), (0, 0)])
-
-
-def _to_size(maps: np.ndarray, size: tuple[int, int], nearest: bool) -> np.ndarray:
-    """Resize maps (..., h, w) to (..., *size)."""
-    if maps.shape[-2:] == size:
-        return maps
-    kind = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    flat = maps.reshape(-1, *maps.shape[-2:])
-    # OpenCV resizes neither bool nor int64.
-    flat = flat.astype(np.float32 if maps.dtype != np.int64 else np.int32)
-    large = [cv2.resize(each, size[::-1], interpolation=kind) for each in flat]
-    whole = np.stack(large).reshape(*maps.shape[:-2], *size)
-    return whole > 0.5 if maps.dtype == bool else whole.astype(maps.dtype)
+        return large.astype(np.int64)
+    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def colour(index: int) -> tuple[int, int, int]:
@@ -144,11 +216,10 @@ def draw_instances(
     image: np.ndarray,
     found: dict[str, np.ndarray],
     classes: list[str],
-    score_thr: float,
 ) -> np.ndarray:
-    """Draw masks, boxes, class names and scores of instances above a score."""
+    """Draw masks, boxes, class names and scores."""
     drawn = image.copy()
-    chosen = np.flatnonzero(found['scores'] >= score_thr)[::-1]  # the best on top
+    chosen = range(len(found['scores']))[::-1]  # the best on top
     for i in chosen:
         tint = colour(int(found['labels'][i]))
         mask = found['masks'][i]
@@ -181,20 +252,50 @@ def draw_maps(image: np.ndarray, found: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def images_in(path: Path) -> list[Path]:
-    """Return an image, or all images below a folder.
+def files_in(paths: list[Path]) -> list[tuple[Path, Path]]:
+    """Return images and videos, and where each goes below the folder of drawings.
 
     Raises:
-        ValueError: There is none.
+        ValueError: A path does not exist, or there is none.
     """
-    if path.is_file():
-        return [path]
-    found = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES)
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob('*') if p.is_file())
+            found |= {
+                p: p.relative_to(path)
+                for p in inside
+                if p.suffix.lower() in IMAGES + VIDEOS
+            }
+        elif path.is_file():
+            found[path] = Path(path.name)
+        else:
+            raise ValueError(f'{path} does not exist: correct the path')
     if not found:
         raise ValueError(
-            f'{path} has no images ({", ".join(SUFFIXES)}): correct the path'
+            f'no images ({", ".join(IMAGES)}) and no videos ({", ".join(VIDEOS)}) in '
+            f'{", ".join(map(str, paths))}: correct the path'
         )
-    return found
+    # Two images of one stem, a.jpg and a.png, keep their suffix: a.jpg.png.
+    stems = [target.with_suffix('') for target in found.values()]
+    twice = {stem for stem in stems if stems.count(stem) > 1}
+    return [
+        (path, target if stem in twice else stem)
+        for (path, target), stem in zip(found.items(), stems, strict=True)
+    ]
+
+
+def frames(path: Path) -> Iterator[np.ndarray]:
+    """Give an image, or a video's frames."""
+    if path.suffix.lower() not in VIDEOS:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is not None:
+            yield image
+        return
+    video = cv2.VideoCapture(str(path))
+    while (frame := video.read()[1]) is not None:
+        yield frame
+    video.release()
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -212,9 +313,11 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('model', help='file of tools/deployment/export_onnx.py')
-    parser.add_argument('images', type=Path, help='an image, or a folder of images')
+    parser.add_argument('photos', type=Path, nargs='+', metavar='PHOTOS')
     parser.add_argument('--out', type=Path, required=True, help='folder for drawings')
     parser.add_argument('--score-thr', type=float, default=0.3)
+    parser.add_argument('--classes', nargs='+', help='draw these alone (default: all)')
+    parser.add_argument('--engine', choices=ENGINES, default='onnxruntime')
     parser.add_argument('--threads', type=int, default=0, help='default: one a core')
     return parser.parse_args()
 
@@ -225,32 +328,50 @@ def main() -> None:
     try:
         if not Path(args.model).is_file():
             raise ValueError(f'{args.model} does not exist: correct the path')
-        paths = images_in(args.images)
-        model = Model(args.model, args.threads)
+        files = files_in(args.photos)
+        model = Model(args.model, args.threads, args.engine)
+        names = model.about['classes']
+        unknown = [name for name in args.classes or [] if name not in names]
+        if unknown:
+            known = ', '.join(names) or 'no names'
+            raise ValueError(f'--classes {unknown[0]}: the model has {known}')
     except ValueError as error:
         sys.exit(f'error: {error}')
-    root = args.images if args.images.is_dir() else args.images.parent
+    wanted = [names.index(name) for name in args.classes or names]
     unreadable = 0
-    for path in paths:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
+    for done, (path, target) in enumerate(files, 1):
+        count = spent = 0
+        for frame in frames(path):
+            start = time.perf_counter()
+            found = model(frame)
+            spent += time.perf_counter() - start
+            if model.about['task'] == 'instances':
+                shown = found['scores'] >= args.score_thr
+                if args.classes:
+                    shown &= np.isin(found['labels'], wanted)
+                found = {name: value[shown] for name, value in found.items()}
+                said = f'{shown.sum()} instances'
+                drawn = draw_instances(frame, found, names)
+            else:
+                said = ' and '.join(model.outputs)
+                drawn = draw_maps(frame, found)
+            name = f'{target}.png'
+            if path.suffix.lower() in VIDEOS:
+                name = f'{target}/{count:06d}.png'
+            write_image(args.out / name, drawn)
+            count += 1
+        if not count:
             unreadable += 1
-            print(f'{path}: cannot be read, left out', flush=True)
+            print(f'[{done}/{len(files)}] {path}: cannot be read, left out', flush=True)
             continue
-        start = time.perf_counter()
-        found = model(image)
-        taken = 1000 * (time.perf_counter() - start)
-        if model.about['task'] == 'instances':
-            count = int((found['scores'] >= args.score_thr).sum())
-            said = f'{count} instances'
-            drawn = draw_instances(image, found, model.about['classes'], args.score_thr)
-        else:
-            said = ' and '.join(model.outputs)
-            drawn = draw_maps(image, found)
-        target = args.out / path.relative_to(root).with_suffix('.png')
-        write_image(target, drawn)
-        print(f'{path}: {said}, {taken:.0f} ms, {target}', flush=True)
-    if unreadable == len(paths):
+        if path.suffix.lower() in VIDEOS:
+            said, name = f'{count} frames', target
+        print(
+            f'[{done}/{len(files)}] {path}: {said}, {1000 * spent / count:.0f} ms, '
+            f'{args.out / name}',
+            flush=True,
+        )
+    if unreadable == len(files):
         sys.exit('error: no image could be read')
 
 

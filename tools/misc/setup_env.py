@@ -396,7 +396,7 @@ def main() -> None:
     needs = stack.read('runtime') + stack.read('openmim_needs') + stack.read('vfm')
     needs += [line for line in stack.packages if line != stack.mmcv]
     weights = stack.read('weights')
-    extras = ('tests', 'onnx', 'timm') if args.tests else ()
+    extras = ('tests', 'onnx', 'openvino', 'timm') if args.tests else ()
     tests = [line for name in extras for line in stack.read(name)]
     headless = [stack.pins['opencv-python-headless']]
     build = stack.read('build')
