@@ -170,7 +170,8 @@ class RTMDetInsGraph(DynamicMaskGraph):
     ) -> Tensor:
         """Resize mask logits (M, h, w) and return the masks (M, *original)."""
         stride = self.strides[0]
-        large = F.interpolate(logits[None], scale_factor=stride, mode='bilinear')[0]
+        large = F.interpolate(logits[:, None], scale_factor=stride, mode='bilinear')
+        large = large.squeeze(1)  # an index would copy it
         # mmdet turns the height back by the width's factor, and the width by the
         # height's. They differ by the rounding of the resize.
         factor = 1 / (size.flip(0).double() / original.flip(0).double())
@@ -214,7 +215,7 @@ class CondInstGraph(DynamicMaskGraph):
         """Resize mask logits (M, h, w) and return the masks (M, *original)."""
         head = self.model.mask_head
         finer = head.mask_feat_stride // head.mask_out_stride
-        chances = aligned_bilinear(logits[None], finer).sigmoid()
-        chances = aligned_bilinear(chances, head.mask_out_stride)[0]
+        chances = aligned_bilinear(logits[:, None], finer).sigmoid()
+        chances = aligned_bilinear(chances, head.mask_out_stride).squeeze(1)
         chances = placed(chances, self.area(batch, size))
         return resized(chances, original) > head.test_cfg.mask_thr
