@@ -29,6 +29,11 @@ class DynamicMaskGraph(InstanceGraph):
     reach: float  # of an instance, in cells of its own level
 
     def __init__(self, model: Any, raw: bool) -> None:
+        if not (model.with_mask or hasattr(model.bbox_head, 'mask_head')):
+            raise ValueError(
+                f'a {type(model).__name__} without masks is not exported: give an '
+                'instance segmenter'
+            )
         self.strides = [
             int(side) for side, _ in model.bbox_head.prior_generator.strides
         ]

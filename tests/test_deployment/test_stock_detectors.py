@@ -7,13 +7,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmdet.apis import inference_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmcast.deployment import check_packages, export_onnx
+from mmcast.deployment import check_packages, export_onnx, selection
+from mmcast.deployment.kinds import graph_of
 from mmcast.testing import stock_detector
 
 try:
@@ -140,3 +142,40 @@ def test_an_image_without_an_instance_gives_none(exported):
     found = PREDICT['Model'](out, 1)(np.zeros((64, 96, 3), np.uint8))
     assert len(found['scores']) == len(found['masks'])
     assert (found['scores'] > 0).all()
+
+
+@pytest.mark.parametrize('count', [5, 200])
+def test_best_are_the_best_of_all_cells_and_channels(count):
+    scores = torch.rand(2, 7, 4, 5).where(torch.rand(2, 7, 4, 5) > 0.3, 0)
+    values, channels, cells = selection.best(scores, count)
+    wanted = scores.flatten(1).sort(1, descending=True)[0]
+    wanted = F.pad(wanted, (0, max(0, count - wanted.shape[1])))[:, :count]
+    torch.testing.assert_close(values, wanted)
+    images = torch.arange(2)[:, None]
+    found = scores.flatten(2)[images, channels, cells]
+    assert torch.equal(found[values > 0], values[values > 0])
+
+
+@pytest.mark.parametrize('change', ['soft_nms', 'roi_head', 'kind'])
+def test_what_is_not_exported_is_told(change):
+    model = MODELS.build(stock_detector('mask_rcnn'))
+    model.cfg = Config()
+    if change == 'soft_nms':
+        model.roi_head.test_cfg.nms.type = 'soft_nms'
+        told = "suppression 'soft_nms' is not exported: set type='nms'"
+    elif change == 'roi_head':
+        model.roi_head.mask_head = torch.nn.Identity()
+        told = 'a Mask R-CNN with Identity is not exported'
+    else:
+        model = torch.nn.Identity()
+        told = 'Identity cannot be exported'
+    with pytest.raises(ValueError, match=told):
+        graph_of(model, raw=False)
+
+
+def test_boxes_alone_are_refused():
+    model = MODELS.build(stock_detector('rtmdet_ins'))
+    model.cfg = Config()
+    del model.bbox_head.mask_head
+    with pytest.raises(ValueError, match='a RTMDet without masks is not exported'):
+        graph_of(model, raw=False)

@@ -175,8 +175,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     args = parse_args()
     warnings.simplefilter('ignore')
-    for name in ('onnxscript', 'onnx_ir', 'mmengine'):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     init_default_scope('mmdet')
     report: dict[str, Any] = dict(rows=[])
     if args.json.is_file():

@@ -1,10 +1,11 @@
-"""Export a student, or SwinMTL's model, to ONNX, and compare it with torch.
+"""Export a detector, or SwinMTL's model, to ONNX, and compare it with torch.
 
     python tools/deployment/export_onnx.py CONFIG CHECKPOINT --out student.onnx
 
 The file takes uint8 images as OpenCV reads them and returns boxes, labels, scores and
-masks, for any number of images of any size. It is written only if onnxruntime and torch
-agree within 1e-3. tools/deployment/predict_onnx.py runs it without torch.
+masks, for any number of images of any size where torch can export that. It is written
+only if onnxruntime and torch agree within 1e-3. tools/deployment/predict_onnx.py runs
+it without torch.
 """
 
 import argparse
