@@ -1,9 +1,10 @@
 """A user's own data: the configs of all stages, with the user's own detectors."""
 
 from .caps import find_caps, raised
-from .configs import STAGES, Files, Plan, config_files
+from .configs import config_files
 from .detectors import Detector, read_detector, trained_classes
 from .lengths import StageLength, seen_sizes, stage_length
+from .plan import STAGES, Files, Plan
 
 __all__ = [
     'STAGES',

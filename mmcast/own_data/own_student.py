@@ -1,0 +1,137 @@
+"""The configs of the stages that train the user's own student, as text."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .caps import raised
+from .plan import Plan, evaluation, head, imports, replaced, store
+from .python_text import Code, assignment
+
+# For a user's own teacher; SIZE's stage `distill` has that of its own one.
+_LABELS = dict(score_thr=0.5, min_left=0.8)
+
+
+def _own_supervised(plan: Plan, stage: str) -> str:
+    """Write the training of the user's own student on the labels."""
+    student = plan.student
+    assert student is not None
+    cfg = student.cfg
+    folder = Path('configs', plan.name)
+    parts = [('own', _with_own_data('_base_.train_dataloader.dataset', cfg))]
+    times = repeats(plan)
+    if times > 1:
+        repeated = dict(type='RepeatDataset', times=times, dataset=Code('own'))
+        parts.append(('repeated', repeated))
+    dataset = dict(
+        _delete_=True,
+        type='SemiSupervisedDataset',
+        labeled_dataset=Code(parts[-1][0]),
+    )
+    model = {
+        **student.with_classes(),
+        'classes': Code('_base_.class_names'),
+        **raised(cfg.model, plan.most),
+    }
+    text = head(
+        [student.base(folder), '../mmcast/own_data/hooks.py', './data.py'], plan, stage
+    )
+    text += imports(cfg) + assignment('model', model)
+    text += ''.join(assignment(name, value) for name, value in parts)
+    text += assignment('train_dataloader', dict(dataset=dataset))
+    text += evaluation(replaced(cfg))
+    return text + assignment('default_hooks', Code('_base_.mmcast_hooks'))
+
+
+def _with_own_data(path: str, cfg: Config) -> dict[str, Any]:
+    """Write the user's training data set, wrappers and all, with the own images."""
+    node: Any = cfg.train_dataloader.dataset
+    wrappers = []
+    while 'dataset' in node or 'datasets' in node:
+        if 'datasets' in node:
+            node, path = node.datasets[0], f'{path}.datasets[0]'
+        else:
+            wrappers.append(path)
+            node, path = node.dataset, f'{path}.dataset'
+    own: dict[str, Any] = {'': Code(path), '**': Code('_base_.labeled')}
+    for wrapper in wrappers[::-1]:
+        own = {'': Code(wrapper), 'dataset': own}
+    return own
+
+
+def repeats(plan: Plan) -> int:
+    """Return how often an epoch has each labelled image: as many as unlabelled ones."""
+    if plan.student is None or plan.student.epochs is None:
+        return 1
+    return math.ceil(plan.unlabeled / plan.labeled)
+
+
+def _own_distill(plan: Plan, stage: str) -> str:
+    """Write the training of the user's own student on labels and pseudo-labels."""
+    assert plan.student is not None
+    loader: dict[str, Any] = dict(
+        sampler=dict(_delete_=True, type='LabeledUnlabeledSampler'), batch_sampler=None
+    )
+    batch = plan.student.cfg.train_dataloader.batch_size
+    if batch % 2:
+        loader['batch_size'] = batch + 1
+    if plan.teacher:
+        labels = _LABELS | dict(store=store(plan))
+    else:
+        base = Config.fromfile(plan.sizes / plan.size / 'distill.py')
+        labels = dict(base.train_dataloader.dataset.pseudo_labels)
+    loader['dataset'] = dict(
+        unlabeled_dataset=Code('_base_.unlabeled'), pseudo_labels=labels
+    )
+    return (
+        head('./supervised.py', plan, stage)
+        + assignment(
+            'model',
+            dict(
+                _delete_=True,
+                type='SemiSupervisedSegmentor',
+                student=Code('_base_.model'),
+            ),
+        )
+        + assignment('train_dataloader', loader)
+        + assignment(
+            'val_evaluator', dict(outfile_prefix=Code("work_dir + '/validation'"))
+        )
+        + assignment(
+            'default_hooks',
+            dict(
+                export=Code('_base_.baseline'), pseudo_labels=Code('_base_.labelled_by')
+            ),
+        )
+    )
+
+
+def _own_finetune(plan: Plan, stage: str) -> str:
+    """Write the refinement: a tenth of the learning rate and of the length."""
+    assert plan.student is not None
+    cfg = plan.student.cfg
+    text = head('./supervised.py', plan, stage)
+    text += assignment('load_from', Code('_base_.distilled'))
+    rate = float(f'{cfg.optim_wrapper.optimizer.lr / 10:.3g}')
+    text += assignment('optim_wrapper', dict(optimizer=dict(lr=rate)))
+    times = repeats(plan)
+    if times > 1:
+        shorter = dict(labeled_dataset=dict(times=math.ceil(times / 10)))
+        text += assignment('train_dataloader', dict(dataset=shorter))
+    elif plan.student.epochs is None:
+        iterations = math.ceil(cfg.train_cfg.max_iters / 10)
+        text += assignment(
+            'train_cfg', dict(max_iters=iterations, val_interval=iterations)
+        )
+    return text + assignment(
+        'val_evaluator', dict(outfile_prefix=Code("work_dir + '/validation'"))
+    )
+
+
+OWN = {
+    'supervised': _own_supervised,
+    'distill': _own_distill,
+    'finetune': _own_finetune,
+}
