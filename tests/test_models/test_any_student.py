@@ -7,6 +7,7 @@ import torch
 from gloo_ranks import two_ranks
 from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks
+from mmengine.optim import OptimWrapper
 from stock_students import draw_alike, instances, stock_wrapper, two_sources
 from torch import nn
 
@@ -113,6 +114,28 @@ def test_one_step_trains_every_weight_that_a_stock_step_trains(family):
     assert all(
         p.grad.isfinite().all() for p in model.parameters() if p.grad is not None
     )
+
+
+@pytest.mark.parametrize('family', KINDS)
+def test_gradients_accumulate(family):
+    """A batch twice, accumulated, is a step on it once."""
+    trained = []
+    for counts in (1, 2):
+        model = stock_wrapper(family).eval()
+        draw_alike(model.student)
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        wrapper = OptimWrapper(optimizer, accumulative_counts=counts)
+        wrapper.initialize_count_status(model, 0, counts)
+        before = copy.deepcopy(model.state_dict())
+        for _ in range(counts):
+            with wrapper.optim_context(model):
+                loss, _ = model.parse_losses(model.loss(*two_sources()))
+            wrapper.update_params(loss)
+        trained.append(model.state_dict())
+    assert any(
+        not torch.equal(before[name], value) for name, value in trained[1].items()
+    )
+    torch.testing.assert_close(*trained)
 
 
 def test_accuracies_are_not_weighted():
