@@ -107,7 +107,7 @@ class DynamicMaskGraph(InstanceGraph):
     def masks(
         self, logits: Tensor, batch: Tensor, size: Tensor, original: Tensor
     ) -> Tensor:
-        """Resize mask logits (M, h, w) and return the masks (M, *original)."""
+        """Resize mask logits (M, h, w); return masks of the original image's size."""
         raise NotImplementedError
 
     def mask_logits(
@@ -173,7 +173,7 @@ class RTMDetInsGraph(DynamicMaskGraph):
     def masks(
         self, logits: Tensor, batch: Tensor, size: Tensor, original: Tensor
     ) -> Tensor:
-        """Resize mask logits (M, h, w) and return the masks (M, *original)."""
+        """Resize mask logits (M, h, w); return masks of the original image's size."""
         stride = self.strides[0]
         large = F.interpolate(logits[:, None], scale_factor=stride, mode='bilinear')
         large = large.squeeze(1)  # an index would copy it
@@ -217,7 +217,7 @@ class CondInstGraph(DynamicMaskGraph):
     def masks(
         self, logits: Tensor, batch: Tensor, size: Tensor, original: Tensor
     ) -> Tensor:
-        """Resize mask logits (M, h, w) and return the masks (M, *original)."""
+        """Resize mask logits (M, h, w); return masks of the original image's size."""
         head = self.model.mask_head
         finer = head.mask_feat_stride // head.mask_out_stride
         chances = aligned_bilinear(logits[:, None], finer).sigmoid()

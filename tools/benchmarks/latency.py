@@ -48,7 +48,7 @@ STUDENTS = {
     'dpt256': 'student_dpt256',
 }
 TEACHER = 'teacher'
-SIZES = (640, 640), (1024, 2048)
+SIZES = {'640x640': (640, 640), '1024x2048': (1024, 2048)}
 # A pixel decoder with deformable attention, and DINOv2, are exported at one size.
 ONE_SIZE = 'r50', 'dpt256'
 
@@ -57,6 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     names = [*STUDENTS, TEACHER]
     parser.add_argument('--models', nargs='+', choices=names, default=names)
+    parser.add_argument('--sizes', nargs='+', choices=SIZES, default=[*SIZES])
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2])
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--files', type=Path, default=Path('work_dirs/latency'))
@@ -102,8 +103,9 @@ def through_torch(model: Any, image: np.ndarray, threads: int) -> Callable[[], A
 def cost(model: Any, size: tuple[int, int]) -> dict[str, float]:
     """Return parameters in millions and multiply-adds of the network in 1e9."""
     graph = graph_of(model, raw=True)
+    padded = (-(-side // graph.step) * graph.step for side in size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        graph(torch.zeros(1, 3, *size))
+        graph(torch.zeros(1, 3, *padded))
     count = sum(each.numel() for each in model.parameters())
     return dict(params_m=count / 1e6, gflops=counter.get_total_flops() / 2e9)
 
@@ -118,8 +120,9 @@ def rows_of_student(
     file = args.files / (f'{name}_{size[0]}.onnx' if fixed else f'{name}.onnx')
     if not file.is_file():
         args.files.mkdir(parents=True, exist_ok=True)
-        options = dict(batch=1, size=size) if fixed else {}
-        export_onnx(model, file, **options)
+        step = graph_of(model, raw=False).step
+        padded = tuple(-(-side // step) * step for side in size)
+        export_onnx(model, file, **(dict(batch=1, size=padded) if fixed else {}))
     actions = {'torch': through_torch(model, image, threads)}
     for engine in ENGINES:
         session = Model(file, threads, engine)
@@ -182,7 +185,7 @@ def main() -> None:
         report = json.loads(args.json.read_text())
     report.update(device=hardware('cpu'), mmcast=mmcast.__version__)
     for name in args.models:
-        for size in SIZES:
+        for size in (SIZES[each] for each in args.sizes):
             for threads in args.threads:
                 key = dict(model=name, height=size[0], width=size[1], threads=threads)
                 if any(key.items() <= each.items() for each in report['rows']):
