@@ -1,6 +1,7 @@
 """Detectors whose dense heads predict boxes and, for each, the kernels of its mask."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -44,7 +45,6 @@ class DynamicMaskGraph(InstanceGraph):
         super().__init__(model, raw)
         config = model.bbox_head.test_cfg
         self.iou_thr = selection.check_suppression(config.nms)
-        self.agnostic = bool(config.nms.get('class_agnostic', False))
         self.score_thr = float(config.get('score_thr', 0))
         self.each_level = int(config.get('nms_pre', 1000))
         self.most = min(int(config.max_per_img), self.each_level * len(self.strides))
@@ -63,9 +63,7 @@ class DynamicMaskGraph(InstanceGraph):
             scores = torch.where(scores > self.score_thr, scores, 0)
             scores, labels, cells = selection.best(scores, self.each_level)
             scores = scores * self.factor(level, cells)
-            points = selection.corners(
-                level[0].shape[3], cells, [stride, stride], offset
-            )
+            points = selection.corners(level[0].shape[3], cells, stride, offset)
             distances = selection.taken(level[1], cells)
             boxes = torch.cat(
                 [points - distances[..., :2], points + distances[..., 2:]], -1
@@ -87,8 +85,7 @@ class DynamicMaskGraph(InstanceGraph):
         boxes = selection.clipped(boxes, self.area(batch, size))
         boxes = boxes / selection.scale_factor(size, original)
         scores = selection.large_enough(boxes, scores, self.least)
-        groups = torch.zeros_like(labels) if self.agnostic else labels
-        scores = selection.suppressed(boxes, scores, groups, self.iou_thr)
+        scores = selection.suppressed(boxes, scores, labels, self.iou_thr)
         scores, chosen = scores.topk(self.most)
         count = selection.most_of_any(scores)
         scores, chosen = scores[:, :count], chosen[:, :count]
@@ -104,11 +101,11 @@ class DynamicMaskGraph(InstanceGraph):
         """Return what the scores in a level's cells (B, N) are multiplied by."""
         return 1.0
 
+    @abstractmethod
     def masks(
         self, logits: Tensor, batch: Tensor, size: Tensor, original: Tensor
     ) -> Tensor:
         """Resize mask logits (M, h, w); return masks of the original image's size."""
-        raise NotImplementedError
 
     def mask_logits(
         self, features: Tensor, kernels: Tensor, points: Tensor, strides: Tensor

@@ -4,6 +4,7 @@ mmdet's ``predict`` works on data samples and Python lists. The modules here com
 same from a batch of images of one size: normalise, predict, choose, resize.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ class Graph(nn.Module):
         return batch
 
 
-class InstanceGraph(Graph):
+class InstanceGraph(Graph, ABC):
     """A detector of instances.
 
     Outputs of N instances for each image, best first:
@@ -115,15 +116,15 @@ class InstanceGraph(Graph):
         network = self.network(batch)
         return *self.instances(network, batch, size, original), *network
 
+    @abstractmethod
     def network(self, batch: Tensor) -> Outputs:
         """Return the network's own outputs for its input (B, 3, H, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def instances(
         self, network: Outputs, batch: Tensor, size: Tensor, original: Tensor
     ) -> Outputs:
         """Return boxes, labels, scores and masks."""
-        raise NotImplementedError
 
     def area(self, batch: Tensor, size: Tensor) -> Tensor:
         """Return what mmdet calls an image's height and width, (2,).

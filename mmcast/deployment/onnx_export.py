@@ -10,7 +10,7 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ def metadata(model: Any, graph: Graph) -> dict[str, Any]:
         version=__version__,
         task=graph.task,
         classes=list((model.dataset_meta or {}).get('classes', ())),
-        **graph.view.metadata(),
+        **asdict(graph.view),
         step=graph.step,
         raw=graph.raw,
         mean=preprocessor.mean.flatten().tolist(),

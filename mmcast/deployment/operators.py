@@ -51,11 +51,6 @@ def resized(maps: Tensor, size: Tensor) -> Tensor:
     return F.interpolate(maps[None], (height, width), mode='bilinear')[0]
 
 
-@resized.register_fake
-def _(maps: Tensor, size: Tensor) -> Tensor:
-    return maps.new_empty(maps.shape[0], *_some_size())
-
-
 @torch.library.custom_op('mmcast::placed', mutates_args=())
 def placed(maps: Tensor, size: Tensor) -> Tensor:
     """Cut maps at the right and below, or fill them with zeros there.
@@ -70,11 +65,6 @@ def placed(maps: Tensor, size: Tensor) -> Tensor:
     height, width = size.tolist()
     rows, columns = maps.shape[1:]
     return F.pad(maps, (0, width - columns, 0, height - rows)).clone()
-
-
-@placed.register_fake
-def _(maps: Tensor, size: Tensor) -> Tensor:
-    return maps.new_empty(maps.shape[0], *_some_size())
 
 
 @torch.library.custom_op('mmcast::pasted', mutates_args=())
@@ -93,11 +83,6 @@ def pasted(maps: Tensor, boxes: Tensor, size: Tensor) -> Tensor:
     rows = _weights(boxes[:, 1], boxes[:, 3], height, maps.shape[1])
     columns = _weights(boxes[:, 0], boxes[:, 2], width, maps.shape[2])
     return rows @ maps @ columns.transpose(1, 2)
-
-
-@pasted.register_fake
-def _(maps: Tensor, boxes: Tensor, size: Tensor) -> Tensor:
-    return maps.new_empty(maps.shape[0], *_some_size())
 
 
 def _weights(start: Tensor, end: Tensor, length: int, cells: int) -> Tensor:
@@ -155,12 +140,16 @@ def _(
     levels: Tensor,
     strides: list[int],
     size: int,
-    samples: int,
-    aligned: bool,
+    *rest: object,
 ) -> Tensor:
     return maps[0].new_empty(boxes.shape[0], maps[0].shape[1], size, size)
 
 
-def _some_size() -> tuple[torch.SymInt, torch.SymInt]:
+def _of_some_size(maps: Tensor, *rest: Tensor) -> Tensor:
     context = torch.library.get_ctx()
-    return context.new_dynamic_size(), context.new_dynamic_size()
+    height, width = context.new_dynamic_size(), context.new_dynamic_size()
+    return maps.new_empty(maps.shape[0], height, width)
+
+
+for each in (resized, placed, pasted):
+    each.register_fake(_of_some_size)

@@ -3,7 +3,6 @@
 Everything has a fixed number of rows: what does not count has the score 0.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +15,18 @@ def check_suppression(config: Any) -> float:
     """Return the IoU threshold of a suppression.
 
     Raises:
-        ValueError: It is no plain one.
+        ValueError: It is no plain one within classes.
     """
     if config.get('type', 'nms') != 'nms':
         raise ValueError(
             f"test_cfg's suppression {config.type!r} is not exported: set type='nms'"
+        )
+    known = {'type', 'iou_threshold', 'iou_thr', 'split_thr'}
+    unknown = [name for name, value in config.items() if value and name not in known]
+    if unknown:
+        raise ValueError(
+            f"the option {unknown[0]!r} of test_cfg's suppression is not exported: "
+            'leave it out'
         )
     return float(config.get('iou_threshold', config.get('iou_thr')))
 
@@ -62,11 +68,11 @@ def rows(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
-def corners(width: int, cells: Tensor, stride: Sequence[int], offset: float) -> Tensor:
+def corners(width: int, cells: Tensor, stride: int, offset: float) -> Tensor:
     """Return x and y of a level's cells (B, N) in pixels, (B, N, 2)."""
     row, column = _split(cells, width)
     place = torch.stack([column, row], dim=-1)
-    return (place + offset) * place.new_tensor(stride)
+    return (place + offset) * stride
 
 
 def clipped(boxes: Tensor, size: Tensor) -> Tensor:

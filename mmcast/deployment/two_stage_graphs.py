@@ -89,7 +89,7 @@ class MaskRCNNGraph(InstanceGraph):
         parts = []
         for i, stride in enumerate(self.strides):
             scores, kind, cells = selection.best(logits[i].sigmoid(), config.nms_pre)
-            places = selection.corners(logits[i].shape[3], cells, [stride] * 2, 0.0)
+            places = selection.corners(logits[i].shape[3], cells, stride, 0.0)
             base = anchors.base_anchors[i][kind] + places.repeat(1, 1, 2)
             # Four channels an anchor.
             maps = deltas[i].flatten(2).unflatten(1, (-1, 4))

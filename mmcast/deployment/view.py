@@ -1,6 +1,6 @@
 """What a test pipeline does to an image before the network sees it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 # What neither moves nor changes a pixel.
@@ -25,10 +25,6 @@ class View:
     pad: tuple[int, int] | None = None
     pad_step: int = 1
     pad_value: tuple[float, float, float] | None = None
-
-    def metadata(self) -> dict[str, Any]:
-        """Return the attributes by name."""
-        return asdict(self)
 
 
 def view_of(config: Any) -> View:

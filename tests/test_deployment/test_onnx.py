@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -218,7 +219,7 @@ def test_an_image_is_resized_as_in_testing(size, steps):
     )
     loader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile'), *steps]))
     view = view_of(Config(dict(test_dataloader=loader)))
-    about = dict(view.metadata(), step=1)
+    about = dict(asdict(view), step=1)
     script = runpy.run_path(str(PREDICT))
     small = script['resized'](image, about)
     padded = script['padded'](small, about)

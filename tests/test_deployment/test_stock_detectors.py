@@ -137,11 +137,21 @@ def test_a_file_predicts_what_mmdet_does(exported, engine):
         check_same(predict(cv2.imread(str(path))), wanted)
 
 
-def test_an_image_without_an_instance_gives_none(exported):
-    _, out, _ = exported
-    found = PREDICT['Model'](out, 1)(np.zeros((64, 96, 3), np.uint8))
-    assert len(found['scores']) == len(found['masks'])
-    assert (found['scores'] > 0).all()
+@pytest.mark.parametrize('family', PIPELINES)
+def test_without_an_instance_one_row_has_the_score_0(family, photographs):
+    model = detector(family, photographs)
+    limits = model.bbox_head if hasattr(model, 'bbox_head') else model.roi_head
+    limits.test_cfg.score_thr = 1.1
+    image = torch.from_numpy(cv2.imread(str(photographs[1])))
+    image = F.pad(image, (0, 0, 0, 160 - image.shape[1], 0, 128 - image.shape[0]))
+    size = torch.tensor([128, 160])
+    with torch.no_grad():
+        boxes, _, scores, masks = graph_of(model, raw=False)(image[None], size, size)[
+            :4
+        ]
+    assert boxes.shape == (1, 1, 4)
+    assert scores.tolist() == [[0.0]]
+    assert masks.shape == (1, 1, 128, 160)
 
 
 @pytest.mark.parametrize('count', [5, 200])
@@ -156,13 +166,16 @@ def test_best_are_the_best_of_all_cells_and_channels(count):
     assert torch.equal(found[values > 0], values[values > 0])
 
 
-@pytest.mark.parametrize('change', ['soft_nms', 'roi_head', 'kind'])
+@pytest.mark.parametrize('change', ['soft_nms', 'agnostic', 'roi_head', 'kind'])
 def test_what_is_not_exported_is_told(change):
     model = MODELS.build(stock_detector('mask_rcnn'))
     model.cfg = Config()
     if change == 'soft_nms':
         model.roi_head.test_cfg.nms.type = 'soft_nms'
         told = "suppression 'soft_nms' is not exported: set type='nms'"
+    elif change == 'agnostic':
+        model.roi_head.test_cfg.nms.class_agnostic = True
+        told = "option 'class_agnostic' of test_cfg's suppression is not exported"
     elif change == 'roi_head':
         model.roi_head.mask_head = torch.nn.Identity()
         told = 'a Mask R-CNN with Identity is not exported'

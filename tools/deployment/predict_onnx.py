@@ -360,6 +360,10 @@ def main() -> None:
                 name = f'{target}/{count:06d}.png'
             write_image(args.out / name, drawn)
             count += 1
+            if count % 100 == 0:
+                print(
+                    f'[{done}/{len(files)}] {path}: {count} frames so far', flush=True
+                )
         if not count:
             unreadable += 1
             print(f'[{done}/{len(files)}] {path}: cannot be read, left out', flush=True)
