@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmcast.utils import open_atomic
+from mmcast.files import open_atomic
 from mmcast.version import __version__
 
 State = dict[str, Tensor]

@@ -78,6 +78,17 @@ def show(
     print(f'error: {message}', file=sys.stderr, flush=True)
 
 
+def tool(name: str) -> str:
+    """Return the command that runs a tool, wherever the package is installed.
+
+    Args:
+        name: Path of the script below ``tools``, which is installed with the package.
+    """
+    path = (_PACKAGE / '.mim' / 'tools' / name).resolve()
+    here = Path.cwd()
+    return f'python {path.relative_to(here) if path.is_relative_to(here) else path}'
+
+
 def _is_tool() -> bool:
     """Say whether the running program is a script of mmdet or mmcast."""
     file = getattr(sys.modules.get('__main__'), '__file__', None)

@@ -31,7 +31,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 TOOLS = Path(__file__).resolve().parent
 # The COCO file of a split of SynthScapes, below its folder.

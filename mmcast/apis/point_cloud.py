@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcast.datasets.depth_files import CameraFile
-from mmcast.utils import open_atomic
+from mmcast.files import open_atomic
 
 
 def check_camera(camera: CameraFile, size: tuple[int, int]) -> None:

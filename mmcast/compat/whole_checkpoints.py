@@ -21,7 +21,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import CheckpointHook, checkpoint_hook
 
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 
 class _Later:

@@ -19,7 +19,7 @@ import pycocotools.mask as mask_utils
 from cityscapesscripts.helpers.labels import id2label, labels
 from rich.progress import track
 
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 from .image_names import check_name
 from .splits import INSTANCE_IDS, LEFT_IMAGE

@@ -10,7 +10,7 @@ from cityscapesscripts.helpers.labels import trainId2label
 from mmdet.datasets import BaseSegDataset
 from mmdet.registry import DATASETS
 
-from mmcast.utils import tool
+from mmcast.errors import tool
 
 from .image_names import check_name, find_missing
 from .nyuv2 import MANIFEST

@@ -18,7 +18,7 @@ from mmdet.datasets import BaseDetDataset, CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from mmcast.utils import tool
+from mmcast.errors import tool
 
 from .coco_masks import why_bad_mask
 from .image_names import IMAGE_SUFFIXES, find_images, find_missing

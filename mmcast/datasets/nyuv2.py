@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 from .nyuv2_classes import CLASSES, IGNORED, KNOWN_NAMES, NAME_COUNT, label_map
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from mmcast.datasets.image_names import check_name
 from mmcast.datasets.pseudo_label_entry import PseudoLabels, format_entry, parse_entry
-from mmcast.utils import open_atomic, remove_unfinished, tool, write_atomic
+from mmcast.errors import tool
+from mmcast.files import open_atomic, remove_unfinished, write_atomic
 
 _FORMAT = 'mmcast-pseudo-labels'
 _VERSION = 1

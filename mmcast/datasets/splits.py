@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcast.utils import tool
+from mmcast.errors import tool
 
 from .image_names import check_name
 from .rle import is_size

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import Graph
 from mmcast.deployment.kinds import graph_of
-from mmcast.utils import check_writable, write_atomic
+from mmcast.files import check_writable, write_atomic
 from mmcast.version import __version__
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')

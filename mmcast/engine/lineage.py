@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.runner import Runner
 
 from mmcast.checkpoints import read_checkpoint
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 RECORD = 'started_anew.json'
 

@@ -3,7 +3,7 @@
 from mmdet.registry import LOOPS
 from mmengine.runner import TestLoop
 
-from mmcast.utils import unwrapped
+from mmcast.models.unwrapped import unwrapped
 
 
 @LOOPS.register_module()

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmcast._requirements import mim_name
-from mmcast.utils import tool
+from mmcast.errors import tool
 
 # CocoMetric's name of the mask AP, from 0 to 1.
 MASK_AP = 'coco/segm_mAP'

@@ -13,7 +13,7 @@ from pycocotools import mask as mask_utils
 
 from mmcast.datasets import pseudo_label_store
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.utils import open_atomic
+from mmcast.files import open_atomic
 
 TEACHERS = [Teacher('t.py', f'{i}.pth', f'{i}' * 64) for i in range(2)]
 NAMES = [f'town/{i:03d}.png' for i in range(150)]

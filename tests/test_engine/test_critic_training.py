@@ -24,8 +24,8 @@ from resuming import assert_identical, assert_same_end, train_until
 
 from mmcast.checkpoints import read_checkpoint
 from mmcast.engine.optimizers import CriticOptimWrapperConstructor
+from mmcast.models.unwrapped import unwrapped
 from mmcast.testing.reduced_configs import load_config
-from mmcast.utils import unwrapped
 
 CRITIC = dict(type='WassersteinCritic', channels=4, init_std=0.1)
 PROBES = ('decoder.layers.0.weight', 'critic.layers.0.weight')

@@ -28,7 +28,7 @@ from mmcast.engine.hooks import (
 )
 from mmcast.engine.hooks.pseudo_label_hook import _transforms
 from mmcast.engine.loops import TeacherStudentTestLoop
-from mmcast.utils import check_writable
+from mmcast.files import check_writable
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
 MIM_TRAIN = f'mim train {mim_name()}'

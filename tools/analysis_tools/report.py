@@ -39,7 +39,7 @@ from report_models import Sources, by_class, disagreement, gallery, judge
 from report_pictures import Images, as_uri
 
 import mmcast
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 PICTURE = 1600  # width of the quickstart's picture, in pixels
 # Columns: title, digits, whether less is better (None: neither).

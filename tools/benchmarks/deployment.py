@@ -37,7 +37,7 @@ import mmcast
 from mmcast.apis import load_model
 from mmcast.deployment import compare as compare_logits
 from mmcast.deployment.kinds import graph_of
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'deployment'))

@@ -28,8 +28,8 @@ from mmcast._requirements import mim_name
 from mmcast.checkpoints import read_checkpoint
 from mmcast.datasets.cityscapes_to_coco import convert_split
 from mmcast.datasets.synthscapes import generate
+from mmcast.files import write_atomic
 from mmcast.testing import FAMILIES, THINGS, stock_detector
-from mmcast.utils import write_atomic
 
 CELLS = ('supervised', 'distill', 'guided', 'finetune', 'resume', 'export')
 ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'

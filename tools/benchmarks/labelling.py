@@ -33,7 +33,7 @@ import mmcast
 from mmcast.apis import label_images
 from mmcast.datasets import ImageListDataset
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 DIFFERENT = 20  # generated images; the others are links to them

@@ -43,7 +43,7 @@ import mmcast
 from mmcast.apis import label_images
 from mmcast.datasets import ImageListDataset
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mmcast
 from mmcast.deployment import export_onnx
 from mmcast.deployment.kinds import graph_of
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'deployment'))

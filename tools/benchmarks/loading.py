@@ -28,7 +28,7 @@ from rich.progress import track
 
 import mmcast
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import hardware

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from mmcast.files import write_atomic
 from mmcast.models.losses import PRESETS, PixelContrastLoss
-from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import hardware

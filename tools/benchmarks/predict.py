@@ -26,8 +26,8 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 
 import mmcast
+from mmcast.files import write_atomic
 from mmcast.testing import save_bert, stock_model
-from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import compare, hardware

@@ -36,7 +36,7 @@ from results_rows import IMAGES, LABELLER, MORE_LABELS, ROWS, TABLES
 
 from mmcast._requirements import distribution_of, mim_name
 from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import (

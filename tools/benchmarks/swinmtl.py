@@ -27,7 +27,7 @@ from pathlib import Path
 from mmengine import Config
 
 from mmcast._requirements import mim_name
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import digest, hardware, mim, once, run_all

@@ -36,8 +36,8 @@ from rich.progress import Progress
 from mmcast.datasets.cityscapes_to_coco import convert_split
 from mmcast.datasets.splits import format_list
 from mmcast.datasets.synthscapes import generate
+from mmcast.files import write_atomic
 from mmcast.testing import reduced, save_bert
-from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import digest, hardware, once

@@ -28,8 +28,8 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import mmcast
+from mmcast.files import write_atomic
 from mmcast.testing import stock_model
-from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import compare, hardware

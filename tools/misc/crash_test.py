@@ -32,7 +32,7 @@ from rich.progress import (
 
 from mmcast._requirements import mim_name
 from mmcast.checkpoints import read_checkpoint
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import hardware, make_synthscapes

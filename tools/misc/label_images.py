@@ -20,7 +20,7 @@ from mmcast.apis import label_images, load_model
 from mmcast.apis.ranks import on_rank_zero
 from mmcast.datasets import ImageListDataset
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 
 def parse_args() -> argparse.Namespace:

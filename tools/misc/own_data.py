@@ -38,6 +38,7 @@ from mmcast._requirements import mim_name
 from mmcast.datasets.inspection import Inspection, find_copies, inspect
 from mmcast.datasets.overlap import examples
 from mmcast.datasets.splits import draw_order, format_list, load_coco
+from mmcast.files import write_atomic
 from mmcast.own_data import (
     STAGES,
     Detector,
@@ -50,7 +51,6 @@ from mmcast.own_data import (
     stage_length,
     trained_classes,
 )
-from mmcast.utils import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from split_labels import write

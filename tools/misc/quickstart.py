@@ -36,7 +36,7 @@ from rich.progress import (
 from rich.table import Table
 
 from mmcast._requirements import distribution_of, mim_name
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis_tools'))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

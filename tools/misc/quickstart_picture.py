@@ -9,7 +9,7 @@ from mmdet.evaluation import get_classes
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 ROWS = 5
 SCORE = 0.3

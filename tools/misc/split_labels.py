@@ -26,7 +26,7 @@ from mmcast.datasets.splits import (
     load_coco,
     read_list,
 )
-from mmcast.utils import write_atomic
+from mmcast.files import write_atomic
 
 Classes = tuple[tuple[str, ...], Mapping[str, set[str]]]
 

@@ -23,7 +23,7 @@ from mmcast.models.losses.negatives import draw_negatives
 from mmcast.models.losses.pairs import Pairing, Pixels
 from mmcast.models.losses.scores import pixel_predictions
 from mmcast.models.pseudo_labels import masks_on_grid
-from mmcast.utils import unwrapped
+from mmcast.models.unwrapped import unwrapped
 
 BINS = 10  # of the drawn negatives' cosines, between -1 and 1
 

@@ -15,8 +15,9 @@ from mmengine.runner.checkpoint import get_state_dict
 
 from mmcast.checkpoints import save_plain
 from mmcast.engine.stages import MASK_AP, mask_ap, metrics_file, percent
+from mmcast.files import write_atomic
 from mmcast.models.detectors.student import class_count
-from mmcast.utils import unwrapped, write_atomic
+from mmcast.models.unwrapped import unwrapped
 
 
 @HOOKS.register_module()

@@ -23,8 +23,9 @@ from mmcast.engine.lineage import explain_missing, start_anew
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.loops import TeacherStudentTestLoop
 from mmcast.engine.stages import plain_config, refuse_wrapper, require
+from mmcast.files import check_writable
+from mmcast.models.unwrapped import unwrapped
 from mmcast.package_weights import PYPI, check_package
-from mmcast.utils import check_writable, unwrapped
 
 
 @HOOKS.register_module()

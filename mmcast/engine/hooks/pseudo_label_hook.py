@@ -24,7 +24,7 @@ from mmcast.datasets.semi_supervised import SemiSupervisedDataset, leaves
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.stages import command_of, config_of, labels_of, mask_ap
-from mmcast.utils import check_writable
+from mmcast.files import check_writable
 
 
 @HOOKS.register_module()

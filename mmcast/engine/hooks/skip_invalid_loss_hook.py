@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmcast.utils import unwrapped
+from mmcast.models.unwrapped import unwrapped
 
 
 @HOOKS.register_module()

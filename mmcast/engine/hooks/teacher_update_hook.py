@@ -12,7 +12,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmcast.checkpoints import compare, pretrained_source
-from mmcast.utils import unwrapped
+from mmcast.models.unwrapped import unwrapped
 
 
 @HOOKS.register_module()

@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
 from torch import nn
 
-from mmcast.utils import unwrapped
+from mmcast.models.unwrapped import unwrapped
 
 
 class ModelCriticOptimWrapper(OptimWrapperDict):

@@ -31,7 +31,7 @@ from mmcast.models.dense_prediction import (
     predict_flipped,
     predict_windows,
 )
-from mmcast.utils import unwrapped
+from mmcast.models.unwrapped import unwrapped
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     'default': dict(depth_head=dict(), critic=dict()),

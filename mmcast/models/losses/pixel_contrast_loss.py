@@ -1,14 +1,16 @@
 """Instance-aware pixel contrastive loss of CAST as a registered module."""
 
+import functools
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from mmcast.models.factored_masks import FactoredMasks, as_factored
-from mmcast.utils import outside_compile
 
 from .draws import draw_pixels
 from .grid import Grid
@@ -24,6 +26,22 @@ from .temperature import Temperature
 
 NEGATIVES = ('expected', 'sampled')
 ALL_RANKS = (False, True, 'detached')
+
+
+def _outside_compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function that ``torch.compile`` must call as it is.
+
+    The same as ``torch.compiler.disable``, which takes half a second to import
+    ``torch._dynamo``, even if nothing is ever compiled.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if 'torch._dynamo' not in sys.modules:
+            return function(*args, **kwargs)
+        return torch.compiler.disable(function)(*args, **kwargs)
+
+    return call
 
 
 @MODELS.register_module()
@@ -153,7 +171,7 @@ class PixelContrastLoss(nn.Module):
         self.loss_weight = loss_weight
         self._remembered: tuple[Tensor, Tensor] | None = None
 
-    @outside_compile  # its loops over blocks would be unrolled
+    @_outside_compile  # its loops over blocks would be unrolled
     def forward(
         self,
         z_weak: Tensor,

@@ -1,17 +1,12 @@
-"""Small helpers that several packages need and no library offers."""
+"""Write files that appear whole or not at all."""
 
-import functools
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import torch
-from mmengine.model import is_model_wrapper
+from typing import BinaryIO
 
 try:
     import fcntl
@@ -134,38 +129,6 @@ def check_writable(folder: str | os.PathLike[str], remedy: str) -> None:
             f'cannot write in {folder} ({error.strerror}): change its permissions, or '
             f'{remedy}'
         ) from error
-
-
-def tool(name: str) -> str:
-    """Return the command that runs a tool, wherever the package is installed.
-
-    Args:
-        name: Path of the script below ``tools``, which is installed with the package.
-    """
-    path = (Path(__file__).parent / '.mim' / 'tools' / name).resolve()
-    here = Path.cwd()
-    return f'python {path.relative_to(here) if path.is_relative_to(here) else path}'
-
-
-def outside_compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a function that ``torch.compile`` must call as it is.
-
-    The same as ``torch.compiler.disable``, which takes half a second to import
-    ``torch._dynamo``, even if nothing is ever compiled.
-    """
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if 'torch._dynamo' not in sys.modules:
-            return function(*args, **kwargs)
-        return torch.compiler.disable(function)(*args, **kwargs)
-
-    return call
-
-
-def unwrapped(model: Any) -> Any:
-    """Return the model inside a wrapper for distribution, or the model itself."""
-    return model.module if is_model_wrapper(model) else model
 
 
 def _umask() -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmcast.utils import open_atomic, tool, write_atomic
+from mmcast.errors import tool
+from mmcast.files import open_atomic, write_atomic
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
