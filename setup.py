@@ -89,6 +89,7 @@ setup(
         name: read_requirements(name)
         for name in ('mim', 'mminstall', 'vfm', 'timm', 'onnx', 'openvino', 'tests')
     },
+    entry_points={'console_scripts': ['mmcast = mmcast.cli:main']},
     cmdclass={'build_py': BuildPyWithMim},
     zip_safe=False,
 )

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from multiprocessing import parent_process
 from pathlib import Path
 from types import TracebackType
 
@@ -35,8 +36,22 @@ def install() -> None:
     Any other program keeps its own way to show errors, and so does one that has a
     ``sys.excepthook`` already.
     """
-    if sys.excepthook is sys.__excepthook__ and _is_tool():
+    if sys.excepthook is sys.__excepthook__ and (is_command() or _is_tool()):
         sys.excepthook = show
+
+
+def is_command() -> bool:
+    """Say whether the running program is the command ``mmcast``, and its first process.
+
+    Its console script has this name, and ``python -m mmcast`` runs this package.
+    """
+    if parent_process() is not None:
+        return False
+    words = sys.orig_argv
+    place = words.index('-m') if '-m' in words else 0
+    if place and all(word.startswith('-') for word in words[1:place]):
+        return words[place + 1] in ('mmcast', 'mmcast.cli')
+    return Path(sys.argv[0]).stem == 'mmcast' and Path(sys.argv[0]).is_file()
 
 
 def one_line(error: BaseException) -> str | None:

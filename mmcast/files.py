@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -65,6 +65,23 @@ def write_atomic(
     """
     with open_atomic(path, replace) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_new(files: Mapping[Path, str], remedy: str) -> None:
+    """Write text files, but change none that is there.
+
+    Args:
+        files: Path to text.
+        remedy: What the user can do if a file has another text.
+
+    Raises:
+        FileExistsError: One has; nothing was written.
+    """
+    for path, text in files.items():
+        if path.exists() and path.read_text(encoding='utf-8') != text:
+            raise FileExistsError(f"'{path}' of an earlier command differs: {remedy}")
+    for path, text in files.items():
+        write_atomic(path, text)
 
 
 def remove_unfinished(path: str | os.PathLike[str], min_age: float) -> None:

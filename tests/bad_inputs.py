@@ -39,8 +39,8 @@ from torch import nn
 
 from mmcast import errors
 from mmcast.checkpoints import check_fits, check_resumable, load_strict, read_checkpoint
+from mmcast.datasets.coco_file import read_coco
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
-from mmcast.datasets.splits import load_coco
 
 SIZE = (16, 24)
 IMAGES = ('a.png', 'b.png', 'c.jpg')
@@ -174,7 +174,7 @@ def labeled_by_list(root: Path) -> None:
 
 
 def split_tool(root: Path) -> None:
-    load_coco(root / 'coco.json')
+    read_coco(root / 'coco.json')
 
 
 def depth(root: Path) -> None:

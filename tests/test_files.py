@@ -42,8 +42,8 @@ def test_files_have_the_users_permissions(tmp_path):
 def test_tool_command_runs(warm, tmp_path, monkeypatch):
     for folder in (tmp_path, Path(__file__).parents[1]):
         monkeypatch.chdir(folder)
-        command = tool('misc/split_labels.py')
+        command = tool('dataset_converters/cityscapes.py')
         program, script = command.split()
         assert program == 'python'
         assert 'usage' in warm(script, '--help', check=True).stdout
-    assert command == 'python tools/misc/split_labels.py'
+    assert command == 'python tools/dataset_converters/cityscapes.py'

@@ -163,7 +163,7 @@ def synthscapes_scripts(
             ``splits/20img`` and so on.
         seed: Of the images and of the draw of labelled ones.
     """
-    split = [TOOLS / 'misc' / 'split_labels.py']
+    split = ['-m', 'mmcast', 'split']
     split += ['--coco', data / ANNOTATIONS.format('train'), '--per-class', 1]
     split += ['--seed', seed, '--out', data / 'splits', '--count']
     scripts = [
@@ -189,7 +189,7 @@ def make_synthscapes(data: Path, **settings: Any) -> None:
     """
     for script in synthscapes_scripts(data, **settings):
         if subprocess.run([sys.executable, *script], check=False).returncode:
-            raise RuntimeError(f'making the data failed: {script[0]}')
+            raise RuntimeError(f'making the data failed: {" ".join(script[:3])}')
 
 
 def count_parameters(config: Path) -> int:

@@ -1,7 +1,44 @@
-"""Functions that users call from Python."""
+"""Functions that users call from Python; most are verbs of the command ``mmcast``.
 
+`own_data` and `report` are imported when they are asked for, since training needs
+neither.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mmcast.datasets.store_coco import Imported, from_coco, to_coco
+
+from .export_onnx import export_onnx
+from .label import label
 from .label_images import LabelSummary, label_images
 from .load_model import load_model
-from .model_files import model_files
+from .models import ModelEntry, model_files, models
+from .split import split
 
-__all__ = ['LabelSummary', 'label_images', 'load_model', 'model_files']
+if TYPE_CHECKING:
+    from mmcast.own_data.prepare import own_data
+
+_LATER = {'own_data': 'mmcast.own_data.prepare'}
+
+__all__ = [
+    'Imported',
+    'LabelSummary',
+    'ModelEntry',
+    'export_onnx',
+    'from_coco',
+    'label',
+    'label_images',
+    'load_model',
+    'model_files',
+    'models',
+    'own_data',
+    'split',
+    'to_coco',
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(_LATER[name]), name)

@@ -34,6 +34,8 @@ from mmcast.datasets.workers import end_with_parent
 
 _BINS = 1000
 _LOG_SECONDS = 10
+# So many failures without a success are not the images' fault.
+_MOST_ODD = 10
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def label_images(
     """Write the pseudo-labels of all images that have none in the store yet.
 
     It can be killed at any time and called again. Under ``torch.distributed`` each rank
-    labels its share; every rank returns the same summary.
+    labels its share; every rank returns the same summary. An image that the model fails
+    on, as one much longer than wide, is named in a warning and has no instances.
 
     Args:
         model: Detector with ``cfg`` and ``dataset_meta``, as
@@ -132,9 +135,12 @@ def label_images(
             f'Labelling {len(missing)} of {len(names)} images into {store.root}',
             logger='current',
         )
+        is_new = len(missing) == len(names)
         images = _Images(missing[rank::world], img_root, _test_pipeline(model))
         unreadable = raise_on_all_ranks(
-            lambda: _label(model, images, store, batch_size, num_workers, progress)
+            lambda: _label(
+                model, images, store, batch_size, num_workers, progress, is_new
+            )
         )
     failed = [line for share in all_gather_object(unreadable) for line in share]
     if len(failed) > allowed_unreadable:
@@ -232,6 +238,8 @@ class _Images(Dataset):
             return name, self.pipeline(item)
         except UnreadableImageError as error:
             return name, error.brief
+        except cv2.error as error:  # as for an image that shrinks to no pixel
+            return name, f'{path} ({" ".join(str(error).split())})'
 
 
 def _test_pipeline(model: nn.Module) -> Compose:
@@ -265,8 +273,13 @@ def _label(
     batch_size: int,
     num_workers: int,
     progress: bool,
+    is_new: bool,
 ) -> list[str]:
-    """Label this rank's images; return those that cannot be read, with reasons."""
+    """Label this rank's images; return those that cannot be read, with reasons.
+
+    Raises:
+        Exception: The model failed on all of many images, or of a new store.
+    """
     loader: DataLoader = DataLoader(
         images,
         batch_size=batch_size,
@@ -278,6 +291,8 @@ def _label(
     )
     batches = iter(loader)  # workers must be forked before the bar starts its thread
     unreadable: list[str] = []
+    labelled = 0
+    odd: list[tuple[Exception, str, tuple[int, int]]] = []
     rank, world = get_dist_info()
     share = '' if world == 1 else f" (rank 0's share, 1 of {world})"
     with Progress(
@@ -295,16 +310,9 @@ def _label(
             good = [(name, item) for name, item in batch if not isinstance(item, str)]
             unreadable += [item for _, item in batch if isinstance(item, str)]
             if good:
-                try:
-                    _label_batch(model, good, store)
-                except (MemoryError, RuntimeError) as error:
-                    if not _is_out_of_memory(error):
-                        raise
-                    raise RuntimeError(
-                        f'the teacher ran out of memory at {_sizes(good)}: lower its '
-                        'batch_size or the size in its test pipeline, then start '
-                        'again; what is labelled is kept'
-                    ) from error
+                labelled += _label_batch(model, good, store, odd)
+            if len(odd) >= _MOST_ODD and not labelled:
+                raise odd[0][0]
             bar.advance(task, len(batch))
             if to_log and time.monotonic() - last > _LOG_SECONDS:
                 last = time.monotonic()
@@ -315,20 +323,58 @@ def _label(
                     f'eta: {left}',
                     logger='current',
                 )
+    if odd and not labelled and is_new:
+        raise odd[0][0]
+    for _, name, size in odd:
+        store.write(name, size, [], [], [], [])
     return unreadable
 
 
 def _label_batch(
-    model: nn.Module, batch: list[tuple[str, dict[str, Any]]], store: PseudoLabelStore
-) -> None:
-    samples = model.test_step(  # type: ignore[operator]
-        {
-            'inputs': [item['inputs'] for _, item in batch],
-            'data_samples': [item['data_samples'] for _, item in batch],
-        }
-    )
+    model: nn.Module,
+    batch: list[tuple[str, dict[str, Any]]],
+    store: PseudoLabelStore,
+    odd: list[tuple[Exception, str, tuple[int, int]]],
+) -> int:
+    """Label a batch; return the number of images that the model did not fail on.
+
+    If it fails, each image is tried alone. One that it fails on is added to ``odd``:
+    the error, its name and its size.
+    """
+    try:
+        samples = model.test_step(  # type: ignore[operator]
+            {
+                'inputs': [item['inputs'] for _, item in batch],
+                'data_samples': [item['data_samples'] for _, item in batch],
+            }
+        )
+    except (
+        ArithmeticError,
+        IndexError,
+        MemoryError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        if _is_out_of_memory(error):
+            raise RuntimeError(
+                f'the teacher ran out of memory at {_sizes(batch)}: lower its '
+                'batch_size or the size in its test pipeline, then start again; what '
+                'is labelled is kept'
+            ) from error
+        if len(batch) > 1:
+            return sum(_label_batch(model, [each], store, odd) for each in batch)
+        print_log(
+            f'The teacher failed on {_sizes(batch)}, which has no labels: '
+            f'{type(error).__name__}: {error}',
+            logger='current',
+            level=logging.WARNING,
+        )
+        ((name, item),) = batch
+        odd.append((error, name, item['data_samples'].ori_shape[:2]))
+        return 0
     for (name, _), sample in zip(batch, samples, strict=True):
         _write(store, name, sample)
+    return len(batch)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

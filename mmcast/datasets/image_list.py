@@ -6,29 +6,21 @@ stays as it is. `mmcast.datasets.splits` describes the format of a list.
 """
 
 import logging
-import math
 import os
 import os.path as osp
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset, CocoDataset
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from mmcast.errors import tool
-
-from .coco_masks import why_bad_mask
-from .image_names import IMAGE_SUFFIXES, find_images, find_missing
-from .splits import (
-    SPLIT_TOOL,
-    check_known,
-    load_coco,
-    missing_annotations,
-    read_list,
-)
+from .coco_file import CocoFile, read_coco
+from .image_names import IMAGE_SUFFIXES, examples, find_images, find_missing
+from .splits import check_known, read_list
+from .transforms.loading import LoadInstances
 
 
 def _check_folders(dataset: BaseDetDataset) -> None:
@@ -52,16 +44,6 @@ def _check_folders(dataset: BaseDetDataset) -> None:
         )
 
 
-def _is_usable(annotation: dict[str, Any]) -> bool:
-    """Say whether an annotation has a mask and a finite box."""
-    box = annotation['bbox']
-    try:
-        finite = len(box) == 4 and all(math.isfinite(number) for number in box)
-    except (TypeError, OverflowError):
-        return False
-    return finite and bool(annotation['segmentation'])
-
-
 @DATASETS.register_module()
 class ImageListDataset(BaseDetDataset):
     """Unlabelled images: a list of names, or all images of a folder.
@@ -76,6 +58,8 @@ class ImageListDataset(BaseDetDataset):
         ann_file (str): List of images; empty for all images below
             ``data_prefix['img']``, sorted.
         data_prefix (dict): ``dict(img=...)``, the image folder.
+        link_root (str, optional): Links in the image folder may lead to places below
+            this folder, too, as a cache of DVC; see `mmcast.datasets.image_names`.
         **kwargs: As for `mmdet.datasets.BaseDetDataset`.
 
     Raises:
@@ -87,17 +71,24 @@ class ImageListDataset(BaseDetDataset):
 
     METAINFO: dict = {}
 
+    def __init__(self, *args: Any, link_root: str | None = None, **kwargs: Any):
+        self.link_root = link_root
+        super().__init__(*args, **kwargs)
+
     def load_data_list(self) -> list[str]:
         """Return the image names; `_serialize_data` packs them."""
         _check_folders(self)
         folder = self.data_prefix['img'] or '.'
-        names = read_list(self.ann_file) if self.ann_file else find_images(folder)
+        if self.ann_file:
+            names = read_list(self.ann_file)
+            missing = find_missing(names, folder, self.link_root)
+        else:
+            names, missing = find_images(folder, self.link_root), []
         if not names:
             raise ValueError(
                 f"there is no image below '{folder}' ({', '.join(IMAGE_SUFFIXES)}): "
                 "put images there or correct data_prefix=dict(img='...')"
             )
-        missing = find_missing(names, folder) if self.ann_file else []
         if missing:
             raise FileNotFoundError(
                 f'{self.ann_file}:{missing[0] + 1}: there is no image '
@@ -166,14 +157,20 @@ class ListedCocoDataset(CocoDataset):
     * Every item has ``img_name`` (the COCO ``file_name``).
     * The config gives the classes, and they must agree with the file. mmdet drops
       unknown ones silently, and takes the file's order for the config's.
-    * Objects of other classes, without a mask or without a box are counted in a
-      warning; mmdet drops them silently, or fails later.
+    * Annotations are read by `mmcast.datasets.coco_file`: boxes and areas are those of
+      the masks. Objects of other classes, and those whose mask is missing or cannot be
+      read, are counted in a warning; mmdet drops them silently, or fails later.
     * Images that show only crowds count as empty, since nothing can be learnt from
       them. `mmdet.datasets.CityscapesDataset` drops them, too.
+    * In evaluation, masks of the annotations stay encoded until somebody asks for them.
+      ``CocoMetric`` reads the file itself, so a file that it would read in another way
+      is refused; ``mmcast own-data`` writes files that both read alike.
 
     Args:
         image_list (str, optional): List of the images to use, in this order; None for
             all images of ``ann_file``.
+        link_root (str, optional): Links in the image folder may lead to places below
+            this folder, too, as a cache of DVC; see `mmcast.datasets.image_names`.
         **kwargs: As for `mmdet.datasets.CocoDataset`; ``ann_file``,
             ``metainfo=dict(classes=...)`` and ``data_prefix=dict(img=...)`` are needed.
 
@@ -181,15 +178,26 @@ class ListedCocoDataset(CocoDataset):
         FileNotFoundError: If the data root, the image folder, the annotation file,
             the list or an image is missing.
         ValueError: If classes do not match, a line of the list is no image of the
-            annotation file, a name is invalid or leads out of the image folder, or no
-            image with an instance is left.
+            annotation file, a name is invalid or leads out of the image folder, no
+            image with an instance is left, or evaluation would read the file in
+            another way.
     """
 
     METAINFO: dict = {}
 
-    def __init__(self, *args: Any, image_list: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        image_list: str | None = None,
+        link_root: str | None = None,
+        **kwargs: Any,
+    ):
         self.image_list = image_list
+        self.link_root = link_root
         super().__init__(*args, **kwargs)
+        if self.test_mode:
+            steps = self.pipeline.transforms
+            steps[:] = [_encoded(step) for step in steps]
 
     def _join_prefix(self) -> None:
         super()._join_prefix()
@@ -204,44 +212,47 @@ class ListedCocoDataset(CocoDataset):
                 'ListedCocoDataset has no ann_file: set it to your COCO JSON, or use '
                 'ImageListDataset for unlabelled images'
             )
-        if not osp.isfile(self.ann_file):
-            raise FileNotFoundError(missing_annotations(self.ann_file))
         names = read_list(self.image_list) if self.image_list else None
-        content = load_coco(self.ann_file)
-        self._set_classes(content['categories'])
+        folder = self.data_prefix['img']
+        content = read_coco(self.ann_file, folder, names and set(names))
+        if self.test_mode and content.unlike:
+            raise ValueError(
+                f"'{self.ann_file}' cannot be evaluated as it is: "
+                f'{"; ".join(content.unlike)}. CocoMetric reads the file itself: let '
+                'mmcast own-data write a mended one, or correct it'
+            )
+        if self.test_mode and content.has_id_0:
+            print_log(
+                f"an annotation in '{self.ann_file}' has the id 0, which pycocotools "
+                'takes for no match, so AP will be too low: number them from 1',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self._set_classes(content.classes)
+        ids = {each['name']: each['id'] for each in content.categories}
+        self.cat_ids = [ids[name] for name in self.metainfo['classes']]
+        self.cat2label = {cat_id: i for i, cat_id in enumerate(self.cat_ids)}
 
-        images = {image['file_name']: image for image in content['images']}
+        images = {image['file_name']: image for image in content.images}
         if names is None:
             names = list(images)
         else:
             assert self.image_list is not None
             check_known(names, images, self.image_list)
-        annotations: dict[Any, list[dict]] = {images[n]['id']: [] for n in names}
+        annotations = content.by_image()
         # CocoDataset has it, too, for its `filter_data` and for ClassAwareSampler.
         self.cat_img_map: dict[Any, list] = {cat_id: [] for cat_id in self.cat_ids}
-        for annotation in content.get('annotations', []):
-            if annotation['image_id'] in annotations:
-                annotations[annotation['image_id']].append(annotation)
-                if annotation['category_id'] in self.cat_img_map:
-                    self.cat_img_map[annotation['category_id']].append(
-                        annotation['image_id']
-                    )
         data_list = []
-        left_out: Counter[str] = Counter()
         for name in names:
             image = {**images[name], 'img_id': images[name]['id']}
-            every = annotations[image['id']]
-            usable = [each for each in every if _is_usable(each)]
-            self._check_masks(image, every)
-            item = self.parse_data_info({'raw_img_info': image, 'raw_ann_info': usable})
+            every = annotations[name]
+            for each in every:
+                if each['category_id'] in self.cat_img_map:
+                    self.cat_img_map[each['category_id']].append(image['id'])
+            item = self.parse_data_info({'raw_img_info': image, 'raw_ann_info': every})
             data_list.append(item)
-            unknown = sum(each['category_id'] not in self.cat_ids for each in every)
-            ignored = sum(bool(each.get('ignore')) for each in every)
-            left_out['all'] += len(every)
-            left_out['unknown'] += unknown
-            left_out['bad'] += len(every) - len(item['instances']) - unknown - ignored
-        self._warn_of_left_out(left_out)
-        missing = find_missing(names, self.data_prefix['img'])
+        self._warn_of_left_out(content)
+        missing = find_missing(names, folder, self.link_root)
         if missing:
             first = data_list[missing[0]]['img_path']
             raise FileNotFoundError(
@@ -251,29 +262,31 @@ class ListedCocoDataset(CocoDataset):
             )
         return data_list
 
-    def _check_masks(self, image: dict[str, Any], annotations: list[dict]) -> None:
-        size = image['height'], image['width']
-        for annotation in annotations:
-            mask = annotation['segmentation']
-            why = mask and why_bad_mask(mask, *size, runs=False)
-            if why:
-                raise ValueError(
-                    f"the mask of annotation {annotation['id']} in '{self.ann_file}' "
-                    f"{why}, but its image '{image['file_name']}' is "
-                    f'{size[0]}x{size[1]}: correct or remove the annotation'
-                )
-
-    def _warn_of_left_out(self, count: Counter[str]) -> None:
-        """Warn once of objects that nobody will learn or find."""
-        reasons = {
-            'unknown': 'are of classes that the config does not have',
-            'bad': 'have no mask, or no box of at least a pixel in the image',
-        }
-        texts = [f'{count[key]} {text}' for key, text in reasons.items() if count[key]]
+    def _warn_of_left_out(self, content: CocoFile) -> None:
+        """Warn once of objects that nobody will learn."""
+        unknown = sum(
+            each['category_id'] not in self.cat2label for each in content.annotations
+        )
+        texts = []
+        if unknown:
+            texts.append(f'{unknown} are of classes that the config does not have')
+        for what, items in (
+            ('have no mask', content.without_mask),
+            ('have a mask that cannot be read', content.bad),
+        ):
+            if items:
+                texts.append(f'{len(items)} {what} (annotation {examples(items)})')
         if texts:
             print_log(
-                f"of the {count['all']} objects in '{self.ann_file}', "
-                f'{" and ".join(texts)}: they are left out',
+                f"of the {content.total} objects in '{self.ann_file}', "
+                f'{", ".join(texts)}: they are left out',
+                logger='current',
+                level=logging.WARNING,
+            )
+        if content.bad_parts:
+            print_log(
+                f"{len(content.bad_parts)} masks in '{self.ann_file}' lose a polygon "
+                f'that cannot be read: annotation {examples(content.bad_parts)}',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -306,7 +319,7 @@ class ListedCocoDataset(CocoDataset):
             raise ValueError(
                 f"none of the {len(self.data_list)} images of '{source}' has an "
                 f'instance and passes filter_cfg={self.filter_cfg}: label more images '
-                f'or draw another list with {tool(SPLIT_TOOL)}'
+                'or draw another list with mmcast split'
             )
         shown = {
             instance['bbox_label']
@@ -320,8 +333,7 @@ class ListedCocoDataset(CocoDataset):
         if missing:
             print_log(
                 f"no image of '{source}' shows: {', '.join(missing)}. These classes "
-                'cannot be learnt: draw a list with '
-                f'{tool(SPLIT_TOOL)} --per-class N',
+                'cannot be learnt: draw a list with mmcast split --per-class N',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -351,10 +363,9 @@ class ListedCocoDataset(CocoDataset):
                 )
             return
 
-    def _set_classes(self, categories: list[dict]) -> None:
-        """Set ``cat_ids`` and ``cat2label``; raise unless config and file agree."""
+    def _set_classes(self, in_file: Sequence[str]) -> None:
+        """Check that the config's classes are those of the file, in its order."""
         classes = self.metainfo.get('classes')
-        in_file = [category['name'] for category in categories]
         if not isinstance(classes, tuple | list) or not classes:
             raise ValueError(
                 f'classes={classes!r} is not a tuple of names: set the categories of '
@@ -371,10 +382,16 @@ class ListedCocoDataset(CocoDataset):
         in_order = [name for name in in_file if name in classes]
         if list(classes) != in_order:
             raise ValueError(
-                f"the config's classes ({', '.join(classes)}) have another order in "
-                f"'{self.ann_file}' ({', '.join(in_order)}), and CocoMetric uses the "
-                "file's order: write metainfo=dict(classes=...) in that order"
+                f"the config's classes ({', '.join(classes)}) have another order than "
+                f"the ids in '{self.ann_file}' ({', '.join(in_order)}), and CocoMetric "
+                'goes by these: write metainfo=dict(classes=...) in that order'
             )
-        # In the file's order, as `pycocotools.COCO.getCatIds` returns them.
-        self.cat_ids = [c['id'] for c in categories if c['name'] in classes]
-        self.cat2label = {cat_id: i for i, cat_id in enumerate(self.cat_ids)}
+
+
+def _encoded(step: Any) -> Any:
+    """Return a transform that loads masks as one that keeps them encoded."""
+    if type(step) is not LoadAnnotations or not step.with_mask:
+        return step
+    lazy = LoadInstances()
+    lazy.__dict__.update(step.__dict__)
+    return lazy

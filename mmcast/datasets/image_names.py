@@ -5,16 +5,28 @@ COCO files, stores and folders all give names, and all go through `check_name`.
 
 Links: the image folder itself may be a link, and so may every folder above it, as in
 ``data/cityscapes/leftImg8bit -> /mnt/cityscapes/leftImg8bit``. Below the image folder
-a link may lead only to a place below the image folder. `find_missing` and
-`find_images` follow this rule.
+a link may lead only to a place below the image folder, or below ``link_root`` if that
+is given, as the cache of DVC or of a hub. `find_missing` and `scan` follow this rule.
 """
 
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+# What OpenCV decodes.
+IMAGE_SUFFIXES = (
+    *('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.bmp', '.tif', '.tiff', '.webp'),
+    *('.gif', '.jp2', '.avif'),
+)
+# Images that nothing here decodes.
+OTHER_IMAGES = (
+    *('.heic', '.heif', '.jxl', '.svg', '.psd', '.dng', '.nef', '.cr2', '.cr3', '.arw'),
+    *('.raf', '.rw2', '.orf', '.exr', '.hdr', '.dcm', '.svs', '.ndpi', '.pdf'),
+)
+# Folders that other programs leave, with copies and thumbnails of the images.
+_FOREIGN_FOLDERS = ('@eadir', '__macosx', '$recycle.bin', 'lost+found')
 
 # A file system allows 255 bytes; a store's temporary file needs up to 15 more.
 _LONGEST_PART = 240
@@ -49,8 +61,8 @@ def check_name(name: Any, place: str | os.PathLike[str]) -> str:
         )
     elif _NO_PART.search(name):
         why = (
-            'is not below the image folder: give the path relative to the image root '
-            "(data_prefix['img']), with `/` and without `.` or `..`"
+            'is not below the image folder: give its path from there, with `/` and '
+            'without `.` or `..`'
         )
     elif _BLANK_EDGE.search(name):
         why = 'begins or ends with a blank: remove it, or rename the image'
@@ -64,7 +76,11 @@ def check_name(name: Any, place: str | os.PathLike[str]) -> str:
     raise ValueError(f'{place}: {name[:100]!r} {why}')
 
 
-def find_missing(names: Sequence[str], folder: str | os.PathLike[str]) -> list[int]:
+def find_missing(
+    names: Sequence[str],
+    folder: str | os.PathLike[str],
+    link_root: str | os.PathLike[str] | None = None,
+) -> list[int]:
     """Return the places of the names that no file in a folder has.
 
     Lists each subfolder once and resolves only links and subfolders, since a call to
@@ -73,58 +89,142 @@ def find_missing(names: Sequence[str], folder: str | os.PathLike[str]) -> list[i
     Args:
         names: Names that `check_name` has returned.
         folder: The image folder.
+        link_root: Links may lead to places below it, too.
 
     Raises:
         ValueError: If a name leads out of the folder by a link.
     """
-    root = os.path.realpath(folder)
+    roots = _roots(folder, link_root)
     places_of: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places_of.setdefault(name.rpartition('/')[0], []).append(place)
     missing = []
     for parent, places in places_of.items():
         if parent:
-            _check_inside(root, parent, folder)
-        files, links = _list(os.path.join(root, parent))
+            _check_inside(roots, parent, folder)
+        files, links = _list(os.path.join(roots[0], parent))
         for place in places:
             file = names[place].rpartition('/')[2]
             if file not in files:
                 missing.append(place)
             elif file in links:
-                _check_inside(root, names[place], folder)
+                _check_inside(roots, names[place], folder)
     return sorted(missing)
 
 
-def find_images(folder: str | os.PathLike[str]) -> list[str]:
-    """Return the names of all images below a folder, sorted; hidden ones are left out.
+def fit_names(names: list[str], folder: str | os.PathLike[str]) -> list[str]:
+    """Remove leading folders from all names if the images are found in a folder then.
 
-    A linked subfolder is not entered: what it leads to is in the folder already.
+    Tools write absolute paths, or paths from a folder above the image folder.
+
+    Args:
+        names: Names with ``/``, which may be absolute; all different.
+        folder: The image folder.
+
+    Returns:
+        The names with as few leading folders removed as find the most images; those
+        given if that finds no more.
+    """
+
+    def lost(candidates: list[str]) -> int:
+        files: dict[str, set[str]] = {}
+        count = 0
+        for name in candidates:
+            parent, _, file = name.rpartition('/')
+            if parent not in files:
+                inside = not _NO_PART.search(name)
+                files[parent] = (
+                    _list(os.path.join(folder, parent))[0] if inside else set()
+                )
+            count += file not in files[parent]
+        return count
+
+    best, fewest = names, lost(names)
+    deepest = max((name.count('/') for name in names), default=0)
+    for leading in range(1, deepest + 1):
+        if not fewest:
+            break
+        shorter = [name.split('/', leading)[-1] for name in names]
+        if len(set(shorter)) == len(shorter) and (count := lost(shorter)) < fewest:
+            best, fewest = shorter, count
+    return best
+
+
+@dataclass
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        images: Names of the images, sorted.
+        undecodable: Names of images of a kind that cannot be read, as ``.heic``.
+        foreign: Folders that other programs left, as ``@eaDir``; they are not entered.
+    """
+
+    images: list[str] = field(default_factory=list)
+    undecodable: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+
+def scan(
+    folder: str | os.PathLike[str], link_root: str | os.PathLike[str] | None = None
+) -> Scan:
+    """Find all images below a folder; hidden files and folders are left out.
+
+    A subfolder that is a link is entered only if it leads below ``link_root``: else,
+    what it leads to is in the folder already.
+
+    Args:
+        folder: The image folder.
+        link_root: Links may lead to places below it, too.
 
     Raises:
         ValueError: If a name is refused by `check_name`, or a link leads out of the
             folder.
     """
-    root = os.path.realpath(folder)
-    names = []
-    below = ['']
+    roots = _roots(folder, link_root)
+    found = Scan()
+    below, entered = [''], {roots[0]}
     while below:
         parent = below.pop()
-        with os.scandir(os.path.join(root, parent)) as entries:
+        with os.scandir(os.path.join(roots[0], parent)) as entries:
             for entry in entries:
                 name = parent + entry.name
-                if entry.is_dir(follow_symlinks=False):
+                hidden = entry.name.startswith('.')
+                lower = entry.name.lower()
+                if entry.is_symlink() and os.path.isdir(entry.path):
+                    real = _check_inside(roots, name, folder)
+                    if _is_below(real, roots[0]) or real in entered or hidden:
+                        continue
+                    entered.add(real)
                     below.append(f'{name}/')
+                elif entry.is_dir(follow_symlinks=False):
+                    if hidden or lower in _FOREIGN_FOLDERS:
+                        found.foreign.append(name)
+                    else:
+                        below.append(f'{name}/')
+                elif hidden:
                     continue
-                is_image = entry.name.lower().endswith(IMAGE_SUFFIXES)
-                is_image &= not entry.name.startswith('.')
-                if entry.is_symlink():
-                    to_folder = os.path.isdir(entry.path)
-                    if is_image or to_folder:
-                        _check_inside(root, name, folder)
-                    is_image &= not to_folder
-                if is_image:
-                    names.append(check_name(name, folder))
-    return sorted(names)
+                elif lower.endswith(IMAGE_SUFFIXES):
+                    if entry.is_symlink():
+                        _check_inside(roots, name, folder)
+                    found.images.append(check_name(name, folder))
+                elif lower.endswith(OTHER_IMAGES):
+                    found.undecodable.append(name)
+    for each in vars(found).values():
+        each.sort()
+    return found
+
+
+def find_images(
+    folder: str | os.PathLike[str], link_root: str | os.PathLike[str] | None = None
+) -> list[str]:
+    """Return the names of all images below a folder, see `scan`."""
+    return scan(folder, link_root).images
+
+
+def examples(names: Sequence[str]) -> str:
+    """Return the first three of some names for a message."""
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
 
 
 def _list(folder: str) -> tuple[set[str], set[str]]:
@@ -145,11 +245,23 @@ def _list(folder: str) -> tuple[set[str], set[str]]:
     return files, links
 
 
-def _check_inside(root: str, name: str, folder: str | os.PathLike[str]) -> None:
-    real = os.path.realpath(os.path.join(root, name))
-    if real != root and not real.startswith(os.path.join(root, '')):
+def _roots(
+    folder: str | os.PathLike[str], link_root: str | os.PathLike[str] | None
+) -> list[str]:
+    return [os.path.realpath(each) for each in (folder, link_root) if each is not None]
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(os.path.join(root, ''))
+
+
+def _check_inside(roots: list[str], name: str, folder: str | os.PathLike[str]) -> str:
+    """Return the place that a name leads to, which must be below one of the roots."""
+    real = os.path.realpath(os.path.join(roots[0], name))
+    if not any(_is_below(real, root) for root in roots):
         raise ValueError(
             f'{folder}: {name!r} leads out of the image folder, to {real!r}: put the '
-            "images there instead of a link, or correct data_prefix=dict(img='...'), "
-            'which may itself be a link'
+            'images there instead of a link, or name the folder that links may lead '
+            'to: link_root in a config, --link-root on the command line'
         )
+    return real

@@ -35,8 +35,3 @@ def image_paths(dataset: Any) -> Iterator[str]:
             folders[parent] = real, links
         real, links = folders[parent]
         yield os.path.realpath(path) if name in links else f'{real}/{name}'
-
-
-def examples(paths: list[str]) -> str:
-    """Return the first three paths for a message."""
-    return ', '.join(paths[:3]) + (', ...' if len(paths) > 3 else '')

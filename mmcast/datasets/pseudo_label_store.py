@@ -22,13 +22,11 @@ import numpy as np
 
 from mmcast.datasets.image_names import check_name
 from mmcast.datasets.pseudo_label_entry import PseudoLabels, format_entry, parse_entry
-from mmcast.errors import tool
 from mmcast.files import open_atomic, remove_unfinished, write_atomic
 
 _FORMAT = 'mmcast-pseudo-labels'
 _VERSION = 1
 _MANIFEST = 'manifest.json'
-LABEL_TOOL = 'misc/label_images.py'
 # A temporary file is locked milliseconds after it was made.
 _STALE_SECONDS = 60
 
@@ -162,7 +160,7 @@ class PseudoLabelStore:
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f'There is no pseudo-label store at {root} (no {_MANIFEST}): train '
-                f'with PseudoLabelHook, or make one with {tool(LABEL_TOOL)}.'
+                f'with PseudoLabelHook, or make one with mmcast label.'
             ) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(
@@ -285,7 +283,7 @@ class PseudoLabelStore:
         except FileNotFoundError:
             raise FileNotFoundError(
                 f'{name} has no pseudo-labels in {self.root}: train with '
-                f'PseudoLabelHook, or label what is missing with {tool(LABEL_TOOL)}.'
+                f'PseudoLabelHook, or label what is missing with mmcast label.'
             ) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(

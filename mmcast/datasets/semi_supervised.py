@@ -19,7 +19,8 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 
 from .image_list import ImageListDataset
-from .overlap import examples, image_paths
+from .image_names import examples
+from .overlap import image_paths
 from .seeding import seed_sample
 from .transforms.flips import mirror_aware
 from .transforms.images import LoadUnlabeledImage

@@ -8,37 +8,15 @@ city's folder. Both formats can be read and written. Line *n* of a list is entry
 of `read_list`'s result, so every error can name the line.
 """
 
-import json
 import os
 import posixpath
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from mmcast.errors import tool
 
 from .image_names import check_name
-from .rle import is_size
 
 INSTANCE_IDS = '_gtFine_instanceIds.png'
 LEFT_IMAGE = '_leftImg8bit.png'
-SPLIT_TOOL = 'misc/split_labels.py'
-
-# Fields that mmdet's CocoDataset and pycocotools' evaluation read without a check.
-ITEM_FIELDS = {
-    'images': {'id', 'file_name', 'height', 'width'},
-    'categories': {'id', 'name'},
-}
-ANNOTATION_FIELDS = {
-    'id',
-    'image_id',
-    'category_id',
-    'bbox',
-    'area',
-    'segmentation',
-    'iscrowd',
-}
 
 
 def to_image_name(line: str) -> str:
@@ -106,7 +84,7 @@ def read_list(path: str | os.PathLike[str]) -> list[str]:
     if not names:
         raise ValueError(
             f"image list '{path}' is empty: write one image per line into it, or draw "
-            f'it with {tool(SPLIT_TOOL)}'
+            f'it with mmcast split'
         )
     return names
 
@@ -120,7 +98,7 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"image list '{path}' does not exist (looked in '{os.getcwd()}'): draw one "
-            f'with {tool(SPLIT_TOOL)} or correct the path'
+            f'with mmcast split, or correct the path'
         ) from None
     except UnicodeDecodeError:
         raise ValueError(
@@ -193,7 +171,7 @@ def check_lists(
             raise ValueError(
                 f"{paths[1]}:{number}: '{name}' is labelled already ({paths[0]}:"
                 f'{line_of[name]}): remove it from one list, or derive the unlabelled '
-                f'list with {tool(SPLIT_TOOL)} --labeled'
+                'list with mmcast split --labeled'
             )
 
 
@@ -235,136 +213,3 @@ def draw_order(
         missing = [name for name in images if name not in chosen]
         chosen.update(dict.fromkeys(missing[: max(per_class - have, 0)]))
     return [*chosen, *(name for name in order if name not in chosen)], len(chosen)
-
-
-def load_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Load a COCO file and check what its readers rely on.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no COCO file, a field is missing, `check_name` refuses the
-            name of an image, two images or categories have one name, two annotations
-            have one id, or an annotation belongs to an unknown image or category.
-    """
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(missing_annotations(path)) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"'{path}' is not a COCO JSON file ({error}): write it again"
-        ) from None
-    if not isinstance(content, dict) or not {'images', 'categories'} <= set(content):
-        raise ValueError(
-            f"'{path}' is not a COCO file (no 'images' or no 'categories'): give the "
-            'JSON that a converter wrote, or your own'
-        )
-    for key in ('images', 'categories', 'annotations'):
-        items = content.get(key, [])
-        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
-            raise ValueError(
-                f"the {key} in '{path}' are no list of objects: correct it"
-            )
-        if not all(isinstance(item.get('id', 0), int | str) for item in items):
-            raise ValueError(
-                f"one of the {key} in '{path}' has an id that is neither a number nor "
-                'text: correct it'
-            )
-    for key, field in (('images', 'file_name'), ('categories', 'name')):
-        seen: set[str] = set()
-        for item in content[key]:
-            missing = ITEM_FIELDS[key] - item.keys()
-            if missing:
-                raise ValueError(
-                    f"one of the {key} in '{path}' has no {' and no '.join(missing)}: "
-                    f'give each the COCO fields {", ".join(sorted(ITEM_FIELDS[key]))}'
-                )
-            if not isinstance(item[field], str):
-                raise ValueError(
-                    f"one of the {key} in '{path}' has the {field} {item[field]!r}: "
-                    'make it text'
-                )
-            if key == 'images':
-                check_name(item[field], path)
-                if not is_size(sides := [item['height'], item['width']]):
-                    raise ValueError(
-                        f"image '{item[field]}' in '{path}' has the height and width "
-                        f'{str(sides)[1:50]}: give the size of the image in pixels'
-                    )
-            if item[field] in seen:
-                raise ValueError(
-                    f"'{path}' names '{item[field]}' twice among its {key}: make the "
-                    f'{field} of each unique'
-                )
-            seen.add(item[field])
-    _check_annotations(path, content)
-    return content
-
-
-def _check_annotations(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    known = {
-        'image_id': {image['id'] for image in content['images']},
-        'category_id': {category['id'] for category in content['categories']},
-    }
-    seen: set[Any] = set()
-    for annotation in content.get('annotations', []):
-        missing = ANNOTATION_FIELDS - annotation.keys()
-        if missing:
-            raise ValueError(
-                f"an annotation in '{path}' has no {' and no '.join(sorted(missing))}: "
-                'give every annotation the COCO fields '
-                f'{", ".join(sorted(ANNOTATION_FIELDS))}'
-            )
-        for field, ids in known.items():
-            if annotation[field] not in ids:
-                raise ValueError(
-                    f"annotation {annotation['id']} in '{path}' has the {field} "
-                    f'{annotation[field]!r}, but the file lacks it: correct the file'
-                )
-        if annotation['id'] in seen:
-            raise ValueError(
-                f"two annotations in '{path}' have the id {annotation['id']}: make the "
-                'ids unique'
-            )
-        seen.add(annotation['id'])
-
-
-def missing_annotations(path: str | os.PathLike[str]) -> str:
-    """Return the error message for a missing annotation file, with the remedy."""
-    path = Path(path)
-    if path.name.startswith('instancesonly_filtered_gtFine_'):
-        root = path.parent.parent
-        remedy = f"make it with '{tool('dataset_converters/cityscapes.py')} {root}'"
-    elif path.name.startswith('ade20k_instance_'):
-        remedy = (
-            f"make it with 'mim run mmdet ade20k2coco {path.parent} --task instance'"
-        )
-    else:
-        remedy = 'set ann_file to your COCO JSON (docs/own_data.md)'
-    return (
-        f"annotation file '{path}' does not exist (looked in '{os.getcwd()}'): {remedy}"
-    )
-
-
-def coco_image_classes(
-    coco: Mapping[str, Any],
-) -> tuple[tuple[str, ...], dict[str, set[str]]]:
-    """List the classes of a COCO file, and those that each image shows.
-
-    Crowds and ignored regions do not count: nothing is learnt from them.
-
-    Returns:
-        Class names in the file's order, and image name to the names of its classes.
-    """
-    class_of_id = {category['id']: category['name'] for category in coco['categories']}
-    classes_of_id: dict[Any, set[str]] = {
-        image['id']: set() for image in coco['images']
-    }
-    for ann in coco.get('annotations', []):
-        if not ann.get('iscrowd') and not ann.get('ignore'):
-            classes_of_id[ann['image_id']].add(class_of_id[ann['category_id']])
-    classes_of = {
-        image['file_name']: classes_of_id[image['id']] for image in coco['images']
-    }
-    return tuple(class_of_id.values()), classes_of

@@ -72,8 +72,22 @@ class WindowedMasks(BitmapMasks):
         )
 
     def __reduce__(self) -> tuple:
-        """Become plain ``BitmapMasks`` in a copy and in another process."""
+        """Become plain ``BitmapMasks`` in a copy and in another process.
+
+        Whole masks that nobody has looked at stay encoded: in validation nobody will.
+        """
+        if self._read is None and self._are_whole():
+            return WindowedMasks, (self._source, self.height, self.width)
         return BitmapMasks, (self.masks, self.height, self.width)
+
+    def _are_whole(self) -> bool:
+        """Say whether all masks are encoded, and shown as they are."""
+        places = zip((self._rows, self._columns), (0, 1), strict=True)
+        return all(isinstance(mask, dict) for mask in self._source) and all(
+            np.array_equal(shown, np.arange(mask['size'][axis]))
+            for mask in self._source[:1]
+            for shown, axis in places
+        )
 
     def __len__(self) -> int:
         """Return the number of masks."""

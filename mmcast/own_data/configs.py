@@ -59,6 +59,7 @@ def _data(plan: Plan) -> str:
         remark = '# A flip swaps the labels of each pair in `mirrored`.\n'
     if remark:
         metainfo['mirrored'] = plan.mirrored
+    links = {} if plan.link_root is None else dict(link_root=str(plan.link_root))
     own: Mapping[str, Any] = {'': Code('own_images')}
     validation = {**own, 'type': 'ListedCocoDataset'}
     if files.val_images != files.images:
@@ -97,6 +98,7 @@ def _data(plan: Plan) -> str:
                     data_root=start,
                     data_prefix=dict(img=below(files.images) + '/'),
                     metainfo=metainfo,
+                    **links,
                 ),
             ),
             assignment(

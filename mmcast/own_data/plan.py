@@ -52,6 +52,8 @@ class Plan:
             images must not be flipped.
         student: The user's own student.
         teacher: The user's own teacher, and its checkpoint.
+        link_root: Links in the image folders may lead to places below it; None for
+            none.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Plan:
     mirrored: Sequence[tuple[str, str]] | None = ()
     student: Detector | None = None
     teacher: tuple[Detector, str] | None = None
+    link_root: Path | None = None
 
     @property
     def stages(self) -> list[str]:

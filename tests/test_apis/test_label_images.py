@@ -5,7 +5,6 @@ import json
 import random
 import runpy
 import signal
-import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -23,10 +22,10 @@ from pycocotools.coco import COCO
 
 from mmcast.apis import label_images
 from mmcast.apis.label_images import _write, summarise
+from mmcast.cli import main
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
 TOOLS = Path(__file__).parents[2] / 'tools'
-SCRIPT = TOOLS / 'misc/label_images.py'
 BENCHMARK = TOOLS / 'benchmarks/labelling.py'
 
 
@@ -466,24 +465,22 @@ def test_failure_of_one_rank_raises_on_both(teacher_world, teacher, tmp_path):
     assert len(files(store)) == 5
 
 
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['label_images.py', *map(str, arguments)])
-    runpy.run_path(SCRIPT, run_name='__main__')
+def command(*arguments):
+    main([*map(str, arguments)])
 
 
 def test_command_labels_and_exports(teacher_world, teacher, tmp_path, monkeypatch):
     (tmp_path / 'list.txt').write_text('\n'.join(teacher_world.names[:3]))
     root = tmp_path / 's'
     command(
-        monkeypatch,
-        *(teacher_world.config, teacher_world.checkpoint),
+        *('label', teacher_world.config, teacher_world.checkpoint),
         *('--img-root', teacher_world.img_root, '--list', tmp_path / 'list.txt'),
         *('--store', root, '--device', 'cpu', '--num-workers', 0),
     )
     expected = create(teacher_world, tmp_path / 'expected')
     label(teacher_world, teacher, expected, teacher_world.names[:3])
     assert files(PseudoLabelStore.open(root)) == files(expected)
-    command(monkeypatch, '--store', root, '--to-coco', tmp_path / 'c.json')
+    command('to-coco', root, tmp_path / 'c.json')
     coco = json.loads((tmp_path / 'c.json').read_text())
     assert sorted(image['file_name'] for image in coco['images']) == sorted(
         teacher_world.names[:3]
@@ -501,7 +498,7 @@ def test_exported_annotations_equal_the_entries(tmp_path, monkeypatch):
     boxes = [[0, 0, 5, 5], [3, 3, 30, 20]]
     store.write('town/a.png', (20, 30), [1, 0], [0.75, 0.25], boxes, rles)
     store.write('town/empty.jpg', (8, 9), [], [], [], [])
-    command(monkeypatch, '--store', store.root, '--to-coco', tmp_path / 'c.json')
+    command('to-coco', store.root, tmp_path / 'c.json')
     coco = COCO(tmp_path / 'c.json')
     assert [(i['file_name'], i['height'], i['width']) for i in coco.imgs.values()] == [
         ('town/a.png', 20, 30),
@@ -518,10 +515,11 @@ def test_exported_annotations_equal_the_entries(tmp_path, monkeypatch):
 
 
 def test_command_errors_are_one_line(teacher_world, tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match=r'none\.pth does not exist: correct the path'):
+    with pytest.raises(
+        FileNotFoundError, match=r'none\.pth does not exist: correct the path'
+    ):
         command(
-            monkeypatch,
-            *(teacher_world.config, 'none.pth', '--store', tmp_path / 's'),
+            *('label', teacher_world.config, 'none.pth', '--store', tmp_path / 's'),
             *('--img-root', teacher_world.img_root),
         )
     assert not (tmp_path / 's').exists()

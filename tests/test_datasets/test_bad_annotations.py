@@ -79,22 +79,46 @@ def test_objects_of_other_classes_are_counted(data, warnings):
 @pytest.mark.parametrize(
     'bad',
     [
-        dict(bbox=[float('nan'), 0, 5, 5]),
-        dict(bbox=[0, 0, float('inf'), 5]),
-        dict(bbox=[1, 1, 0, 5]),
-        dict(bbox=[1000, 1000, 5, 5]),
         dict(segmentation=[]),
         dict(segmentation=None),
         dict(segmentation={}),
     ],
 )
-def test_objects_without_box_or_mask_are_counted(bad, data, warnings):
+def test_objects_without_mask_are_counted(bad, data, warnings):
     change(data, lambda content: content['annotations'][1].update(bad))
     dataset = load(data)
     (text,) = (text for text in warnings if 'left out' in text)
-    assert '1 have no mask, or no box of at least a pixel in the image: they' in text
+    assert '1 have no mask (annotation 2 of target' in text
     for index in range(len(dataset)):
         dataset[index]
+
+
+@pytest.mark.parametrize(
+    'box', [[float('nan'), 0, 5, 5], [1, 1, 0, 5], [1000, 1000, 5, 5], None]
+)
+def test_training_and_evaluation_take_the_box_from_the_mask(box, data, warnings):
+    before = load(data)
+    change(data, lambda content: content['annotations'][1].update(bbox=box))
+    after = load(data)
+    for one, other in zip(before.datasets, after.datasets, strict=True):
+        for index in range(len(one)):
+            assert one.get_data_info(index) == other.get_data_info(index)
+    assert not any('left out' in text for text in warnings)
+
+
+@pytest.mark.parametrize(
+    ('edit', 'why'),
+    [
+        (dict(segmentation=[]), '1 of its objects have no mask'),
+        (dict(segmentation=[[1, 2, 3]]), '1 of its objects have no mask'),
+        (dict(id='x'), 'annotation ids are no different whole numbers'),
+        (dict(iscrowd=None), 'iscrowd is not always 0 or 1'),
+    ],
+)
+def test_a_file_that_evaluation_reads_otherwise_is_refused(edit, why, data):
+    change(data, lambda content: content['annotations'][1].update(edit))
+    with pytest.raises(ValueError, match=f'cannot be evaluated as it is: .*{why}'):
+        load(data, test_mode=True)
 
 
 @pytest.mark.parametrize('count', [1, 2])

@@ -150,7 +150,7 @@ class TestImageListDataset:
                 "^image folder '.*none' does not exist",
             ),
             (dict(data_prefix=dict(img_path='images')), 'data_prefix=dict'),
-            (dict(ann_file='none.txt'), r"none.txt' does not exist.*split_labels.py"),
+            (dict(ann_file='none.txt'), r"none.txt' does not exist.*mmcast split"),
             (dict(ann_file='empty.txt'), "empty.txt' is empty"),
             (dict(ann_file='ghost.txt'), r"ghost.txt:2: there is no image 'a/9.png'"),
             (dict(ann_file='ghost2.txt'), r"ghost2.txt:1: there is no image 'c/0.png'"),

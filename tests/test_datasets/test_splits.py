@@ -2,26 +2,23 @@
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
-from warm import Warm
 
+from mmcast.cli import main
+from mmcast.datasets.coco_file import read_coco
 from mmcast.datasets.splits import (
     check_lists,
-    coco_image_classes,
     draw_order,
     format_list,
-    load_coco,
     read_list,
     to_image_name,
     to_instance_ids,
 )
 
-TOOL = Path(__file__).parents[2] / 'tools/misc/split_labels.py'
-BOX = {'bbox': [0, 0, 2, 2], 'area': 4, 'iscrowd': 0, 'segmentation': []}
+BOX = {'bbox': [0, 0, 2, 2], 'area': 4, 'iscrowd': 0}
+BOX['segmentation'] = [[0, 0, 2, 0, 2, 2, 0, 2]]
 
 
 def coco_of(classes_of: dict[str, list[str]], classes: list[str]) -> dict:
@@ -109,7 +106,7 @@ class TestLists:
         assert '\n' not in str(error.value)
 
     def test_missing_list_raises(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match=r'split_labels\.py'):
+        with pytest.raises(FileNotFoundError, match='mmcast split'):
             read_list(tmp_path / 'none.txt')
 
     def test_check_lists(self) -> None:
@@ -170,22 +167,28 @@ class TestCoco:
         coco = coco_of({'a.png': ['car', 'bus'], 'b.png': ['car']}, ['car', 'bus'])
         coco['annotations'][1]['iscrowd'] = 1
         coco['annotations'][2]['ignore'] = 1
-        assert coco_image_classes(coco) == (
-            ('car', 'bus'),
-            {'a.png': {'car'}, 'b.png': set()},
-        )
+        path = tmp_path / 'ann.json'
+        path.write_text(json.dumps(coco))
+        found = read_coco(path)
+        assert found.classes == ('car', 'bus')
+        assert found.classes_of() == {'a.png': {'car'}, 'b.png': set()}
 
     @pytest.mark.parametrize(
         ('change', 'message'),
         [
             (lambda c: c.pop('images'), "no 'images'"),
-            (lambda c: c['images'][0].pop('width'), 'no width'),
-            (lambda c: c['images'].append(c['images'][0]), "'a.png' twice"),
+            (lambda c: c['images'][0].pop('width'), 'height and width 4 and None'),
+            (
+                lambda c: c['images'].append({**c['images'][0], 'id': 9}),
+                "'a.png' twice",
+            ),
             (lambda c: c['categories'].append(c['categories'][0]), "'car' twice"),
-            (lambda c: c['annotations'][0].pop('area'), 'no area'),
             (lambda c: c['annotations'][0].update(image_id=9), 'image_id 9'),
             (lambda c: c['annotations'][0].update(category_id=1), 'category_id 1'),
-            (lambda c: c['annotations'][0].update(id=1), 'the id 1'),
+            (
+                lambda c: c['images'].append({**c['images'][0], 'file_name': 'b'}),
+                'the id 0',
+            ),
         ],
     )
     def test_broken_files_raise(self, tmp_path: Path, change, message: str) -> None:
@@ -194,36 +197,33 @@ class TestCoco:
         path = tmp_path / 'ann.json'
         path.write_text(json.dumps(coco))
         with pytest.raises(ValueError, match=message):
-            load_coco(path)
+            read_coco(path)
         path.write_text(json.dumps(coco)[:-9])
         with pytest.raises(ValueError, match='not a COCO JSON'):
-            load_coco(path)
+            read_coco(path)
 
     def test_missing_file_names_the_command(self) -> None:
         path = 'data/x/annotations/instancesonly_filtered_gtFine_train.json'
         with pytest.raises(FileNotFoundError, match=r'cityscapes\.py data/x'):
-            load_coco(path)
+            read_coco(path)
 
 
-def split_labels(monkeypatch: pytest.MonkeyPatch, *args: object) -> str:
-    """Run the tool in this process; return its error, or ''."""
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+def split(*args: object) -> str:
+    """Run the verb in this process; return its error, or ''."""
     try:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    except SystemExit as error:
-        return str(error.code)
+        main(['split', *map(str, args)])
+    except (OSError, ValueError) as error:
+        return str(error)
     return ''
 
 
-class TestTool:
-    def test_tool_as_a_process(
-        self, coco_file: Path, tmp_path: Path, warm: Warm, monkeypatch
-    ) -> None:
+class TestVerb:
+    def test_lists_are_written(self, coco_file: Path, tmp_path: Path, capsys) -> None:
         out = tmp_path / 'splits'
         options = ['--coco', coco_file, '--fraction', '0.1', '--out', out]
         options += ['--per-class', '1']
-        done = warm(TOOL, *options, check=True)
-        assert '10 labelled, 90 unlabelled' in done.stdout
+        assert not split(*options)
+        assert '10 labelled, 90 unlabelled' in capsys.readouterr().out
         labeled = read_list(out / 'labeled.txt')
         check_lists(
             labeled,
@@ -232,15 +232,15 @@ class TestTool:
         )
         assert len(labeled) == 10
         assert set(labeled) & {'030.png', '060.png', '090.png'}
-        error = split_labels(monkeypatch, *options, '--seed', '1')
-        assert 'holds another split' in error
+        error = split(*options, '--seed', '1')
+        assert 'give another --out' in error
         assert '\n' not in error
         assert read_list(out / 'labeled.txt') == labeled
 
-    def test_nested_lists(self, coco_file: Path, tmp_path: Path, monkeypatch) -> None:
+    def test_nested_lists(self, coco_file: Path, tmp_path: Path) -> None:
         args = ['--coco', coco_file, '--fraction', 0.05, 0.1, 0.3, '--out', tmp_path]
         args += ['--per-class', 1]
-        assert not split_labels(monkeypatch, *args, '--nested')
+        assert not split(*args, '--nested')
         lists = [set(read_list(tmp_path / f'{p}pct/labeled.txt')) for p in (5, 10, 30)]
         assert [len(names) for names in lists] == [5, 10, 30]
         assert lists[0] < lists[1] < lists[2]
@@ -248,34 +248,34 @@ class TestTool:
             rest = read_list(tmp_path / f'{p}pct/unlabeled.txt')
             assert len(rest) == 100 - p
         args[-3] = tmp_path / 'independent'
-        assert not split_labels(monkeypatch, *args)
+        assert not split(*args)
         small, middle, large = (
             set(read_list(tmp_path / f'independent/{p}pct/labeled.txt'))
             for p in (5, 10, 30)
         )
         assert not (small < middle < large)
 
-    def test_existing_lists(self, coco_file: Path, tmp_path: Path, monkeypatch) -> None:
+    def test_existing_lists(self, coco_file: Path, tmp_path: Path) -> None:
         labeled, unlabeled = tmp_path / 'l.txt', tmp_path / 'u.txt'
         labeled.write_text('003.png\n030.png\n000.png\n')
         out = tmp_path / 'out'
         args = ['--coco', coco_file, '--labeled', labeled, '--out', out]
-        assert not split_labels(monkeypatch, *args)
+        assert not split(*args)
         assert len(read_list(out / 'unlabeled.txt')) == 97
         unlabeled.write_text('001.png\n030.png\n')
         args[-1] = tmp_path / 'out2'
-        error = split_labels(monkeypatch, *args, '--unlabeled', unlabeled)
+        error = split(*args, '--unlabeled', unlabeled)
         assert f'{unlabeled}:2:' in error
         assert f'{labeled}:2' in error
         labeled.write_text('003.png\nx.png\n')
-        assert f"{labeled}:2: 'x.png'" in split_labels(monkeypatch, *args)
+        assert f"{labeled}:2: 'x.png'" in split(*args)
         assert not (tmp_path / 'out2').exists()
 
     def test_pool_with_the_labelled_images(
-        self, coco_file: Path, tmp_path: Path, monkeypatch
+        self, coco_file: Path, tmp_path: Path
     ) -> None:
         args = ['--coco', coco_file, '--per-class', 2, '--pool', 'all']
-        assert not split_labels(monkeypatch, *args, '--out', tmp_path)
+        assert not split(*args, '--out', tmp_path)
         assert len(read_list(tmp_path / 'unlabeled.txt')) == 100
         assert 2 <= len(read_list(tmp_path / 'labeled.txt')) <= 4
 
@@ -289,22 +289,20 @@ class TestTool:
             (['--count', 3, '--per-class', 10], 'more than the 3 asked for'),
         ],
     )
-    def test_errors(
-        self, coco_file: Path, tmp_path: Path, monkeypatch, args, message: str
-    ) -> None:
+    def test_errors(self, coco_file: Path, tmp_path: Path, args, message: str) -> None:
         out = tmp_path / 'out'
-        error = split_labels(monkeypatch, '--coco', coco_file, *args, '--out', out)
+        error = split('--coco', coco_file, *args, '--out', out)
         assert '\n' not in error
         assert re.search(message, error)
         assert not out.exists()
 
     def test_list_as_source_and_missing_classes(
-        self, coco_file: Path, tmp_path: Path, monkeypatch
+        self, coco_file: Path, tmp_path: Path
     ) -> None:
         names = tmp_path / 'all.txt'
         names.write_text(''.join(f'a/{i}.jpg\n' for i in range(10)))
         args = ['--list', names, '--count', 3, '--out', tmp_path / 'of_list']
-        assert not split_labels(monkeypatch, *args)
+        assert not split(*args)
         assert len(read_list(tmp_path / 'of_list/labeled.txt')) == 3
         args = ['--coco', coco_file, '--count', 1, '--allow-missing-classes']
-        assert not split_labels(monkeypatch, *args, '--out', tmp_path / 'one')
+        assert not split(*args, '--out', tmp_path / 'one')

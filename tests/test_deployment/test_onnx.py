@@ -33,7 +33,7 @@ import onnx
 import onnxruntime
 
 ROOT = Path(__file__).parents[2]
-EXPORT = ROOT / 'tools/deployment/export_onnx.py'
+EXPORT = ROOT / 'mmcast/__main__.py', 'export-onnx'
 PREDICT = ROOT / 'tools/deployment/predict_onnx.py'
 CLASSES = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')
 # Runs a script where only Python itself and these packages can be imported.
@@ -77,7 +77,7 @@ def student(tmp_path_factory):
 def exported(student, warm):
     """Export it with the tool for any number of images of any size."""
     out = student[1].with_name('student.onnx')
-    result = warm(EXPORT, *student, '--out', out, check=True)
+    result = warm(*EXPORT, *student, '--out', out, check=True)
     assert 'largest differences' in result.stdout
     return out
 
@@ -246,7 +246,7 @@ def test_a_pipeline_that_the_script_does_not_know_is_refused(step, told):
 
 
 def test_the_block_on_torch_works(student, tmp_path):
-    result = alone(EXPORT, *student, '--out', tmp_path / 'x.onnx')
+    result = alone(*EXPORT, *student, '--out', tmp_path / 'x.onnx')
     assert 'is blocked' in result.stderr
     assert result.returncode != 0
 
@@ -275,12 +275,13 @@ def test_predict_refuses_in_one_line(name, street, tmp_path):
 def test_missing_packages_are_told_before_any_work(student, tmp_path):
     code = (
         'import sys\n'
-        'import importlib.util as util, runpy\n'
+        'import importlib.util as util\n'
         'find = util.find_spec\n'
         'util.find_spec = lambda name, package=None: (\n'
         '    None if name == "onnxscript" else find(name, package))\n'
-        f'sys.argv = {[str(EXPORT), "no.py", "no.pth", "--out", "x.onnx"]!r}\n'
-        'runpy.run_path(sys.argv[0], run_name="__main__")\n'
+        'sys.argv[1:] = ["export-onnx", "no.py", "no.pth", "--out", "x.onnx"]\n'
+        'from mmcast.cli import main\n'
+        'main()\n'
     )
     result = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path

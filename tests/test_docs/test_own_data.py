@@ -2,9 +2,7 @@
 
 import json
 import re
-import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +14,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import mmcast  # noqa: F401
+from mmcast.cli import main
 from mmcast.engine.stages import mask_ap
 
 REPOSITORY = Path(__file__).parents[2]
@@ -77,14 +76,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ('configs/mmcast', 'tools'):
         (folder / part).symlink_to(REPOSITORY / part)
     write_images(folder / 'data/pets', 10, 4)
-    python, *words = shlex.split(WRITE)
-    assert python == 'python'
+    command, *words = shlex.split(WRITE)
+    assert command == 'mmcast'
     with pytest.MonkeyPatch.context() as patch:
         # Run in this process: a new one needs many seconds for its imports.
         patch.chdir(folder)
-        patch.setattr(sys, 'argv', words)
         patch.setattr(torch.cuda, 'is_available', lambda: False)
-        runpy.run_path(words[0], run_name='__main__')
+        main(words)
     return folder
 
 
@@ -158,12 +156,10 @@ def test_options_of_the_page_exist(folder: Path, monkeypatch) -> None:
             part = part[key]
 
 
-def test_options_of_the_tool_exist(folder: Path, monkeypatch, capsys) -> None:
-    """Those that the page names are in the tool's help, with as many arguments."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', ['own_data.py', '--help'])
+def test_options_of_the_command_exist(capsys) -> None:
+    """Those that the page names are in the command's help, with as many arguments."""
     with pytest.raises(SystemExit):
-        runpy.run_path('tools/misc/own_data.py', run_name='__main__')
+        main(['own-data', '--help'])
     described = capsys.readouterr().out
     first, second = OWN.strip().split('\n')
     assert re.search(r' --student \S+$', first)
@@ -171,6 +167,6 @@ def test_options_of_the_tool_exist(folder: Path, monkeypatch, capsys) -> None:
     assert re.search(r' --teacher \S+ \S+$', second)
     assert '--teacher CONFIG CHECKPOINT' in described
     for option in re.findall(
-        r'`(--(?:look|val|val-images|seed|size|fraction))\b', PAGE
+        r'`(--(?:look|val|val-images|seed|size|fraction|out|link-root))\b', PAGE
     ):
         assert option in described

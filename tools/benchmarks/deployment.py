@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('onnx', type=Path, help='file of export_onnx.py')
+    parser.add_argument('onnx', type=Path, help='file of mmcast export-onnx')
     parser.add_argument('--images', type=int, help='number of images (default: all)')
     parser.add_argument('--calibrate', type=Path, help='folder of images for int8')
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2])

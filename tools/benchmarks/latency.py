@@ -76,6 +76,7 @@ def student(name: str) -> Any:
     torch.manual_seed(0)
     model = MODELS.build(config).eval()
     model.init_weights()
+    model.requires_grad_(False)
     model.cfg, model.dataset_meta = Config(), {}
     return model
 

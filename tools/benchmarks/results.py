@@ -397,7 +397,7 @@ def label(results: Results, name: str, seed: int) -> None:
     """
     checkpoint = results.left(name, seed)
     script = [
-        *(TOOLS / 'misc' / 'label_images.py', CONFIGS / 'adapt_synthscapes.py'),
+        *('-m', 'mmcast', 'label', CONFIGS / 'adapt_synthscapes.py'),
         *(checkpoint, '--img-root', 'leftImg8bit/train', '--num-workers', 0),
         *('--store', checkpoint.parent / 'pseudo_labels'),
     ]

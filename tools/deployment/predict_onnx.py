@@ -2,7 +2,7 @@
 
     python tools/deployment/predict_onnx.py student.onnx PHOTOS... --out drawn
 
-The file of tools/deployment/export_onnx.py says what the model predicts. Copy this one
+The file of `mmcast export-onnx` says what the model predicts. Copy this one
 script to where the model runs. It needs numpy, OpenCV and one engine, onnxruntime or
 openvino. PHOTOS are images, folders of images, and videos.
 """
@@ -89,7 +89,7 @@ class Model:
     """An exported model.
 
     Args:
-        path: ONNX file of tools/deployment/export_onnx.py, not ``--raw``.
+        path: ONNX file of `mmcast export-onnx`, not ``--raw``.
         threads: Threads of the engine; 0 for one a core.
         engine: A key of ``ENGINES``.
 
@@ -102,9 +102,7 @@ class Model:
     ) -> None:
         self._run, inputs, outputs, about = ENGINES[engine](str(path), threads)
         if about is None:
-            raise ValueError(
-                f'{path} is not from tools/deployment/export_onnx.py: export it again'
-            )
+            raise ValueError(f'{path} is not from mmcast export-onnx: export it again')
         self.about = json.loads(about)
         if self.about['raw']:
             raise ValueError(
@@ -312,7 +310,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('model', help='file of tools/deployment/export_onnx.py')
+    parser.add_argument('model', help='file of mmcast export-onnx')
     parser.add_argument('photos', type=Path, nargs='+', metavar='PHOTOS')
     parser.add_argument('--out', type=Path, required=True, help='folder for drawings')
     parser.add_argument('--score-thr', type=float, default=0.3)

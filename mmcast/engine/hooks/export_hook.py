@@ -108,11 +108,32 @@ class ExportHook(Hook):
             )
         runner.logger.info(f'Exported the plain checkpoint {path}')
         metrics = self._metrics(runner)
+        self._warn_of_metrics(runner, path, metrics)
         if metrics:
             content = dict(iteration=runner.iter, metrics=metrics)
             text = json.dumps(content, indent=1, default=float)
             write_atomic(metrics_file(path), text + '\n')
             self._tell_gain(runner, path, metrics)
+
+    def _warn_of_metrics(
+        self, runner: Runner, path: Path, metrics: dict[str, float]
+    ) -> None:
+        """Warn if nobody knows how good the exported weights are."""
+        if runner._val_dataloader is None:
+            return
+        text = ''
+        if self._measured is None or self._measured[0] != runner.iter:
+            text = (
+                f'{path} has no metrics: this run did not validate after its last '
+                f'iteration, {runner.iter}. Measure it with mim test'
+            )
+        elif metrics.get(MASK_AP, 0.0) < 0:
+            text = (
+                f'{path} has mask AP -1, which means that there was nothing to '
+                "evaluate: the validation images have no object of the model's classes"
+            )
+        if text:
+            runner.logger.warning(text)
 
     def _metrics(self, runner: Runner) -> dict[str, float]:
         """Return the metrics of the exported weights; none if they are others'."""

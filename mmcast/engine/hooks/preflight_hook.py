@@ -17,7 +17,8 @@ from mmengine.runner import (
 
 from mmcast._requirements import mim_name
 from mmcast.checkpoints import check_fits, check_resumable, read_checkpoint
-from mmcast.datasets.overlap import examples, image_paths
+from mmcast.datasets.image_names import examples
+from mmcast.datasets.overlap import image_paths
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.engine.lineage import explain_missing, start_anew
 from mmcast.engine.loader import restart_loader

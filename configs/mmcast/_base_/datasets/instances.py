@@ -1,6 +1,6 @@
 # Loaders and evaluation for all data sets. A data set adds paths, classes, its weak
 # view and its test size. SPLIT is a switch (default_runtime.py). The lists come from
-# tools/misc/split_labels.py (docs/data.md).
+# mmcast split (docs/data.md).
 split = 'splits/{{$SPLIT:10pct}}/'
 train_dataloader = dict(
     batch_size=8,

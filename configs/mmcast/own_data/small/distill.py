@@ -11,4 +11,4 @@ train_dataloader = dict(batch_size=4, dataset=_base_.with_unlabeled)
 default_hooks = dict(pseudo_labels=dict(type='PseudoLabelHook'))
 optim_wrapper = dict(optimizer=dict(lr=7e-4))
 train_cfg = dict(max_iters=300)
-starts_supervised = True  # own_data.py adds the file
+starts_supervised = True  # mmcast own-data adds the file

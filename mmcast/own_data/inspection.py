@@ -1,7 +1,7 @@
 """Look at a COCO file and its images before anybody trains on them.
 
-`load_coco` stops at the first thing that makes a file unreadable. What is here goes on
-and counts: each `Finding` is one line of a table.
+`read_coco` checks the annotations. What is here looks at the images, too, and counts:
+each `Finding` is one line of a table.
 """
 
 import hashlib
@@ -13,19 +13,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from PIL import ExifTags, Image
 
-from .coco_masks import why_bad_mask
-from .image_names import find_images, find_missing
-from .mirrored import mirror_pairs, sided_classes
-from .overlap import examples
-from .splits import coco_image_classes
-from .transforms.images import bits_per_channel
+from mmcast.datasets.coco_file import CocoFile
+from mmcast.datasets.image_names import examples, find_missing, scan
+from mmcast.datasets.mirrored import mirror_pairs, sided_classes
+from mmcast.datasets.transforms.images import bits_per_channel
 
 # So many predictions of an image count for COCO's AP, the best ones.
 AP_CAP = 100
 # Only these have more than 8 bits a channel.
 _DEEP_SUFFIXES = ('.png', '.tif', '.tiff')
+# Larger images take gigabytes in each process that reads them.
+MOST_MEGAPIXELS = 178
+# A longer image has less than a pixel of width where a network sees it whole.
+MOST_TIMES_AS_LONG = 100
+_TOO_LARGE = 'too large'
+# What becomes of what `read_coco` corrects.
+_MENDED = {
+    'annotation ids': 'they are numbered from 1',
+    'image ids': 'they are made whole numbers',
+    'category ids': 'they are made whole numbers',
+    'iscrowd': 'it is made 0 or 1',
+    'boxes unlike their masks': 'boxes are taken from the masks',
+    'areas unlike their masks': 'areas are taken from the masks',
+    'names with other folders in front': 'these folders are removed',
+    'names with backslashes or ./': 'they are written with /',
+    'unused categories with the name of another one': 'they are left out',
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +68,10 @@ class Inspection:
 
     Attributes:
         findings: The table.
-        classes: Classes with an instance, in the file's order.
+        classes: Classes with an instance, sorted by their ids.
         annotated: Names of the images with an object, to the classes they show.
         others: Names of all other images of the folder, without further copies.
+        readable: Names of the JSON's images that can be used, copies too.
         sizes: (width, height) in pixels to number of images.
         most: Objects of the fullest image; crowds do not count.
         mirrored: Pairs of classes named left and right that a flip swaps; None if such
@@ -64,6 +82,7 @@ class Inspection:
     classes: tuple[str, ...] = ()
     annotated: dict[str, set[str]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    readable: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     most: int = 0
     mirrored: list[tuple[str, str]] | None = field(default_factory=list)
@@ -83,7 +102,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class _File:
-    """What the header of an image file says; sizes are (width, height)."""
+    """What an image file holds; sizes are (width, height)."""
 
     stored: tuple[int, int] = (0, 0)
     shown: tuple[int, int] = (0, 0)
@@ -92,30 +111,47 @@ class _File:
     turned: bool = False
     error: str = ''
 
+    @property
+    def is_strip(self) -> bool:
+        return max(self.shown) > MOST_TIMES_AS_LONG * min(self.shown)
+
 
 def inspect(
-    coco: Mapping[str, Any],
+    coco: CocoFile,
     folder: Path,
+    link_root: Path | None = None,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
-    """Look at the annotations, and at the header of each image.
+    """Look at the annotations, and read each image.
 
     Args:
-        coco: What `mmcast.datasets.splits.load_coco` returned.
+        coco: The annotations, read with this folder.
         folder: The image folder; ``file_name`` is a path below it.
+        link_root: Links in the folder may lead to places below it, too.
         on_image: Called after each image with the number of images done, and of all.
 
     Raises:
         ValueError: A name is invalid, or a link leads out of the folder.
     """
     found = Inspection()
-    images = {image['file_name']: image for image in coco['images']}
+    images = {image['file_name']: image for image in coco.images}
     names = list(images)
-    missing = {names[index] for index in find_missing(names, folder)}
-    extra = [name for name in find_images(folder) if name not in images]
+    missing = {names[index] for index in find_missing(names, folder, link_root)}
+    held = scan(folder, link_root)
+    extra = [name for name in held.images if name not in images]
     present = [name for name in names if name not in missing]
     found.note('images in the JSON', len(names))
     found.note('images in the folder that the JSON lacks', len(extra))
+    found.note(
+        'images of a kind that cannot be read',
+        held.undecodable,
+        'they are left out: convert them to JPEG or PNG',
+    )
+    found.note(
+        'folders of other programs, and hidden ones',
+        held.foreign,
+        'images in them are left out',
+    )
     found.note(
         'images that are missing',
         sorted(missing),
@@ -124,9 +160,9 @@ def inspect(
     )
     files = _read_files([*present, *extra], folder, on_image)
     _note_files(found, files, images)
-    _note_annotations(found, coco, images)
-    bad = {name for name, file in files.items() if file.error}
-    every_class, classes_of = coco_image_classes(coco)
+    _note_annotations(found, coco)
+    bad = {name for name, file in files.items() if file.error or file.is_strip}
+    classes_of = coco.classes_of()
     order = sorted(files, key=lambda name: (not classes_of.get(name), name))
     copies = {order[index] for index in find_copies([folder / n for n in order])}
     found.note(
@@ -134,18 +170,26 @@ def inspect(
         sorted(copies),
         'they are left out of the lists',
     )
+    shared = _same_stems([name for name in order if name not in copies])
+    found.note(
+        'images named as another one, but for the suffix',
+        shared,
+        'they are left out of the lists: labels of both would be one file. Rename them',
+    )
     count = Counter(name for shown in classes_of.values() for name in shown)
-    found.classes = tuple(name for name in every_class if count[name])
+    found.classes = tuple(name for name in coco.classes if count[name])
     found.findings.append(
         Finding('images with', ', '.join(f'{n}: {count[n]:,}' for n in found.classes))
     )
     found.note(
         'classes without an instance',
-        [name for name in every_class if not count[name]],
+        [name for name in coco.classes if not count[name]],
         'they are left out',
     )
     _note_sides(found)
-    usable = [name for name in files if name not in copies and name not in bad]
+    found.readable = [name for name in present if name not in bad]
+    left_out = {*copies, *shared, *bad}
+    usable = [name for name in files if name not in left_out]
     found.annotated = {n: classes_of[n] for n in usable if classes_of.get(n)}
     empty = [n for n in usable if n in images and not classes_of[n]]
     found.note(
@@ -156,31 +200,58 @@ def inspect(
     return found
 
 
+def _same_stems(names: list[str]) -> list[str]:
+    """Return the images whose name differs from an earlier one by its suffix alone."""
+    seen: set[str] = set()
+    shared = []
+    for name in names:
+        stem = str(Path(name).with_suffix(''))
+        if stem in seen:
+            shared.append(name)
+        seen.add(stem)
+    return sorted(shared)
+
+
 def _read_files(
     names: list[str], folder: Path, on_image: Callable[[int, int], None]
 ) -> dict[str, _File]:
     files = {}
-    with ThreadPoolExecutor(8) as pool:
-        paths = (folder / name for name in names)
-        for name, file in zip(names, pool.map(_read_file, paths), strict=True):
-            files[name] = file
-            on_image(len(files), len(names))
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            paths = (folder / name for name in names)
+            for name, file in zip(names, pool.map(_read_file, paths), strict=True):
+                files[name] = file
+                on_image(len(files), len(names))
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     return files
 
 
 def _read_file(path: Path) -> _File:
+    """Read an image to its end, as training will: a header does not tell a torn one."""
     try:
+        content = path.read_bytes()
         with Image.open(path) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             mode, size = image.mode, image.size
-        bits = 8
-        if path.suffix.lower() in _DEEP_SUFFIXES:
-            bits = bits_per_channel(path.read_bytes())
-        shown = size[::-1] if orientation in (5, 6, 7, 8) else size
-        gray = mode in ('1', 'L', 'LA') or mode.startswith('I')
-        return _File(size, shown, gray, bits, orientation in range(2, 9))
-    except (OSError, ValueError, SyntaxError) as error:
+        if size[0] * size[1] > MOST_MEGAPIXELS * 1e6:
+            return _File(error=_TOO_LARGE)
+        # An eighth of the size is faster, but nothing is left of a narrow image.
+        how = cv2.IMREAD_COLOR if min(size) < 64 else cv2.IMREAD_REDUCED_COLOR_8
+        if cv2.imdecode(np.frombuffer(content, np.uint8), how) is None:
+            return _File(error='torn, or of an unknown kind')
+    except Image.DecompressionBombError:
+        return _File(error=_TOO_LARGE)
+    except (OSError, ValueError, SyntaxError, cv2.error) as error:
         return _File(error=str(error) or type(error).__name__)
+    bits = 8
+    if path.suffix.lower() in _DEEP_SUFFIXES:
+        bits = bits_per_channel(content)
+    shown = size[::-1] if orientation in (5, 6, 7, 8) else size
+    gray = mode in ('1', 'L', 'LA') or mode.startswith('I')
+    return _File(size, shown, gray, bits, orientation in range(2, 9))
 
 
 def _note_files(
@@ -194,11 +265,22 @@ def _note_files(
         image = images.get(name)
         return image and (image['width'], image['height'])
 
+    large = [name for name, file in files.items() if file.error == _TOO_LARGE]
     found.note(
         'images that cannot be read',
-        [name for name, file in files.items() if file.error],
-        'repair or remove them',
-        stops=True,
+        [n for n, file in files.items() if file.error and file.error != _TOO_LARGE],
+        'they are left out: repair them, or get them again',
+        stops=bool(files) and all(file.error for file in files.values()),
+    )
+    found.note(
+        f'images of over {MOST_MEGAPIXELS} megapixels',
+        large,
+        'they are left out: cut them into tiles, or make them smaller',
+    )
+    found.note(
+        f'images over {MOST_TIMES_AS_LONG} times as long as wide',
+        those(lambda _, file: file.is_strip),
+        'they are left out: cut them into pieces',
     )
     unturned = those(lambda name, file: declared(name) == file.stored != file.shown)
     found.note(
@@ -243,37 +325,13 @@ def _note_sides(found: Inspection) -> None:
     found.note('classes named left or right', sided_classes(found.classes), remedy)
 
 
-def _note_annotations(
-    found: Inspection, coco: Mapping[str, Any], images: Mapping[str, Any]
-) -> None:
-    by_id = {image['id']: image for image in images.values()}
-    kinds: Counter[str] = Counter()
-    bad, repeated, seen = [], 0, set()
-    objects: Counter[str] = Counter()
-    for each in coco.get('annotations', []):
-        mask, image = each['segmentation'], by_id[each['image_id']]
-        kinds['objects'] += 1
-        if each['iscrowd']:
-            kinds['crowds'] += 1
-        if not mask:
-            kinds['none'] += 1
-            continue
-        objects[image['file_name']] += not each['iscrowd']
-        kinds['polygons' if isinstance(mask, list) else 'RLE'] += 1
-        why = why_bad_mask(mask, image['height'], image['width'])
-        if why:
-            bad.append(f'annotation {each["id"]} {why}')
-            continue
-        text = json.dumps(mask, sort_keys=True, default=str)
-        key = (
-            each['image_id'],
-            each['category_id'],
-            hashlib.sha256(text.encode()).digest(),
-        )
-        repeated += key in seen
-        seen.add(key)
-    found.note('objects', kinds['objects'])
-    name, found.most = max(objects.items(), key=lambda item: item[1], default=('', 0))
+def _note_annotations(found: Inspection, coco: CocoFile) -> None:
+    left = len(coco.annotations)
+    objects = Counter(e['image_id'] for e in coco.annotations if not e['iscrowd'])
+    crowds = left - objects.total()
+    found.note('objects', coco.total)
+    place, found.most = max(objects.items(), key=lambda item: item[1], default=(0, 0))
+    name = {image['id']: image['file_name'] for image in coco.images}.get(place, '')
     found.findings.append(
         Finding(
             'objects of the fullest image',
@@ -283,14 +341,54 @@ def _note_annotations(
             else '',
         )
     )
-    found.note('masks as polygons', kinds['polygons'])
-    found.note('masks as RLE', kinds['RLE'])
-    found.note('crowds', kinds['crowds'], 'not learnt; in evaluation they are ignored')
-    found.note('objects without a mask', kinds['none'], 'they are left out')
-    found.note('masks that cannot be read', bad, 'correct or remove them', stops=True)
+    polygons = sum(isinstance(e['segmentation'], list) for e in coco.annotations)
+    found.note('masks as polygons', polygons)
+    found.note('masks as RLE', left - polygons)
     found.note(
-        'objects annotated twice', repeated, 'remove one: each is learnt and evaluated'
+        'objects without a mask',
+        coco.without_mask,
+        'they are left out: only objects with a mask are learnt and evaluated',
+        stops=not left and not coco.bad,
     )
+    found.note(
+        'masks that cannot be read',
+        coco.bad,
+        'these objects are left out: correct or remove them',
+        stops=not left,
+    )
+    found.note(
+        'masks that lose a polygon, which cannot be read',
+        coco.bad_parts,
+        'the other polygons of these masks are used',
+    )
+    if crowds and not objects:
+        found.note(
+            'crowds, and no other object',
+            crowds,
+            "nothing is learnt from crowds. CVAT writes masks as crowds: set 'iscrowd' "
+            'to 0 in the JSON, or convert the masks to polygons in CVAT',
+            stops=True,
+        )
+    else:
+        found.note('crowds', crowds, 'not learnt; in evaluation they are ignored')
+    for what, count in coco.mended.items():
+        if count:
+            found.note(what, count, _MENDED[what])
+    found.note(
+        'objects annotated twice',
+        _repeated(coco),
+        'remove one: each is learnt and evaluated',
+    )
+
+
+def _repeated(coco: CocoFile) -> int:
+    """Count the objects with image, category and mask of an earlier one."""
+    seen = set()
+    for each in coco.annotations:
+        text = json.dumps(each['segmentation'], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).digest()
+        seen.add((each['image_id'], each['category_id'], digest))
+    return len(coco.annotations) - len(seen)
 
 
 def find_copies(paths: Sequence[Path]) -> set[int]:

@@ -1,0 +1,80 @@
+"""Label a folder of images with a detector, into a store."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from mmcast.apis.label_images import LabelSummary, label_images
+from mmcast.apis.load_model import load_model
+from mmcast.apis.ranks import on_rank_zero
+from mmcast.datasets.image_list import ImageListDataset
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+
+
+def label(
+    config: str | Path,
+    checkpoint: str | Path,
+    img_root: str | Path,
+    store: str | Path,
+    *,
+    list: str | Path | None = None,
+    batch_size: int = 1,
+    num_workers: int = 2,
+    device: str | None = None,
+    link_root: str | Path | None = None,
+) -> LabelSummary:
+    """Label the images of a folder that the store lacks.
+
+    It can be killed at any time and called again. Under ``torchrun`` each rank labels
+    its share. Images that cannot be read are named in a warning and have no labels.
+
+    Args:
+        config: Config of a detector that predicts masks.
+        checkpoint: Its checkpoint.
+        img_root: Folder of the images.
+        store: Folder of the labels.
+        list: List of images; None for the whole folder.
+        batch_size: Images per forward pass.
+        num_workers: Processes that read images; 0 for none.
+        device: Device of the model; None for a GPU if there is one.
+        link_root: Links in the image folder may lead to places below this one.
+
+    Raises:
+        FileNotFoundError: A file or folder does not exist.
+        ValueError: The checkpoint does not fit, the store belongs to another teacher,
+            or no image can be read.
+    """
+    if 'LOCAL_RANK' in os.environ and not torch.distributed.is_initialized():
+        # mmengine's init_dist needs a GPU even with gloo.
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+        torch.distributed.init_process_group('nccl' if cuda else 'gloo')
+    images = ImageListDataset(
+        ann_file=os.path.abspath(list) if list else '',
+        data_prefix=dict(img=str(img_root)),
+        link_root=None if link_root is None else str(link_root),
+    )
+    names = [*images.names()]
+    model = load_model(
+        config, checkpoint, device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    )
+    on_rank_zero(
+        lambda: (
+            PseudoLabelStore.create(
+                store,
+                classes=model.dataset_meta['classes'],  # type: ignore[index, arg-type]
+                teacher=Teacher.from_files(config, checkpoint),
+            ).root
+        )
+    )
+    return label_images(
+        model,
+        names,
+        img_root,
+        PseudoLabelStore.open(store),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        allowed_unreadable=len(names) - 1,
+    )

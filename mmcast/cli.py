@@ -1,0 +1,197 @@
+"""The command ``mmcast``: each verb is the function of this name in `mmcast.apis`.
+
+Its options are the function's arguments. Training stays ``mim train mmdet CONFIG``.
+This module imports the standard library only, and a verb loads what it needs, so that
+help comes at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import errors
+from .version import __version__
+
+_DEPLOY = 'copy tools/deployment/predict_onnx.py to predict without torch'
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        words: Its words after ``mmcast``; None for those of the running program, whose
+            foreseen errors are then shown in one line.
+    """
+    if words is None:
+        sys.excepthook = errors.show
+    parser = _parser()
+    options = vars(parser.parse_args(words))
+    verb, show = options.pop('verb'), options.pop('show')
+    given = {key: value for key, value in options.items() if value is not None}
+    from mmcast import load
+
+    load()
+    from mmcast import apis
+
+    result = getattr(apis, verb)(**given)
+    if show:
+        show(result, given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        'mmcast',
+        description='Instance segmentation from few labels: your data, labels, models.',
+        epilog='mmcast VERB --help shows the options of a verb. '
+        'Training is `mim train mmdet CONFIG`.',
+    )
+    parser.add_argument('--version', action='version', version=f'mmcast {__version__}')
+    verbs = parser.add_subparsers(metavar='VERB', required=True)
+
+    def add(name: str, text: str, show: Callable | None = None) -> Any:
+        verb = verbs.add_parser(
+            name, help=text, description=text, argument_default=None
+        )
+        verb.set_defaults(verb=name.replace('-', '_'), show=show)
+        return verb.add_argument
+
+    _own_data(add('own-data', 'look at your images, write the configs of all stages'))
+    _split(add('split', 'draw labelled and unlabelled images', _show_splits))
+    _label(add('label', 'label images with a detector, into a store'))
+    _export_onnx(add('export-onnx', 'export a model to ONNX', _show_export))
+    _to_coco(add('to-coco', 'write the labels of a store as COCO JSON', _show_file))
+    _from_coco(add('from-coco', "make a store of another tool's labels", _show))
+    add('models', 'list the models of the package', _show_models)
+    return parser
+
+
+def _own_data(add: Callable) -> None:
+    add('name', help='name of the data set, as in configs/NAME')
+    add('--coco', required=True, help='COCO JSON with masks')
+    add('--images', required=True, help='folder of its images and of unlabelled ones')
+    add('--val', help='COCO JSON of validation images (default: every fifth image)')
+    add('--val-images', help='their folder (default: that of --images)')
+    add('--look', action='store_true', help='look only, and write nothing')
+    add(
+        '--size',
+        choices=('small', 'medium', 'full'),
+        help='models of the stages (default: medium with a GPU, else small)',
+    )
+    add('--student', metavar='CONFIG', help='your own detector, or mmdet::...')
+    add(
+        '--teacher',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='your own detector that was trained on the classes',
+    )
+    add('--fraction', type=float, help='labelled share of the annotated images, 0 to 1')
+    add('--seed', type=int, help='of the drawn lists (default: 0)')
+    add('--out', help='folder of lists and annotations (default: splits beside --coco)')
+    add('--link-root', metavar='DIR', help='images may be links to places below it')
+
+
+def _split(add: Callable) -> None:
+    add('--coco', help='COCO JSON with the images to split')
+    add('--list', help='list of images (without classes)')
+    add('--cityscapes', metavar='DIR', help='Cityscapes layout; needs no JSON')
+    add('--split', help='split of --cityscapes (default: train)')
+    add('--fraction', type=float, nargs='+', help='labelled, 0 to 1')
+    add('--count', type=int, nargs='+', help='labelled images')
+    add('--labeled', metavar='LIST', help='existing labelled list')
+    add('--unlabeled', metavar='LIST', help='existing list, checked against --labeled')
+    add('--per-class', type=int, help='minimum of labelled images per class')
+    add('--nested', action='store_true', help='put smaller splits inside larger ones')
+    add('--seed', type=int, help='same seed, same lists (default: 0)')
+    add(
+        '--pool',
+        choices=('rest', 'all'),
+        help='unlabelled images: the rest (default), or all',
+    )
+    add(
+        '--format',
+        choices=('names', 'instance-ids'),
+        help='names (default), or *_gtFine_instanceIds.png as in Guided Distillation',
+    )
+    add(
+        '--allow-missing-classes',
+        action='store_true',
+        help='a class may have no labelled image',
+    )
+    add('--out', required=True, help='folder for the lists')
+
+
+def _label(add: Callable) -> None:
+    add('config', help='config of the detector')
+    add('checkpoint', help='its checkpoint')
+    add('--img-root', required=True, metavar='DIR', help='folder of the images')
+    add('--store', required=True, metavar='DIR', help='folder of the labels')
+    add('--list', help='list of images (default: the whole folder)')
+    add('--batch-size', type=int, help='images of a forward pass (default: 1)')
+    add('--num-workers', type=int, help='processes that read images (default: 2)')
+    add('--device', help='default: a GPU if there is one')
+    add('--link-root', metavar='DIR', help='images may be links to places below it')
+
+
+def _export_onnx(add: Callable) -> None:
+    add('config', help='config of the model')
+    add('checkpoint', help='its plain checkpoint, student.pth')
+    add('--out', required=True, metavar='FILE', help=f'file to write; {_DEPLOY}')
+    add(
+        '--raw',
+        action='store_true',
+        help='the network alone: normalised image, logits',
+    )
+    add('--batch', type=int, help='number of images (default: any)')
+    add(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='size of the padded images (default: any)',
+    )
+
+
+def _to_coco(add: Callable) -> None:
+    add('store', help='folder of the labels')
+    add('out', metavar='FILE', help='file to write')
+
+
+def _from_coco(add: Callable) -> None:
+    add('coco', help='COCO JSON with images, categories and annotations')
+    add('store', help='folder of the labels')
+    add('--results', metavar='FILE', help='COCO results, in place of annotations')
+    add('--images', metavar='DIR', help='image folder; names are made to fit it')
+    add('--classes', nargs='+', help="the student's classes, in its order")
+
+
+def _show(result: Any, options: dict[str, Any]) -> None:
+    print(f'{options["store"]}: {result}')
+
+
+def _show_file(result: Any, options: dict[str, Any]) -> None:
+    print(f'wrote {result}')
+
+
+def _show_splits(result: Any, options: dict[str, Any]) -> None:
+    for folder, counts in result.items():
+        print(f'{folder}: {counts}')
+
+
+def _show_export(result: Any, options: dict[str, Any]) -> None:
+    print('largest differences between onnxruntime and torch:')
+    for each in result:
+        print(f'  {each}')
+    print(f'wrote {options["out"]}')
+
+
+def _show_models(result: Any, options: dict[str, Any]) -> None:
+    for model in result:
+        if model.weights:
+            print(f'{model.name}\n  {model.config}\n  {model.weights}')
+            print(f'  {model.results}')
+    print('without weights:', ', '.join(m.name for m in result if not m.weights))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,206 @@
+"""Pseudo-labels from and to COCO JSON, the form that other tools write and read."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as mask_utils
+
+from mmcast.files import write_atomic
+
+from .coco_file import CocoFile, read_coco
+from .image_names import examples
+from .pseudo_label_store import PseudoLabelStore, Teacher
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a COCO file.
+
+    Attributes:
+        images: Number of images with labels, also with none found.
+        instances: Number of instances in the store.
+        left_out: Why instances were left out, to how many.
+    """
+
+    images: int
+    instances: int
+    left_out: dict[str, int]
+
+    def __str__(self) -> str:
+        text = f'{self.instances} instances of {self.images} images'
+        for why, count in self.left_out.items():
+            text += f'; {count} left out: {why}'
+        return text
+
+
+def to_coco(store: str | Path, out: str | Path) -> Path:
+    """Write all labels of a store, with ``score``, to one COCO JSON file.
+
+    Category ids are label + 1. Image and annotation ids count from 1.
+
+    Args:
+        store: Folder of the labels.
+        out: The file.
+
+    Raises:
+        FileNotFoundError: There is no store.
+        ValueError: A file of the store is damaged.
+    """
+    opened = PseudoLabelStore.open(store)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for name, entry in opened.entries():
+        height, width = entry.size
+        image_id = len(images) + 1
+        images.append(
+            {'id': image_id, 'file_name': name, 'height': height, 'width': width}
+        )
+        for label, score, bbox, rle in zip(
+            entry.labels, entry.scores, entry.bboxes, entry.masks, strict=True
+        ):
+            x1, y1, x2, y2 = (round(float(value), 2) for value in bbox)
+            annotations.append(
+                {
+                    'id': len(annotations) + 1,
+                    'image_id': image_id,
+                    'category_id': int(label) + 1,
+                    'bbox': [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+                    'area': int(mask_utils.area(rle)),
+                    'segmentation': rle,
+                    'iscrowd': 0,
+                    'score': round(float(score), 6),
+                }
+            )
+    categories = [
+        {'id': index + 1, 'name': name} for index, name in enumerate(opened.classes)
+    ]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    write_atomic(out, json.dumps(content, separators=(',', ':')) + '\n')
+    return Path(out)
+
+
+def from_coco(
+    coco: str | Path,
+    store: str | Path,
+    *,
+    results: str | Path | None = None,
+    images: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> Imported:
+    """Make a store of the labels that another tool wrote as COCO JSON.
+
+    Annotations are read by `mmcast.datasets.coco_file`: polygons become RLEs, all
+    pieces of a mask are one instance, and masks that cannot be read are left out and
+    counted. A score that is missing is 1. Killed, it can be called again.
+
+    Args:
+        coco: COCO JSON with images, categories and, without ``results``, annotations.
+        store: Folder of the labels.
+        results: COCO results, a list of instances with ``score``, for its images.
+        images: The image folder. Leading folders of the names are removed if the images
+            are found in it then.
+        classes: Class names of the student, in its order; other categories are left
+            out. None for all categories, sorted by their ids.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A file is no COCO file, a score is outside [0, 1], a class is no
+            category of the file, no instance is left, or the folder holds other labels.
+    """
+    content = read_coco(coco, images, results=results)
+    wanted = tuple(classes or content.classes)
+    unknown = [name for name in wanted if name not in content.classes]
+    if unknown:
+        raise ValueError(
+            f'{coco} has no category {", ".join(unknown)} (it has '
+            f'{", ".join(content.classes)}): give --classes as the file names them'
+        )
+    label_of = {
+        each['id']: wanted.index(each['name'])
+        for each in content.categories
+        if each['name'] in wanted
+    }
+    kept, left_out = _choose(content, label_of)
+    if not kept:
+        why = ', '.join(f'{count} {why}' for why, count in left_out.items())
+        raise ValueError(f'{results or coco} has no instance for the store: {why}')
+    opened = PseudoLabelStore.create(
+        store,
+        classes=wanted,
+        teacher=_teacher(coco, results),
+        min_score=0.0,
+        max_instances=max(len(each) for each in kept.values()),
+    )
+    sizes = {each['file_name']: each for each in content.images}
+    for name in opened.missing(sizes):
+        found = kept.get(name, [])
+        opened.write(
+            name,
+            (sizes[name]['height'], sizes[name]['width']),
+            [label_of[each['category_id']] for each in found],
+            [each.get('score', 1.0) for each in found],
+            [_box(each) for each in found],
+            [_rle(each['segmentation'], sizes[name]) for each in found],
+        )
+    return Imported(len(sizes), sum(map(len, kept.values())), left_out)
+
+
+def _choose(
+    content: CocoFile, label_of: dict[int, int]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Return the instances of each image, and how many are left out, by reason."""
+    left_out = {
+        'no mask': len(content.without_mask),
+        f'unreadable masks (annotation {examples(content.bad)})': len(content.bad),
+        'crowds': 0,
+        'other categories': 0,
+    }
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for name, every in content.by_image().items():
+        for each in every:
+            score = each.get('score', 1.0)
+            if type(score) not in (int, float) or not 0 <= score <= 1:
+                raise ValueError(
+                    f'{content.path}: an instance of {name} has the score '
+                    f'{score!r:.30}: give a number from 0 to 1'
+                )
+            if each['iscrowd']:
+                left_out['crowds'] += 1
+            elif each['category_id'] not in label_of:
+                left_out['other categories'] += 1
+            else:
+                kept.setdefault(name, []).append(each)
+    return kept, {why: count for why, count in left_out.items() if count}
+
+
+def _teacher(coco: str | Path, results: str | Path | None) -> Teacher:
+    """Describe the labels' origin: their files."""
+    digest = hashlib.sha256()
+    for file in (coco, results):
+        if file is not None:
+            digest.update(Path(file).read_bytes())
+    return Teacher('COCO JSON', Path(results or coco).name, digest.hexdigest())
+
+
+def _box(each: dict[str, Any]) -> list[float]:
+    """Return (x1, y1, x2, y2): the predicted box if it is one of the mask."""
+    mine, stated = each['bbox'], each.get('predicted_bbox')
+    if stated is not None and _iou(mine, stated) > 0.5:
+        mine = stated
+    x, y, width, height = mine
+    return [x, y, x + width, y + height]
+
+
+def _iou(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(mask_utils.iou([[*a]], [[*b]], [0])[0][0])
+
+
+def _rle(mask: Any, image: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(mask, dict):
+        return mask
+    size = image['height'], image['width']
+    return mask_utils.merge(mask_utils.frPyObjects(mask, *size))

@@ -1,0 +1,60 @@
+"""Read a user's COCO file and images, and print what they hold as a table."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from mmcast.datasets.coco_file import CocoFile, read_coco
+
+from .inspection import Inspection, inspect
+
+
+def look(
+    file: Path, folder: Path, console: Console, link_root: Path | None = None
+) -> tuple[CocoFile, Inspection]:
+    """Read a COCO file and its images; print the table.
+
+    Args:
+        file: The COCO file.
+        folder: The image folder.
+        console: Where to print.
+        link_root: Links in the folder may lead to places below it, too.
+
+    Raises:
+        FileNotFoundError: The file or the folder does not exist.
+        ValueError: Something has to be repaired first.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"image folder '{folder}' does not exist: correct it")
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f'reading {file}', total=None)
+        coco = read_coco(file, folder)
+        bar.update(task, description=f'reading {folder}')
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if done == total:
+                bar.update(task, description='comparing images')
+
+        found = inspect(coco, folder, link_root, tell)
+    table = Table(title=str(file), title_justify='left', show_lines=True)
+    for column in ('', 'found', 'what happens, or what to do'):
+        table.add_column(column, overflow='fold')
+    for each in found.findings:
+        if each.count != '0':
+            style = 'bold red' if each.stops else 'yellow' if each.remedy else ''
+            table.add_row(each.what, each.count, each.remedy, style=style)
+    none = [each.what for each in found.findings if each.count == '0']
+    table.add_row('looked for', 'and not found', ', '.join(none))
+    console.print(table)
+    stops = [each.what for each in found.findings if each.stops]
+    if stops:
+        raise ValueError(
+            f'{file}: correct what the table says about {"; ".join(stops)}. Nothing '
+            'was written'
+        )
+    if not found.annotated:
+        raise ValueError(f'{file}: no image has an object with a mask: label some')
+    return coco, found
