@@ -1,6 +1,7 @@
 """Label images with a detector: resumable, split over ranks, in constant memory."""
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from mmcv.transforms import Compose
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from pycocotools import mask as mask_utils
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
+from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.transforms.images import UnreadableImageError
 from mmcast.datasets.workers import end_with_parent
@@ -36,6 +37,8 @@ _BINS = 1000
 _LOG_SECONDS = 10
 # So many failures without a success are not the images' fault.
 _MOST_ODD = 10
+# Masks of larger images are taken at a half, a third, ... of the height and width.
+_MOST_PIXELS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -235,11 +238,34 @@ class _Images(Dataset):
         path = str(self.root / name)
         item = {'img_path': path, 'img_name': name, 'img_id': index}
         try:
-            return name, self.pipeline(item)
+            found = self.pipeline(item)
         except UnreadableImageError as error:
             return name, error.brief
         except cv2.error as error:  # as for an image that shrinks to no pixel
             return name, f'{path} ({" ".join(str(error).split())})'
+        _limit(found['data_samples'])
+        return name, found
+
+
+def _limit(sample: Any) -> None:
+    """Let the model give masks of a part of the image's size if it is very large.
+
+    Masks of 100 objects in an image of 33 megapixels take 3.4 GB, while the network saw
+    a hundredth of the pixels.
+    """
+    height, width = sample.ori_shape[:2]
+    times = math.ceil(math.sqrt(height * width / _MOST_PIXELS))
+    # Grounding-DINO with SAM 2 takes the masks from the image itself, `image`.
+    if times > 1 and 'image' not in sample:
+        x, y = sample.get('scale_factor', (1.0, 1.0))
+        sample.set_metainfo(
+            dict(
+                times=times,
+                full_shape=(height, width),
+                ori_shape=(-(-height // times), -(-width // times)),
+                scale_factor=(x * times, y * times),
+            )
+        )
 
 
 def _test_pipeline(model: nn.Module) -> Compose:
@@ -370,7 +396,8 @@ def _label_batch(
             level=logging.WARNING,
         )
         ((name, item),) = batch
-        odd.append((error, name, item['data_samples'].ori_shape[:2]))
+        sample = item['data_samples']
+        odd.append((error, name, sample.get('full_shape', sample.ori_shape[:2])))
         return 0
     for (name, _), sample in zip(batch, samples, strict=True):
         _write(store, name, sample)
@@ -387,7 +414,8 @@ def _sizes(batch: list[tuple[str, dict[str, Any]]]) -> str:
     """Name each image of a batch, with its size and the size that the model sees."""
     texts = []
     for name, item in batch:
-        height, width = item['data_samples'].ori_shape[:2]
+        sample = item['data_samples']
+        height, width = sample.get('full_shape', sample.ori_shape[:2])
         seen = 'x'.join(map(str, item['inputs'].shape[-2:]))
         texts.append(f'{name} ({height}x{width} pixels, seen at {seen})')
     return ', '.join(texts)
@@ -404,18 +432,13 @@ def _write(store: PseudoLabelStore, name: str, sample: Any) -> None:
     scores: Tensor = predicted.scores
     order = torch.argsort(scores, descending=True, stable=True)[: store.max_instances]
     order = order[scores[order] >= store.min_score]
-    masks = [
-        # pycocotools needs column-major masks; transposing on the device is cheap.
-        mask_utils.encode(
-            predicted.masks[index].to(torch.uint8).t().contiguous().cpu().numpy().T
-        )
-        for index in order.tolist()
-    ]
+    size, times = sample.get('full_shape', sample.ori_shape[:2]), sample.get('times', 1)
+    masks = [encode(predicted.masks[index], times, size) for index in order.tolist()]
     store.write(
         name,
-        sample.ori_shape[:2],
+        size,
         predicted.labels[order].tolist(),
         scores[order].tolist(),
-        predicted.bboxes[order].tolist(),
+        (times * predicted.bboxes[order]).tolist(),
         masks,
     )

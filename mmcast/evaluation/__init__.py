@@ -1,6 +1,7 @@
-"""Metrics of depth and of semantic segmentation."""
+"""Metrics of instances, of depth and of semantic segmentation."""
 
 from .depth_metric import DepthMetric
 from .per_image_iou import PerImageSemSegMetric
+from .windowed_coco_metric import WindowedCocoMetric
 
-__all__ = ['DepthMetric', 'PerImageSemSegMetric']
+__all__ = ['DepthMetric', 'PerImageSemSegMetric', 'WindowedCocoMetric']

@@ -123,7 +123,7 @@ def _data(plan: Plan) -> str:
             assignment(
                 'evaluation',
                 dict(
-                    type='CocoMetric',
+                    type='WindowedCocoMetric',
                     metric='segm',
                     ann_file=start + below(files.val),
                 ),

@@ -94,7 +94,8 @@ def head(base: str | list[str], plan: Plan, stage: str) -> str:
 def replaced(cfg: Config) -> dict[str, bool]:
     """Return what an evaluator needs to replace the user's, if it is another one."""
     every = [cfg.get('val_evaluator'), cfg.get('test_evaluator')]
-    same = all(isinstance(e, Mapping) and e.get('type') == 'CocoMetric' for e in every)
+    coco = 'CocoMetric', 'WindowedCocoMetric'
+    same = all(isinstance(e, Mapping) and e.get('type') in coco for e in every)
     return {} if same else dict(_delete_=True)
 
 

@@ -102,7 +102,7 @@ def reduced(
             shrink_detector(part['detector'], weights.get('bert', ''))
         elif kind == 'Sam2Segmenter':
             part['arch'] = SAM2
-        elif kind == 'CocoMetric':
+        elif kind == 'WindowedCocoMetric':
             part['ann_file'] = str(
                 data / 'annotations/instancesonly_filtered_gtFine_val.json'
             )

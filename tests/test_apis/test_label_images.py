@@ -16,6 +16,7 @@ import pytest
 import torch
 from gloo_ranks import fork, two_ranks
 from mmdet.apis import inference_detector, init_detector
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
@@ -317,14 +318,12 @@ def test_masks_are_never_copied_all_at_once(teacher_world, tmp_path):
     n, size = 100, (1000, 1000)
     masks = torch.zeros(n, *size, dtype=torch.bool)
     masks[:, 100:900, 200:800] = True
-    sample = SimpleNamespace(
-        ori_shape=size,
-        pred_instances=InstanceData(
-            masks=masks,
-            scores=torch.linspace(0.9, 0.1, n),
-            labels=torch.zeros(n, dtype=torch.long),
-            bboxes=torch.tensor([[200.0, 100, 800, 900]]).repeat(n, 1),
-        ),
+    sample = DetDataSample(metainfo=dict(ori_shape=size))
+    sample.pred_instances = InstanceData(
+        masks=masks,
+        scores=torch.linspace(0.9, 0.1, n),
+        labels=torch.zeros(n, dtype=torch.long),
+        bboxes=torch.tensor([[200.0, 100, 800, 900]]).repeat(n, 1),
     )
     store = create(teacher_world, tmp_path / 's')
     tracemalloc.start()
@@ -333,6 +332,62 @@ def test_masks_are_never_copied_all_at_once(teacher_world, tmp_path):
     tracemalloc.stop()
     assert peak < 10 * size[0] * size[1]
     assert summarise(store, ['a.png']).used_per_class['person'] == n
+
+
+def test_masks_of_very_large_images_are_taken_smaller(
+    teacher_world, teacher, tmp_path, monkeypatch
+):
+    """They are nearly those of the whole size, and fit the image."""
+    whole = create(teacher_world, tmp_path / 'whole')
+    label(teacher_world, teacher, whole)
+    monkeypatch.setitem(_write.__globals__, '_MOST_PIXELS', 48 * 72 // 4)
+    store = create(teacher_world, tmp_path / 's')
+    label(teacher_world, teacher, store)
+    for name in teacher_world.names:
+        one, other = whole.read(name), store.read(name)
+        assert one.size == other.size == (48, 72)
+        assert one.scores == pytest.approx(other.scores)
+        overlap = np.diag(mask_utils.iou(one.masks, other.masks, [0] * len(one.masks)))
+        assert np.median(overlap) > 0.8
+        assert any(a != b for a, b in zip(one.masks, other.masks, strict=True))
+        assert np.abs(one.bboxes - other.bboxes).max() <= 4
+
+
+def odd_image(test_step, name, kind):
+    def step(data):
+        if any(each.img_path.endswith(name) for each in data['data_samples']):
+            raise kind('Kernel size can not be greater than actual input size')
+        return test_step(data)
+
+    return step
+
+
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_an_image_that_the_teacher_fails_on_has_no_labels(
+    batch_size, teacher_world, teacher, tmp_path, monkeypatch
+):
+    names, store = teacher_world.names, create(teacher_world, tmp_path / 's')
+    step = odd_image(teacher.test_step, names[1], RuntimeError)
+    monkeypatch.setattr(teacher, 'test_step', step)
+    label(teacher_world, teacher, store, batch_size=batch_size)
+    assert len(store.read(names[1]).scores) == 0
+    assert store.missing(names) == []
+    expected = create(teacher_world, tmp_path / 'expected')
+    monkeypatch.undo()
+    label(teacher_world, teacher, expected)
+    for name in names[:1] + names[2:]:
+        assert (store.read(name).scores == expected.read(name).scores).all()
+
+
+def test_a_teacher_that_fails_on_all_is_a_bug(
+    teacher_world, teacher, tmp_path, monkeypatch
+):
+    store = create(teacher_world, tmp_path / 's')
+    step = odd_image(teacher.test_step, 'png', IndexError)
+    monkeypatch.setattr(teacher, 'test_step', step)
+    with pytest.raises(IndexError, match='Kernel size'):
+        label(teacher_world, teacher, store)
+    assert store.missing(teacher_world.names) == teacher_world.names
 
 
 def label_in_child(world, teacher, store, names, images):

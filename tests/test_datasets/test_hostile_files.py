@@ -302,7 +302,9 @@ def test_good_masks_pass():
 )
 def test_crafted_coco_file_is_refused(keys, value, coco):
     changed(coco, *keys, value=value)
-    with pytest.raises(ValueError, match=r'(correct it|in pixels|number or text)$') as error:
+    with pytest.raises(
+        ValueError, match=r'(correct it|in pixels|number or text)$'
+    ) as error:
         build(coco)
     one_line(error, coco)
 

@@ -205,7 +205,7 @@ def main() -> None:
     dataset = DATASETS.build(config.test_dataloader.dataset)
     evaluator = config.test_evaluator
     if isinstance(evaluator, list | tuple):
-        evaluator = next(each for each in evaluator if each['type'] == 'CocoMetric')
+        evaluator = next(each for each in evaluator if 'CocoMetric' in each['type'])
     if args.images:
         dataset.get_subset_(list(range(min(args.images, len(dataset)))))
     files = {name: (args.onnx, name) for name in ENGINES}

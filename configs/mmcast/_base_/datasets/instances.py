@@ -54,5 +54,5 @@ val_dataloader = dict(
     dataset=dict(type='ListedCocoDataset', test_mode=True),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', metric='segm')
+val_evaluator = dict(type='WindowedCocoMetric', metric='segm')
 test_evaluator = val_evaluator

@@ -49,7 +49,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(
     _delete_=True,
-    type='CocoMetric',
+    type='WindowedCocoMetric',
     metric='segm',
     ann_file=data_root + _base_.annotations + 'val.json',
 )
