@@ -18,10 +18,11 @@ PAGES = [
     if not any(part.startswith('.') for part in path.relative_to(REPOSITORY).parts)
 ]
 TEXT = (REPOSITORY / 'README.md').read_text()
+QUICKSTART = (REPOSITORY / 'docs/quickstart.md').read_text()
 # The blocks that use a student, in order: by name, images, then a video.
 USE = [
     block
-    for block in re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
+    for block in re.findall(r'```python\n(.*?)```', TEXT + QUICKSTART, re.DOTALL)
     if 'mmdet.apis' in block
 ]
 

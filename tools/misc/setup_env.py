@@ -45,7 +45,7 @@ for dist in metadata.distributions():
             shutil.rmtree(path)
             continue
     found.setdefault(name, dist.version)
-    if name == 'mmcast':
+    if name == 'mmcast' and any(e.name == 'mmcast' for e in dist.entry_points):
         here = json.loads(dist.read_text('direct_url.json') or '{}').get('url')
 missing = []
 for text in sys.argv[1:]:
