@@ -1,6 +1,7 @@
 """Export real models to ONNX, and run them with and without torch."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from mmengine.config import Config
 
 from mmcast.apis import load_model
 from mmcast.checkpoints import save_plain
+from mmcast.datasets.image_names import IMAGE_SUFFIXES
 from mmcast.deployment import check_packages, compare, export_onnx
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.kinds import graph_of
@@ -144,6 +146,24 @@ def test_the_file_says_what_it_needs(exported):
     ]
     (domain,) = {each.domain for each in onnx.load(exported).opset_import} - {'ai.onnx'}
     assert domain == ''
+
+
+def test_predict_knows_the_images_that_labelling_knows():
+    assert set(runpy.run_path(str(PREDICT))['IMAGES']) == set(IMAGE_SUFFIXES)
+
+
+def test_an_image_that_the_model_fails_on_is_named(exported, street, tmp_path):
+    image = cv2.imread(str(street))
+    photos = tmp_path / 'photos'
+    (photos / '@eaDir').mkdir(parents=True)
+    cv2.imwrite(str(photos / 'good.png'), image)
+    cv2.imwrite(str(photos / '@eaDir/thumbnail.png'), image)
+    cv2.imwrite(str(photos / 'strip.png'), np.zeros((1, 30000, 3), np.uint8))
+    result = alone(PREDICT, exported, photos, '--out', tmp_path / 'drawn')
+    assert result.returncode == 0, result.stderr
+    assert re.search(r'2/2. .*strip.png: cannot be predicted \(.+\)', result.stdout)
+    assert '1 of 2 are left out' in result.stdout
+    assert [p.name for p in (tmp_path / 'drawn').iterdir()] == ['good.png']
 
 
 @pytest.mark.parametrize('engine', ['onnxruntime', 'openvino'])

@@ -22,7 +22,10 @@ try:
 except ImportError as error:
     sys.exit(f'error: {error}: pip install numpy opencv-python-headless')
 
-IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+IMAGES = (
+    *('.avif', '.bmp', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.png'),
+    *('.tif', '.tiff', '.webp'),
+)
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
 PROCESSED = ('boxes', 'labels', 'scores', 'masks', 'depth')  # not the network's own
 
@@ -259,7 +262,11 @@ def files_in(paths: list[Path]) -> list[tuple[Path, Path]]:
     found: dict[Path, Path] = {}
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob('*') if p.is_file())
+            inside = sorted(
+                p
+                for p in path.rglob('*')
+                if p.is_file() and not _is_foreign(p.relative_to(path))
+            )
             found |= {
                 p: p.relative_to(path)
                 for p in inside
@@ -281,6 +288,11 @@ def files_in(paths: list[Path]) -> list[tuple[Path, Path]]:
         (path, target if stem in twice else stem)
         for (path, target), stem in zip(found.items(), stems, strict=True)
     ]
+
+
+def _is_foreign(path: Path) -> bool:
+    """Say whether a file is hidden, or in a folder that another program left."""
+    return any(part.startswith(('.', '@eaDir', '__MACOSX')) for part in path.parts)
 
 
 def frames(path: Path) -> Iterator[np.ndarray]:
@@ -339,9 +351,14 @@ def main() -> None:
     unreadable = 0
     for done, (path, target) in enumerate(files, 1):
         count = spent = 0
+        why = 'cannot be read'
         for frame in frames(path):
             start = time.perf_counter()
-            found = model(frame)
+            try:
+                found = model(frame)
+            except Exception as error:  # engines raise their own; others go on
+                why = f'cannot be predicted ({" ".join(str(error).split())[:200]})'
+                break
             spent += time.perf_counter() - start
             if model.about['task'] == 'instances':
                 shown = found['scores'] >= args.score_thr
@@ -364,17 +381,21 @@ def main() -> None:
                 )
         if not count:
             unreadable += 1
-            print(f'[{done}/{len(files)}] {path}: cannot be read, left out', flush=True)
+            print(f'[{done}/{len(files)}] {path}: {why}, left out', flush=True)
             continue
         if path.suffix.lower() in VIDEOS:
             said, name = f'{count} frames', target
+            if why.startswith('cannot be predicted'):
+                said += f', and the next one {why}'
         print(
             f'[{done}/{len(files)}] {path}: {said}, {1000 * spent / count:.0f} ms, '
             f'{args.out / name}',
             flush=True,
         )
+    if unreadable:
+        print(f'{unreadable} of {len(files)} are left out', flush=True)
     if unreadable == len(files):
-        sys.exit('error: no image could be read')
+        sys.exit('error: no image could be predicted')
 
 
 if __name__ == '__main__':
