@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...utils import write_atomic
+from ...files import write_atomic
 from .camera import BASELINE
 from .domains import DOMAINS
 from .render import Scene, render_scene

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ...utils import write_atomic
+from ...files import write_atomic
 from .domains import DOMAINS
 from .files import image_files, write_image
 
