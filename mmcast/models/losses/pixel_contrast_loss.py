@@ -1,10 +1,7 @@
 """Instance-aware pixel contrastive loss of CAST as a registered module."""
 
-import functools
 import math
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from mmdet.registry import MODELS
@@ -24,22 +21,6 @@ from .scores import SCORES, pixel_predictions, score_features
 from .temperature import Temperature
 
 NEGATIVES = ('expected', 'sampled')
-
-
-def _outside_compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a function that ``torch.compile`` must call as it is.
-
-    The same as ``torch.compiler.disable``, which takes half a second to import
-    ``torch._dynamo``, even if nothing is ever compiled.
-    """
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if 'torch._dynamo' not in sys.modules:
-            return function(*args, **kwargs)
-        return torch.compiler.disable(function)(*args, **kwargs)
-
-    return call
 
 
 @MODELS.register_module()
@@ -149,7 +130,7 @@ class PixelContrastLoss(nn.Module):
         self.max_candidates = max_candidates
         self.loss_weight = loss_weight
 
-    @_outside_compile  # its loops over blocks would be unrolled
+    @torch.compiler.disable  # its loops over blocks would be unrolled
     def forward(
         self,
         z_weak: Tensor,
