@@ -10,8 +10,8 @@ from . import (
     box_encoding,
     checkpoints,
     fairscale_checkpoint,
-    light_imports,
     numpy_in1d,
+    transformers_names,
     weights_only_fallback,
 )
 
@@ -21,13 +21,13 @@ __all__ = ['apply']
 def apply() -> None:
     """Bridge every gap; must run before `mmdet.models` is imported."""
     checkpoints.apply()
-    light_imports.apply()
+    transformers_names.apply()
     backbone_train.apply()
     numpy_in1d.apply()
     fairscale_checkpoint.apply()
     weights_only_fallback.apply()
     box_encoding.apply()
-    # They import much that light_imports must precede.
+    # They import what transformers_names must precede.
     from . import no_workers, visualizer_name, whole_checkpoints, wrapper_checkpoints
 
     whole_checkpoints.apply()

@@ -6,9 +6,9 @@ elsewhere. A bare `except` in mmpretrain then makes a class inherit from None. S
 `import mmdet.models`, which imports mmpretrain, fails with a TypeError.
 
 The cure: set the missing names in `transformers.modeling_utils`, before the first
-import that needs them; `light_imports` calls it. In the environment that `make` sets
-up, every Python runs this file as it starts and calls `apply_in_time`, so that there
-`import mmdet.models` may come before `import mmcast`.
+import that needs them. In the environment that `make` sets up, every Python runs this
+file as it starts and calls `apply_in_time`, so that there `import mmdet.models` may
+come before `import mmcast`.
 
 Remove it when mmdet's newest release no longer imports mmpretrain 1.2's multimodal
 models, or when these import the names from their new places.
@@ -43,9 +43,7 @@ class _AheadOfMmpretrain:
     def find_spec(self, name: str, path: object, target: object = None) -> None:
         if name == 'mmpretrain':
             sys.meta_path.remove(self)
-            # None: `light_imports` keeps transformers out, and applies this itself.
-            if sys.modules.get('transformers', self) is not None:
-                apply()
+            apply()
 
 
 def apply_in_time() -> None:

@@ -25,17 +25,15 @@ class DepthSegDataset(BaseSegDataset):
     """mmdet's semantic data set, plus a depth file and maybe a camera file an image.
 
     A file's path is its folder in ``data_prefix``, the image's path below its own
-    folder without ``img_suffix``, and the suffix. A folder that ``data_prefix`` does
-    not have, or has as None, is not read: ``depth_path`` for labels alone,
-    ``seg_map_path`` for depth alone.
+    folder without ``img_suffix``, and a suffix: ``seg_map_suffix``, ``.png`` for depth,
+    ``.json`` for cameras. A folder that ``data_prefix`` does not have, or has as None,
+    is not read: ``depth_path`` for labels alone, ``seg_map_path`` for depth alone.
 
     Added keys of a sample: ``depth_path``, ``camera_path``.
 
     Args:
         data_prefix: Folders ``img_path`` and, as wanted, ``seg_map_path``,
             ``depth_path`` and ``camera_path``.
-        depth_suffix: End of the depth files' names.
-        camera_suffix: End of the camera files' names.
         kwargs: As mmdet's ``BaseSegDataset``; ``ann_file`` is a list of names without
             suffix, one a line.
 
@@ -45,15 +43,10 @@ class DepthSegDataset(BaseSegDataset):
             (`mmcast.datasets.image_names`).
     """
 
-    def __init__(
-        self,
-        data_prefix: dict,
-        depth_suffix: str = '.png',
-        camera_suffix: str = '.json',
-        **kwargs: Any,
-    ) -> None:
-        self.depth_suffix = depth_suffix
-        self.camera_suffix = camera_suffix
+    depth_suffix = '.png'
+    camera_suffix = '.json'
+
+    def __init__(self, data_prefix: dict, **kwargs: Any) -> None:
         given = {kind: path for kind, path in data_prefix.items() if path is not None}
         super().__init__(data_prefix={'img_path': '', **given}, **kwargs)
 
@@ -119,13 +112,13 @@ class CityscapesDepthDataset(DepthSegDataset):
         classes=tuple(label.name for label in _TRAIN_LABELS),
         palette=[label.color for label in _TRAIN_LABELS],
     )
+    depth_suffix = '_disparity.png'
+    camera_suffix = '_camera.json'
 
     def __init__(self, void: bool = False, **kwargs: Any) -> None:
         suffixes = dict(
             img_suffix='_leftImg8bit.png',
             seg_map_suffix='_gtFine_labelIds.png',
-            depth_suffix='_disparity.png',
-            camera_suffix='_camera.json',
         )
         if void:
             kwargs['metainfo'] = dict(

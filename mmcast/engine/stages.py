@@ -17,12 +17,6 @@ from mmcast.errors import tool
 
 # CocoMetric's name of the mask AP, from 0 to 1.
 MASK_AP = 'coco/segm_mAP'
-# Stages that train a wrapper, and those that train the plain detector inside it.
-PLAIN_STAGES = (
-    ('distill', 'supervised'),
-    ('distill', 'teacher'),
-    ('selftrain', 'adapt'),
-)
 
 
 def config_of(path: str, running: Config) -> Path:
@@ -85,18 +79,33 @@ def percent(mask_ap: float) -> float | None:
 def plain_config(running: Config) -> Path | None:
     """Return the config of the plain detector that a wrapper's stage trains.
 
+    It is in the same folder, has the same words after the stage (``supervised_x.py``
+    for ``distill_x.py``), and its model is the wrapper's student, maybe without
+    contrast.
+
     Args:
-        running: The wrapper's config; the other one is in the same folder.
+        running: The wrapper's config.
 
     Returns:
         The config; None if there is none.
     """
     path = Path(running.filename or '')
-    for wrapper, plain in PLAIN_STAGES:
-        other = path.with_name(path.name.replace(wrapper, plain, 1))
-        if path.name.startswith(wrapper) and other.is_file():
+    student = _network(path, 'student') if path.is_file() else None
+    if student is None:
+        return None
+    for other in sorted(path.parent.glob('*.py')):
+        same_data = other.stem.partition('_')[2] == path.stem.partition('_')[2]
+        # Other Python files are not run.
+        if same_data and '_base_' in other.read_text() and _network(other) == student:
             return other
     return None
+
+
+def _network(config: Path, part: str | None = None) -> dict | None:
+    """Return the config of a stage's model, or of a part of it, without contrast."""
+    model = Config.fromfile(config, import_custom_modules=False).get('model') or {}
+    network = model if part is None else model.get(part)
+    return network and {k: v for k, v in network.items() if k != 'pixel_contrast'}
 
 
 def command_of(path: str, running: Config) -> str | None:

@@ -17,6 +17,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
+LEAST_DEPTH = 1e-3  # in metres; nearer is "no measurement"
+
 
 def depth_sums(gt_N: Tensor, pred_N: Tensor) -> Tensor:
     """Sum the errors of pixels; all metrics follow from these sums.
@@ -86,20 +88,18 @@ class DepthMetric(BaseMetric):
 
     Each data sample holds the maps ``pred_depth.depth`` and ``gt_depth.depth``, float
     ``(1, H, W)`` in metres; 0 in the ground truth is "no measurement". A pixel is valid
-    if its ground truth is strictly between ``min_depth`` and ``max_depth``. Predictions
-    are clamped to these bounds. Images without a valid pixel are skipped.
+    if its ground truth is strictly between 1 mm and ``max_depth``. Predictions are
+    clamped to these bounds. Metrics are averaged over images, as in most papers; images
+    without a valid pixel are skipped.
 
     Lower is better for ``abs_rel``, ``sq_rel``, ``rmse``, ``rmse_log``, ``log10`` and
     ``silog``. Higher is better for ``d1``, ``d2`` and ``d3``.
 
     Args:
-        min_depth: Only greater depths count, in metres.
         max_depth: Only smaller depths count, in metres: 80 outdoors, 10 for NYUv2.
         crop: ``(top, bottom, left, right)``, the rows and columns that count, the
             second of each excluded. Eigen's crop of NYUv2 is ``(45, 471, 41, 601)``.
             None takes the whole image.
-        per: ``'image'`` averages the metrics of images, as most papers do.
-            ``'dataset'`` takes the pixels of all images together.
         silog_lambda: Weight of the squared mean error in SILog, from 0 to 1. It is 1 in
             KITTI's benchmark and 0.5 in SwinMTL's code.
         silog_scale: Factor of SILog, 100 in KITTI's benchmark and 1 in SwinMTL's code.
@@ -114,20 +114,17 @@ class DepthMetric(BaseMetric):
 
     def __init__(
         self,
-        min_depth: float = 1e-3,
         max_depth: float = 80.0,
         crop: Sequence[int] | None = None,
-        per: str = 'image',
         silog_lambda: float = 1.0,
         silog_scale: float = 100.0,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if not 0 < min_depth < max_depth:
+        if not max_depth > LEAST_DEPTH:
             raise ValueError(
-                'min_depth must be positive and less than max_depth, got '
-                f'{min_depth} and {max_depth}: give metres'
+                f'max_depth is {max_depth}: give metres, more than {LEAST_DEPTH}'
             )
         if crop is not None and not (
             len(crop) == 4 and 0 <= crop[0] < crop[1] and 0 <= crop[2] < crop[3]
@@ -136,14 +133,10 @@ class DepthMetric(BaseMetric):
                 f'crop is {tuple(crop)}: give (top, bottom, left, right) with '
                 '0 <= top < bottom and 0 <= left < right'
             )
-        if per not in ('image', 'dataset'):
-            raise ValueError(f"per is {per!r}: give 'image' or 'dataset'")
         if not 0 <= silog_lambda <= 1:
             raise ValueError(f'silog_lambda is {silog_lambda}: give 0 to 1')
-        self.min_depth = min_depth
         self.max_depth = max_depth
         self.crop = crop
-        self.per = per
         self.silog_lambda = silog_lambda
         self.silog_scale = silog_scale
 
@@ -163,8 +156,8 @@ class DepthMetric(BaseMetric):
             name = sample.get('img_path', 'an image without img_path')
             gt, pred = self._maps(sample, name)
             # In the maps' own precision: float32 of 0.001 is more than 0.001.
-            valid = (gt > self.min_depth) & (gt < self.max_depth)
-            pred_N = pred[valid].double().clamp(self.min_depth, self.max_depth)
+            valid = (gt > LEAST_DEPTH) & (gt < self.max_depth)
+            pred_N = pred[valid].double().clamp(LEAST_DEPTH, self.max_depth)
             # Every image has a result: mmengine counts them to drop padded images.
             self.results.append(depth_sums(gt[valid], pred_N).cpu())
 
@@ -214,9 +207,9 @@ class DepthMetric(BaseMetric):
         measured = [sums for sums in results if sums[0] > 0]
         if not measured:
             raise ValueError(
-                f'none of {len(results)} images has depth between {self.min_depth} and '
+                f'none of {len(results)} images has depth between {LEAST_DEPTH} and '
                 f'{self.max_depth} m: check the scale of the depth files, and '
-                'min_depth, max_depth and crop of DepthMetric'
+                'max_depth and crop of DepthMetric'
             )
         if len(measured) < len(results):
             print_log(
@@ -225,8 +218,7 @@ class DepthMetric(BaseMetric):
                 logger='current',
                 level=logging.WARNING,
             )
-        sums_MS = torch.stack(measured)
-        if self.per == 'dataset':
-            sums_MS = sums_MS.sum(0, keepdim=True)
-        found = depth_metrics(sums_MS, self.silog_lambda, self.silog_scale)
+        found = depth_metrics(
+            torch.stack(measured), self.silog_lambda, self.silog_scale
+        )
         return {name: float(values.mean()) for name, values in found.items()}

@@ -36,6 +36,10 @@ class DepthSegDataPreprocessor(DetDataPreprocessor):
                     setattr(sample, field, PixelData(**{key: padded}))
 
 
+# Least and greatest side of a pasted square, as a share of the image's height.
+SIDE = (1 / 8, 1 / 2)
+
+
 @MODELS.register_module()
 class PasteMix(nn.Module):
     """Paste squares of another image of the batch, with its labels and its depth.
@@ -48,19 +52,16 @@ class PasteMix(nn.Module):
 
     Args:
         boxes: Least and greatest number of squares of an image.
-        side: Least and greatest side, as a share of the image's height.
         prob: Probability that a batch is mixed.
     """
 
     def __init__(
         self,
         boxes: Sequence[int] = (1, 4),
-        side: Sequence[float] = (1 / 8, 1 / 2),
         prob: float = 1.0,
     ) -> None:
         super().__init__()
         self.boxes = tuple(boxes)
-        self.side = tuple(side)
         self.prob = prob
 
     def forward(
@@ -104,7 +105,7 @@ class PasteMix(nn.Module):
         partner = torch.randperm(count).tolist()
         mixed = inputs.clone()
         new = {field: [part.clone() for part in found] for field, found in maps.items()}
-        least, most = (int(share * height) for share in self.side)
+        least, most = (int(share * height) for share in SIDE)
         for index, other in enumerate(partner):
             for _ in range(_integer(self.boxes[0], self.boxes[1] + 1)):
                 side = _integer(least, max(most, least + 1))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 
 @MODELS.register_module()
@@ -71,9 +72,6 @@ class StrongView(nn.Module):
             channels = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
             self.register_buffer(name, channels, persistent=False)
         self.bgr = bgr
-        # Here, because it imports torch._dynamo, half a second.
-        from torchvision.transforms import v2
-
         jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
         blur = v2.GaussianBlur(blur_kernel, blur_sigma)
         self.transform = v2.Compose(

@@ -77,16 +77,6 @@ def test_fix_waits_for_the_import() -> None:
     assert result.stdout.endswith('imported\n'), result.stderr
 
 
-def test_fix_leaves_transformers_out_where_mmcast_does() -> None:
-    from mmcast.compat import transformers_names
-
-    path = transformers_names.__file__
-    code = APPLY.format(path=path, when='_in_time').replace('from mmengine', '# from')
-    code += 'import mmcast, sys\nassert "transformers" not in sys.modules'
-    result = import_mmdet_models(code)
-    assert result.stdout.endswith('imported\n'), result.stderr
-
-
 def test_restored_names_are_those_of_transformers() -> None:
     import transformers.generation
     import transformers.modeling_utils

@@ -9,9 +9,11 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.runner import Runner
 
+from mmcast.checkpoints import check_fits
 from mmcast.models.segmenters.masks import predict_masks
-from mmcast.testing import SAM2, save_bert, teacher_config
+from mmcast.testing import SAM2, reduced, save_bert, teacher_config
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/teachers.md').read_text()
@@ -39,10 +41,30 @@ def test_page_lists_the_files_that_the_config_reads():
 
 def test_contrast_of_the_page_fits_the_published_detector(tmp_path):
     model = config(CONTRAST, tmp_path).model
-    assert model.type == 'GroundedSam2'
-    assert model.pixel_contrast.in_channels == model.detector.neck.in_channels[-1]
-    colours = {key: model.data_preprocessor[key] for key in ('mean', 'std')}
-    MODELS.build(dict(model.pixel_contrast, **colours))
+    student = model.student
+    assert student.type == 'GroundedSam2'
+    assert len(student.classes) == 8
+    assert model.pixel_contrast.in_channels == student.detector.neck.in_channels[-1]
+    assert student.data_preprocessor.pad_mask
+
+
+def test_a_teacher_is_adapted_with_the_contrast_of_the_page(
+    synthscapes, tmp_path, monkeypatch
+):
+    """Two iterations, and the file that the page names."""
+    monkeypatch.chdir(tmp_path)
+    bert = save_bert(tmp_path / 'bert')
+    config(CONTRAST, tmp_path)
+    small = reduced(str(tmp_path / 'config'), synthscapes, {'bert': bert})
+    small.model.pixel_contrast.in_channels = 128
+    small.model.student.detector.init_cfg = None
+    small.model.student.segmenter.init_cfg = None
+    small.work_dir = 'work'
+    runner = Runner.from_cfg(small)
+    runner.train()
+    assert 'train/loss_pxl' in runner.message_hub.log_scalars
+    plain = reduced('adapt_cityscapes', synthscapes, {'bert': bert})
+    check_fits(MODELS.build(plain.model), 'work/teacher.pth')
 
 
 def test_another_box_detector(tmp_path):

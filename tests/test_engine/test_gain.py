@@ -17,6 +17,8 @@ import mmcast  # noqa: F401
 from mmcast.engine.hooks import ExportHook, PseudoLabelHook
 from mmcast.engine.stages import MASK_AP, mask_ap, metrics_file, plain_config
 
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs/mmcast'
+
 
 class Network(BaseModel):
     """A model with a student, and maybe another network that predicts."""
@@ -173,17 +175,36 @@ def test_no_teacher_raises():
         PseudoLabelHook([])
 
 
-def test_plain_config_is_found_by_its_name(tmp_path):
-    def of(name: str) -> Path | None:
-        (tmp_path / name).touch()
-        return plain_config(Config({}, filename=str(tmp_path / name)))
+def test_plain_config_has_the_students_model(tmp_path):
+    def write(name: str, model: dict) -> Config:
+        (tmp_path / name).write_text(f'_base_ = []\nmodel = {model}\n')
+        return Config({}, filename=str(tmp_path / name))
 
-    assert of('distill_x.py') is None
-    assert of('supervised_x.py') is None
-    assert of('distill_x.py') == tmp_path / 'supervised_x.py'
-    of('adapt.py')
-    assert of('selftrain.py') == tmp_path / 'adapt.py'
-    assert of('distill.py') is None
+    detector = dict(type='MaskRCNN', neck=dict(num_outs=5))
+    wrapper = write('distill_x.py', dict(type='Wrapper', student=detector))
+    assert plain_config(wrapper) is None
+    plain = write('supervised_x.py', {**detector, 'pixel_contrast': None})
+    assert plain_config(plain) is None
+    write('adapt_x.py', {**detector, 'neck': dict(num_outs=4)})
+    write('adapt_y.py', detector)
+    (tmp_path / 'a_x.py').write_text('raise RuntimeError("not a config")\n')
+    assert plain_config(wrapper) == tmp_path / 'supervised_x.py'
+    assert plain_config(Config({})) is None
+
+
+@pytest.mark.parametrize(
+    ('stage', 'plain'),
+    [
+        ('distill_cityscapes', 'supervised_cityscapes'),
+        ('selftrain_ade20k', 'adapt_ade20k'),
+        ('selftrain_cityscapes_mask2former', 'adapt_cityscapes_mask2former'),
+        ('guided_distillation/distill_coco', 'guided_distillation/teacher_coco'),
+        ('own_data/small/distill', 'own_data/small/supervised'),
+    ],
+)
+def test_plain_config_of_a_stage(stage, plain):
+    running = Config({}, filename=str(CONFIGS / f'{stage}.py'))
+    assert plain_config(running) == CONFIGS / f'{plain}.py'
 
 
 def test_exporters_of_teachers_compare_with_the_teacher(tmp_path):

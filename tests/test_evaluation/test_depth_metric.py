@@ -82,15 +82,12 @@ def oracle(pairs, variance_focus=1.0, scale=100.0):
 
 
 @pytest.mark.parametrize('k', [0.7, 0.95, 1.2, 1.3, 1.6, 2.0])
-@pytest.mark.parametrize('per', ['image', 'dataset'])
-def test_scaled_prediction_has_closed_forms(k, per):
+def test_scaled_prediction_has_closed_forms(k):
     maps = [depth(high=40.0).double(), depth(4, 5, high=40.0).double()]
     samples = [sample(gt, k * gt) for gt in maps]
     g = [gt.flatten() for gt in maps]
-    if per == 'dataset':
-        g = [torch.cat(g)]
     log_k = abs(math.log(k))
-    found = evaluate(samples, per=per)
+    found = evaluate(samples)
     assert list(found) == NAMES
     assert found == pytest.approx(
         dict(
@@ -105,9 +102,9 @@ def test_scaled_prediction_has_closed_forms(k, per):
         rel=1e-9,
         abs=1e-5,
     )
-    half = evaluate(samples, per=per, silog_lambda=0.5)
+    half = evaluate(samples, silog_lambda=0.5)
     assert half['silog'] == pytest.approx(100 * log_k * math.sqrt(0.5))
-    research = evaluate(samples, per=per, silog_lambda=0.5, silog_scale=1)
+    research = evaluate(samples, silog_lambda=0.5, silog_scale=1)
     assert research['silog'] == pytest.approx(log_k * math.sqrt(0.5))
     other = set(NAMES) - {'silog'}
     assert {name: research[name] for name in other} == {n: found[n] for n in other}
@@ -130,16 +127,13 @@ def test_ratio_at_a_threshold_does_not_count(power):
         ]
 
 
-@pytest.mark.parametrize('per', ['image', 'dataset'])
 @pytest.mark.parametrize('crop', [None, (1, 5, 2, 8), (0, 6, 0, 9), [2, 6, 0, 9]])
-@pytest.mark.parametrize(('low', 'high'), [(1e-3, 80.0), (5.0, 50.0)])
-def test_metrics_equal_the_oracle(per, crop, low, high):
+@pytest.mark.parametrize('high', [80.0, 50.0])
+def test_metrics_equal_the_oracle(crop, high):
     samples = with_holes()
-    found = evaluate(samples, per=per, crop=crop, min_depth=low, max_depth=high)
-    groups = [pixels(one, low, high, crop) for one in samples]
+    found = evaluate(samples, crop=crop, max_depth=high)
+    groups = [pixels(one, 1e-3, high, crop) for one in samples]
     assert len({len(pairs) for pairs in groups}) > 1
-    if per == 'dataset':
-        groups = [[pair for pairs in groups for pair in pairs]]
     expected = [oracle(pairs) for pairs in groups]
     for name in NAMES:
         mean = sum(one[name] for one in expected) / len(expected)
@@ -154,16 +148,13 @@ def test_silog_of_any_weight_equals_the_oracle(variance_focus):
     assert found == pytest.approx(oracle(pairs, variance_focus, 10), rel=1e-9)
 
 
-def test_images_count_equally_or_by_their_pixels():
+def test_images_count_equally():
     """Give one image 1 pixel with 50% error and another 9 pixels without."""
     few, many = torch.zeros(1, 3, 3), torch.full((1, 3, 3), 10.0)
     few[0, 1, 1] = 10.0
     samples = [sample(few, torch.full((1, 3, 3), 15.0)), sample(many, many)]
     assert evaluate(samples)['abs_rel'] == pytest.approx(0.25)
     assert evaluate(samples)['rmse'] == pytest.approx(2.5)
-    joined = evaluate(samples, per='dataset')
-    assert joined['abs_rel'] == pytest.approx(0.05)
-    assert joined['rmse'] == pytest.approx(math.sqrt(2.5))
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
@@ -185,10 +176,8 @@ def test_predictions_are_clamped():
     gt = torch.tensor([[[2.0, 40.0]]])
     found = evaluate([sample(gt, torch.tensor([[[-3.0, 1000.0]]]))])
     assert found == pytest.approx(oracle([(2.0, 1e-3), (40.0, 80.0)]))
-    clamped = torch.tensor([[[0.5, 10.0]]])
-    options = dict(min_depth=0.5, max_depth=50.0)
-    found = evaluate([sample(gt, torch.tensor([[[0.0, 10.0]]]))], **options)
-    assert found == evaluate([sample(gt, clamped)], **options)
+    found = evaluate([sample(gt, torch.tensor([[[2.0, 90.0]]]))], max_depth=50.0)
+    assert found == pytest.approx(oracle([(2.0, 2.0), (40.0, 50.0)]))
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -227,13 +216,11 @@ def test_images_without_valid_depth_are_skipped_and_counted(monkeypatch):
     samples = with_holes(2)
     unmeasured = sample(torch.zeros(1, 6, 9), depth())
     far = sample(torch.full((1, 6, 9), 80.0), depth())
-    for per in ('image', 'dataset'):
-        alone = evaluate(samples, per=per)
-        assert not lines
-        assert evaluate([unmeasured, samples[0], far, samples[1]], per=per) == alone
-        (line,) = lines
-        assert line.startswith('DepthMetric skipped 2 of 4 images')
-        lines.clear()
+    alone = evaluate(samples)
+    assert not lines
+    assert evaluate([unmeasured, samples[0], far, samples[1]]) == alone
+    (line,) = lines
+    assert line.startswith('DepthMetric skipped 2 of 4 images')
 
 
 def one_line(error, *parts):
@@ -246,7 +233,7 @@ def test_no_valid_depth_at_all_is_an_error():
     millimetres = [sample(1000 * depth(), depth()) for _ in range(3)]
     with pytest.raises(ValueError, match='none of 3 images') as error:
         evaluate(millimetres)
-    one_line(error, '0.001', '80.0 m', 'scale of the depth files', 'min_depth')
+    one_line(error, '0.001', '80.0 m', 'scale of the depth files', 'max_depth')
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
@@ -294,13 +281,12 @@ def test_missing_maps_are_errors():
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(min_depth=0), 'min_depth must be positive'),
-        (dict(min_depth=10, max_depth=10), 'less than max_depth'),
+        (dict(max_depth=1e-3), 'max_depth is 0.001'),
+        (dict(max_depth=-80), 'max_depth is -80'),
         (dict(crop=(1, 2, 3)), 'crop is'),
         (dict(crop=(5, 5, 0, 4)), 'crop is'),
         (dict(crop=(0, 5, 4, 3)), 'crop is'),
         (dict(crop=(-1, 5, 0, 3)), 'crop is'),
-        (dict(per='pixel'), "per is 'pixel'"),
         (dict(silog_lambda=1.5), 'silog_lambda is 1.5'),
         (dict(silog_lambda=-0.1), 'silog_lambda is -0.1'),
     ],
@@ -311,19 +297,18 @@ def test_wrong_options_are_errors(options, text):
     one_line(error, text)
 
 
-@pytest.mark.parametrize('per', ['image', 'dataset'])
 @pytest.mark.parametrize('device', ['cpu', 'gpu'])
-def test_two_ranks_equal_one(per, device, tmp_path, monkeypatch):
+def test_two_ranks_equal_one(device, tmp_path, monkeypatch):
     """Give ranks images as mmengine's sampler does, which pads 5 images to 6."""
     monkeypatch.chdir(tmp_path)  # mmengine collects below the working directory
     samples = with_holes(5)
     samples[2]['gt_depth']['depth'] = torch.zeros(1, 6, 9)
-    expected = evaluate(samples, per=per)
+    expected = evaluate(samples)
     padded = [*samples, samples[0]]
 
     def work(rank):
         own = padded[rank::2]
-        found = evaluate(own, size=5, per=per, collect_device=device)
+        found = evaluate(own, size=5, collect_device=device)
         assert found == expected
 
     assert two_ranks(work, tmp_path) == [0, 0]
@@ -350,7 +335,7 @@ def test_evaluator_builds_and_feeds_the_metrics():
     evaluator = Evaluator(
         metrics=[
             dict(type='DepthMetric', max_depth=10.0),
-            dict(type='DepthMetric', max_depth=10.0, per='dataset', prefix='all'),
+            dict(type='DepthMetric', max_depth=10.0, prefix='all'),
             dict(type='SemSegMetric', iou_metrics=['mIoU'], prefix='seg'),
         ]
     )

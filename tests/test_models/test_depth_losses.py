@@ -160,10 +160,10 @@ class TestDepthHead:
             torch.randn(2, 1, 3, 3),
             positive(2, 1, 3, 3).float() % 9 + 0.1,
         )
-        settings = dict(depth_range=INDOORS, log_depth=False, variance_focus=0.85)
+        settings = dict(depth_range=INDOORS, log_depth=False)
         head = depth_head(eps=0.01, loss_weight=3.0, **settings)
         pred = 1e-3 + (10 - 1e-3) * outputs.sigmoid()
-        wanted = oracle(pred.flatten().tolist(), target.flatten().tolist(), 0.85, 0.01)
+        wanted = oracle(pred.flatten().tolist(), target.flatten().tolist(), 0.5, 0.01)
         found = float(head.loss(outputs, target)['loss_depth'])
         assert found == pytest.approx(3 * wanted, rel=1e-5)
 

@@ -417,8 +417,13 @@ def annotated(height, width, labels):
         )
     )
     boxes = [[4.0 + 3 * i, 5.0, 30.0 + 5 * i, 40.0 + i] for i in range(len(labels))]
+    masks = torch.zeros(len(labels), height, width, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[int(y1) : int(y2), int(x1) : int(x2)] = True
     sample.gt_instances = InstanceData(
-        bboxes=torch.tensor(boxes).reshape(-1, 4), labels=torch.tensor(labels).long()
+        bboxes=torch.tensor(boxes).reshape(-1, 4),
+        labels=torch.tensor(labels).long(),
+        masks=masks,
     )
     return sample
 
@@ -490,51 +495,35 @@ def test_recomputed_activations_give_the_same_gradients(bert):
         torch.testing.assert_close(recomputed[name], value)
 
 
-# The pixel contrast
+# Inside the wrapper
 
 
-@pytest.fixture(scope='module')
-def contrasted(bert):
-    config = teacher_config(
-        bert,
-        score_thr=0.0,
-        max_per_img=6,
-        pixel_contrast=dict(
-            type='PixelContrastHead',
-            in_channels=128,
-            embed_channels=16,
-            loss=dict(type='PixelContrastLoss', loss_weight=0.1),
-        ),
-    )
-    torch.manual_seed(0)
-    return enlarge_weights(MODELS.build(config)).train()
-
-
-def test_the_contrast_is_off_by_default(teacher):
-    model = copy.deepcopy(teacher).train()
-    assert model.pixel_contrast is None
-    found = model.loss(torch.randn(1, 3, 64, 96), [annotated(64, 96, [0, 5])])
-    assert 'loss_pxl' not in found
-
-
-def test_the_image_encoder_runs_once_for_all_parts(teacher):
-    """Compare also each part's loss with that of a separate pass."""
-    model = copy.deepcopy(teacher).train()
+def test_the_image_encoder_runs_once_for_both_sources(teacher, bert):
+    """Compare also each source's losses with those of a separate pass."""
+    model = copy.deepcopy(teacher)
+    config = dict(type='SemiSupervisedSegmentor', student=teacher_config(bert))
+    wrapper = MODELS.build(config)
+    wrapper.student = model
+    wrapper.train()
     calls = []
-    model.detector.backbone.register_forward_hook(lambda *_: calls.append(1))
+    model.backbone.register_forward_hook(lambda *_: calls.append(1))
     inputs = torch.randn(3, 3, 64, 96)
     samples = [annotated(64, 96, [0, 5]), annotated(60, 80, [7]), annotated(64, 64, [])]
     first, second = slice(None, 1), slice(1, None)
-    parts = [(first, samples[first]), (second, samples[second])]
-    for part, order in ((first, parts), (second, parts[::-1])):
+    for part, other in ((first, second), (second, first)):
         calls.clear()
-        (found, _), of_batch = losses(model.losses, inputs, order)
+        sources = dict(sup=part, unsup=other)
+        found = losses(
+            wrapper.loss,
+            {name: inputs[images] for name, images in sources.items()},
+            {name: samples[images] for name, images in sources.items()},
+        )
         assert len(calls) == 1
-        assert of_batch == {}
+        assert 'loss_pxl' not in found
         expected = losses(model.loss, inputs[part], samples[part])
-        assert found.keys() == expected.keys()
+        assert len(found) == 2 * len(expected)
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value)
+            torch.testing.assert_close(found[f'sup_{name}'], value)
 
 
 def learn_on_two_ranks(bert, rank):
@@ -553,9 +542,6 @@ def learn_on_two_ranks(bert, rank):
     torch.manual_seed(rank)
     for _ in range(2):
         samples = dict(sup=[annotated(64, 96, [0, 5])], unsup=[annotated(64, 96, [1])])
-        for sample in samples['sup'] + samples['unsup']:
-            count = len(sample.gt_instances)
-            sample.gt_instances.masks = torch.zeros(count, *sample.img_shape)
         inputs = {name: torch.randn(1, 3, 64, 96) for name in samples}
         found = model(inputs, samples, mode='loss')
         optimiser.zero_grad()
@@ -572,62 +558,61 @@ def test_self_training_of_the_composite_runs_on_two_ranks(bert, tmp_path):
     assert codes == [0, 0]
 
 
-def test_contrast_uses_detector_and_segmenter_outputs(contrasted):
-    """Compute P_c and P_m by hand for an image that is smaller than the batch."""
-    inputs = torch.randn(2, 3, 64, 96)
-    samples = [annotated(64, 96, [0]), annotated(48, 64, [3, 4])]
-    masks, classes = contrasted._soft_instances(inputs, samples)
-    assert contrasted.training
-    assert contrasted.detector.training
-    assert masks.shape == (2, 7, 8, 12)
-    assert classes.shape == (2, 7, 9)
-    contrasted.eval()
-    with torch.no_grad():
-        found = contrasted.detect(inputs, samples, rescale=False)[1]
-        pixels = inputs[1, :, :48, :64] * contrasted.data_preprocessor.std
-        pixels = (pixels + contrasted.data_preprocessor.mean).clamp(0, 255)
-        segmenter = contrasted.segmenter
-        logits = segmenter.mask_logits(segmenter.encode(pixels), found.bboxes, (48, 64))
-    contrasted.train()
-    expected = nn.functional.interpolate(logits[None], (6, 8), mode='bilinear')[0]
-    torch.testing.assert_close(masks[1, 1:, :6, :8], expected)
-    chances = classes[1].softmax(-1)
-    for row, label, score in zip(chances[1:], found.labels, found.scores, strict=True):
-        torch.testing.assert_close(row[label], score, atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(row[-1], 1 - score, atol=1e-4, rtol=1e-3)
-    # The background wins where no box's mask is above SAM 2's threshold.
-    assert chances[0, -1] > 0.99
-    owner = masks[1, :, :6, :8].softmax(0).argmax(0)
-    assert torch.equal(owner == 0, (expected < 0).all(0))
-    assert (masks[1, 1:, 6:] < -20).all()  # padding
+@pytest.fixture
+def contrasted(bert):
+    torch.manual_seed(0)
+    wrapper = MODELS.build(
+        dict(
+            type='SemiSupervisedSegmentor',
+            student=teacher_config(bert),
+            contrast_on='backbone',
+            pixel_contrast=dict(
+                type='PixelContrastHead',
+                in_channels=128,
+                embed_channels=16,
+                loss=dict(type='PixelContrastLoss', loss_weight=0.1),
+            ),
+        )
+    )
+    return enlarge_weights(wrapper).train()
+
+
+def test_contrast_is_on_both_sources_and_their_labels(contrasted, monkeypatch):
+    """Use labelled and unlabelled images of two sizes."""
+    seen = []
+    monkeypatch.setattr(
+        contrasted.pixel_contrast, 'loss', lambda *args: seen.append(args) or {}
+    )
+    samples = dict(sup=[annotated(64, 96, [0, 5])], unsup=[annotated(32, 64, [1])])
+    inputs = dict(sup=torch.randn(1, 3, 64, 96), unsup=torch.randn(1, 3, 32, 64))
+    found = contrasted.loss(inputs, samples)
+    assert {name.split('_')[0] for name in found} == {'sup', 'unsup'}
+    assert all(value.isfinite() for value in found.values())
+    ((images, _, encoder, weak, masks, classes),) = seen
+    assert encoder is contrasted.student.detector.backbone
+    expected = encoder(images)[-1]
+    assert expected.shape == (2, 128, 2, 3)
+    torch.testing.assert_close(weak[-1], expected)
+    # Cells' centres are at 16 and 48 pixels. The first image's boxes are (4, 5, 30, 40)
+    # and (7, 5, 35, 41), the second one's is the first of these.
+    shares = masks.softmax(1)
+    torch.testing.assert_close(shares[0, :, 0, 0], torch.tensor([0.0, 0.5, 0.5]))
+    torch.testing.assert_close(shares[1, :, 0, 0], torch.tensor([0.0, 1.0, 0.0]))
+    assert (shares[:, 0, 1] > 0.99).all()
+    assert classes.argmax(-1).tolist() == [[8, 0, 5], [8, 1, 8]]
 
 
 def test_contrast_trains_the_detectors_backbone(contrasted):
-    inputs = torch.randn(2, 3, 64, 96)
     samples = [annotated(64, 96, [0, 5]), annotated(64, 96, [7])]
-    found = contrasted.loss(inputs, samples)
-    contrasted.zero_grad()
+    found = contrasted.loss(dict(sup=torch.randn(2, 3, 64, 96)), dict(sup=samples))
     found['loss_pxl'].backward()
     assert found['loss_pxl'] > 0
-    weight = contrasted.detector.backbone.patch_embed.projection.weight
-    assert weight.grad.abs().sum() > 0
-    assert all(p.grad is None for p in contrasted.detector.encoder.parameters())
-
-
-def test_wrapper_self_trains_the_composite_teacher(contrasted, bert):
-    """Use labelled and unlabelled images of two sizes, with one contrast over both."""
-    config = teacher_config(bert)
-    wrapper = MODELS.build(dict(type='SemiSupervisedSegmentor', student=config)).train()
-    wrapper.student = contrasted
-    samples = dict(sup=[annotated(64, 96, [0, 5])], unsup=[annotated(32, 64, [1])])
-    for sample in samples['sup'] + samples['unsup']:
-        count = len(sample.gt_instances)
-        sample.gt_instances.masks = torch.zeros(count, *sample.img_shape)
-    inputs = dict(sup=torch.randn(1, 3, 64, 96), unsup=torch.randn(1, 3, 32, 64))
-    found = wrapper.loss(inputs, samples)
-    assert {name.split('_')[0] for name in found} == {'sup', 'unsup', 'loss'}
-    assert all(value.isfinite() for value in found.values())
-    assert wrapper.num_classes == 8
+    touched = {
+        name.partition('student.detector.')[2].partition('.')[0]
+        for name, p in contrasted.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
+    assert touched == {'backbone', ''}  # and the contrast's own
 
 
 # Weights

@@ -10,8 +10,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from stock_students import instances, stock_wrapper, two_sources
 
+from mmcast.models.dense_heads.pixel_contrast_head import labeled_instances
 from mmcast.models.losses import Grid
-from mmcast.models.soft_instances import labeled_instances
 
 CLASSES = 3
 

@@ -13,7 +13,11 @@ from mmengine.structures import InstanceData
 from tiny_student import batch, sample, seeded, student_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmcast.models.dense_heads import InstanceFusionHead, mask2former_head
+from mmcast.models.dense_heads import (
+    InstanceFusionHead,
+    instance_fusion_head,
+    mask2former_head,
+)
 from mmcast.models.dense_heads.masked_attention import masked_decoder_layer
 from mmcast.models.dense_heads.matching import match
 from mmcast.models.factored_masks import FactoredMasks
@@ -313,10 +317,9 @@ def test_a_step_waits_for_the_device_once(monkeypatch):
     assert waits == ['numpy'] * (4 * 3)
 
 
-def fusion(max_pixels=4096, **test_cfg):
+def fusion(**test_cfg):
     settings = dict(panoptic_on=False, instance_on=True, max_per_image=7)
     return InstanceFusionHead(
-        max_pixels=max_pixels,
         num_things_classes=3,
         num_stuff_classes=0,
         test_cfg=ConfigDict({**settings, **test_cfg}),
@@ -325,7 +328,7 @@ def fusion(max_pixels=4096, **test_cfg):
 
 @pytest.mark.parametrize('max_pixels', [1, 2 * 70 * 99, 10**6])
 @pytest.mark.parametrize('rescale', [True, False])
-def test_instances_equal_mmdets(max_pixels, rescale):
+def test_instances_equal_mmdets(max_pixels, rescale, monkeypatch):
     """Use padding, resizing, queries with several classes, and an empty mask."""
     from mmdet.models import MaskFormerFusionHead
 
@@ -336,7 +339,8 @@ def test_instances_equal_mmdets(max_pixels, rescale):
     masks[0, 0] = -1
     samples = [sample(41, 60, padded=(48, 64)), sample(48, 64)]
     samples[0].set_metainfo(dict(ori_shape=(70, 99)))
-    ours = fusion(max_pixels)
+    monkeypatch.setattr(instance_fusion_head, 'most_pixels', lambda _: max_pixels)
+    ours = fusion()
     stock = MaskFormerFusionHead(3, 0, test_cfg=ours.test_cfg)
     dense = torch.nn.functional.interpolate(masks, (48, 64), mode='bilinear')
     expected = stock.predict(classes, dense, samples, rescale=rescale)

@@ -69,7 +69,6 @@ def test_config_overrides_the_preset():
     assert head.contrast.candidates == 'all'
     assert head.contrast.num_negatives == 7
     assert head.contrast.negatives == 'sampled'
-    assert build(preset='research_code', frozen_strong_mlp=False).strong_mlp is None
 
 
 def test_head_makes_the_strong_view():

@@ -3,13 +3,10 @@
 import argparse
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine import Config
-from runs import hardware
 
 from mmcast.models.losses import PRESETS, PixelContrastLoss
 
@@ -145,71 +142,3 @@ def test_both_ways_of_labelling_are_measured(tmp_path):
         assert row['images'] == 5
         assert row['images_per_s'] > 0
         assert row['peak_mb'] >= row['ready_mb'] > 0
-
-
-def test_teacher_runs_differ_only_in_the_contrast(tmp_path, monkeypatch):
-    bench = load('teacher_contrast')
-    sizes = ['--iterations', '1', '--foundation', '1', '1', '--images', '4', '4', '2']
-    options = ['--seeds', '3', *sizes, '--out', str(tmp_path)]
-    monkeypatch.setattr(sys, 'argv', ['teacher_contrast.py', *options])
-    bench.measure(bench.parse_args())
-    report = json.loads((tmp_path / 'teacher_contrast.json').read_text())
-    assert set(report['runs']) == {'without', 'with'}
-    for runs in report['runs'].values():
-        assert runs['3']['seconds'] > 0
-        assert set(bench.METRICS) < set(runs['3'])
-    models = []
-    for variant in report['runs']:
-        (file,) = tmp_path.glob(f'{variant}_3_*/adapt_cityscapes.py')
-        config = Config.fromfile(file)
-        assert config.randomness.seed == 3
-        (masks,) = tmp_path.glob('sam2_*/segmenter.pth')
-        assert config.model.segmenter.init_cfg.checkpoint == str(masks)
-        (boxes,) = tmp_path.glob('detector_*/teacher.pth')
-        assert config.model.detector.init_cfg.checkpoint == str(boxes)
-        for told_apart in ('work_dir', 'experiment_name'):
-            config.pop(told_apart)
-        models.append(config.pop('model'))
-        models[-1].rest = config._cfg_dict
-    without, contrasted = models
-    assert contrasted.pop('pixel_contrast').loss.loss_weight == 0.1
-    assert 'strong_view' not in contrasted
-    assert without == contrasted
-    # A second call repeats no run.
-    monkeypatch.delattr(bench, 'train')
-    bench.measure(bench.parse_args())
-    assert report == json.loads((tmp_path / 'teacher_contrast.json').read_text())
-
-
-def test_teacher_table_has_spread_and_difference(tmp_path, monkeypatch):
-    bench = load('teacher_contrast')
-    monkeypatch.setattr(sys, 'argv', ['teacher_contrast.py', '--out', str(tmp_path)])
-    args = bench.parse_args()
-    rest = dict(mask_ap=0.0, mask_ap50=0.0)
-    without = {
-        0: dict(box_ap=10.0, box_ap50=20.0, **rest, seconds=0.1),
-        1: dict(box_ap=13.0, box_ap50=24.0, **rest, seconds=0.3),
-        2: dict(box_ap=99.0, box_ap50=99.0, **rest, seconds=0.2),
-    }
-    contrasted = {
-        0: dict(box_ap=12.0, box_ap50=21.0, **rest, seconds=0.5),
-        1: dict(box_ap=12.0, box_ap50=22.0, **rest, seconds=0.7),
-    }
-    bench.report({'without': without, 'with': contrasted}, args)
-    text = (tmp_path / 'teacher_contrast.md').read_text()
-    for row in (
-        '| labels alone | 40.7 (10.0 to 99.0) | 47.7 (20.0 to 99.0) |',
-        '| + pixel loss | 12.0 (12.0 to 12.0) | 21.5 (21.0 to 22.0) |',
-        '| difference, seed by seed | 0.5 (-1.0 to 2.0) | -0.5 (-2.0 to 1.0) |',
-        '| 3 | 0.20 |',
-        '| 2 | 0.60 |',
-    ):
-        assert row in text
-    summary = json.loads((tmp_path / 'teacher_contrast.json').read_text())['summary']
-    assert summary['with']['box_ap50'] == dict(mean=21.5, least=21.0, most=22.0)
-    for told in (
-        f'python tools/benchmarks/teacher_contrast.py --out {tmp_path}`',
-        hardware('cpu'),
-        f'torch {torch.__version__}',
-    ):
-        assert told in text

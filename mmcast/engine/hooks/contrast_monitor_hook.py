@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
@@ -16,23 +15,19 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmcast.models.factored_masks import FactoredMasks, as_factored
 from mmcast.models.losses import Grid, PixelContrastLoss
-from mmcast.models.losses.draws import draw_pixels
-from mmcast.models.losses.negatives import draw_negatives
-from mmcast.models.losses.pairs import Pairing, Pixels
-from mmcast.models.losses.scores import pixel_predictions
+from mmcast.models.losses.contrast_figures import contrast_figures
 from mmcast.models.pseudo_labels import masks_on_grid
 from mmcast.models.unwrapped import unwrapped
 
-BINS = 10  # of the drawn negatives' cosines, between -1 and 1
+ANCHORS = 1024
 
 
 @HOOKS.register_module()
 class ContrastMonitorHook(Hook):
     """Log statistics of the contrast's negatives to the runner's visualizer.
 
-    Every ``interval`` iterations it draws new negatives for some anchors of the batch,
+    Every ``interval`` iterations it draws new negatives for 1024 anchors of the batch,
     as the loss does with ``negatives='sampled'``, and writes
 
     * ``contrast/margin``: mean cosine to the positive minus mean cosine to the
@@ -49,18 +44,14 @@ class ContrastMonitorHook(Hook):
 
     Args:
         interval: Iterations between two measurements.
-        anchors: How many anchors to draw at most.
     """
 
     priority = 'LOW'
 
-    def __init__(self, interval: int = 100, anchors: int = 1024) -> None:
-        if interval < 1 or anchors < 1:
-            raise ValueError(
-                f'interval={interval} and anchors={anchors} must be at least 1.'
-            )
+    def __init__(self, interval: int = 100) -> None:
+        if interval < 1:
+            raise ValueError(f'interval={interval} must be at least 1')
         self.interval = interval
-        self.anchors = anchors
         self._remove: list[Callable[[], None]] = []
         self._seen: dict[str, Any] = {}
 
@@ -93,7 +84,8 @@ class ContrastMonitorHook(Hook):
         def keep_size(module: Any, arguments: tuple[Tensor, ...]) -> None:
             self._seen.setdefault('size', tuple(arguments[0].shape[-2:]))
 
-        backbone = self._detector(runner).backbone
+        model = unwrapped(runner.model)
+        backbone = getattr(model, 'student', model).backbone
         self._remove = [
             loss.register_forward_pre_hook(keep).remove,
             backbone.register_forward_pre_hook(keep_size).remove,
@@ -112,23 +104,30 @@ class ContrastMonitorHook(Hook):
         seen, self._remove, self._seen = self._seen, [], {}
         if 'weak' not in seen:
             return
-        devices = [seen['weak'].device] if seen['weak'].is_cuda else []
+        device, size = seen['weak'].device, seen.pop('size')
+        devices = [device] if seen['weak'].is_cuda else []
         # Training must not depend on whether it is monitored.
         with torch.random.fork_rng(devices), torch.no_grad():
-            samples = _samples(data_batch['data_samples'])
-            figures = measure(self._losses(runner)[0], seen, samples, self.anchors)
+            # An online teacher that does not label yet leaves its images out.
+            samples = _samples(data_batch['data_samples'])[: len(seen['weak'])]
+            instances = [
+                sample and instances_on_grid(sample, size, seen['grid']).to(device)
+                for sample in samples
+            ]
+            figures = contrast_figures(
+                self._losses(runner)[0],
+                **seen,
+                instances=instances,
+                anchors=ANCHORS,
+            )
         runner.visualizer.add_scalars(
             {f'contrast/{name}': value for name, value in figures.items()},
             step=runner.iter + 1,
         )
 
     @staticmethod
-    def _detector(runner: Runner) -> Any:
-        model = unwrapped(runner.model)
-        return getattr(model, 'student', model)
-
-    def _losses(self, runner: Runner) -> list[PixelContrastLoss]:
-        modules = self._detector(runner).modules()
+    def _losses(runner: Runner) -> list[PixelContrastLoss]:
+        modules = unwrapped(runner.model).modules()
         return [m for m in modules if isinstance(m, PixelContrastLoss)]
 
 
@@ -139,125 +138,6 @@ def _samples(batch: Any) -> list[DetDataSample | None]:
     labeled = [sample for sample in batch['sup'] if sample is not None]
     unlabeled = [sample for sample in batch['unsup'] if sample is not None]
     return [*labeled, *(None for _ in unlabeled)]
-
-
-def measure(
-    loss: PixelContrastLoss,
-    seen: dict[str, Any],
-    samples: list[DetDataSample | None],
-    anchors: int,
-) -> dict[str, float]:
-    """Compute the figures of one batch.
-
-    Args:
-        loss: The loss of this batch.
-        seen: Its arguments, ``weak`` and ``strong`` (B, D, h, w), ``masks``,
-            ``classes`` (B, K, C + 1) and ``grid``, and ``size``, height and width of
-            the padded batch in pixels.
-        samples: For each image, a sample with ground truth, or None.
-        anchors: How many anchors to draw at most.
-
-    Returns:
-        Name to value, see :class:`ContrastMonitorHook`.
-    """
-    weak, strong, classes = (
-        seen[name].float() for name in ('weak', 'strong', 'classes')
-    )
-    masks, grid = as_factored(seen['masks']), seen['grid']
-    drawn, candidates, index_AR = draw(loss, weak, masks, classes, grid, anchors)
-    instance_N = torch.cat(
-        [
-            own_queries(masks[b : b + 1], classes[b], grid)
-            if sample is None
-            else instances_on_grid(sample, seen['size'], grid).to(weak.device)
-            for b, sample in enumerate(samples)
-        ]
-    )
-    found_AR = index_AR < len(candidates.z)
-    index_AR = index_AR.clamp(max=len(candidates.z) - 1)
-    image_A, image_M = _images(drawn), _images(candidates)
-    strong_ND = F.normalize(strong.flatten(2).transpose(1, 2).flatten(0, 1), dim=-1)
-    pos_A = (drawn.z * strong_ND[drawn.place]).sum(1)
-    cosine_AR = (drawn.z @ candidates.z.T).gather(1, index_AR)
-    own_A, own_M = instance_N[drawn.place], instance_N[candidates.place]
-    same_AR = (own_A[:, None] == own_M[index_AR]) & (
-        image_A[:, None] == image_M[index_AR]
-    )
-    figures = {}
-    if found_AR.any():
-        has_A = found_AR.any(1)
-        cosines = cosine_AR[found_AR]
-        figures['margin'] = float(pos_A[has_A].mean() - cosines.mean())
-        counts = cosines.clamp(-1, 1).histc(BINS, -1, 1)
-        for i, share in enumerate((counts / counts.sum()).tolist()):
-            figures[f'negatives/bin_{i:02d}'] = share
-    labeled_B = torch.tensor([s is not None for s in samples], device=weak.device)
-    for name, of_B in (('fnr_gt', labeled_B), ('fnr_query', ~labeled_B)):
-        counted_AR = found_AR & (of_B[image_A] & (own_A >= 0))[:, None]
-        if counted_AR.any():
-            figures[name] = float(same_AR[counted_AR].float().mean())
-    return figures
-
-
-def draw(
-    loss: PixelContrastLoss,
-    weak: Tensor,
-    masks: FactoredMasks,
-    classes: Tensor,
-    grid: Grid,
-    anchors: int,
-) -> tuple[Pixels, Pixels, Tensor]:
-    """Draw negatives of some anchors of a batch.
-
-    Args:
-        loss: The loss; its settings are used.
-        weak: (B, D, h, w) float.
-        masks: Masks of K queries.
-        classes: (B, K, C + 1) float.
-        grid: Positions of the embeddings' cells.
-        anchors: How many to draw at most.
-
-    Returns:
-        Anchors, candidates (the batch's own), and the index of each anchor's R drawn
-        candidates (A, R) int64; M for a draw that found none.
-    """
-    drawn, among = (
-        loss.take(
-            weak,
-            masks,
-            classes,
-            grid,
-            draw_pixels(grid.parts, weak.shape[3], most, weak.device),
-        )
-        for most in (anchors, loss.max_candidates)
-    )
-    total = len(among.z)
-    shape = (len(drawn.z), loss.num_negatives)
-    index_AR = torch.full(shape, total, device=weak.device)
-    for rows, span, s_nm, index_nR in draw_negatives(
-        Pairing(drawn, among, loss.candidates),
-        loss.num_negatives,
-        loss.replacement,
-        loss.score_floor,
-    ):
-        index_AR[rows, : index_nR.shape[1]] = torch.where(
-            index_nR < s_nm.shape[1], index_nR + span.start, total
-        )
-    return drawn, among, index_AR
-
-
-def _images(pixels: Pixels) -> Tensor:
-    """Return the image of each pixel, int64."""
-    counts = torch.tensor(pixels.counts, device=pixels.z.device)
-    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-
-
-def own_queries(masks: FactoredMasks, classes: Tensor, grid: Grid) -> Tensor:
-    """Return the query that each cell of one image belongs to most, ``(h * w,)``."""
-    every = torch.arange(len(grid.y) * len(grid.x), device=classes.device)
-    read = masks.at_points(grid.points(every)[None], 'border')
-    p_PK, _ = pixel_predictions(read[0], classes)
-    return p_PK.argmax(1)
 
 
 def instances_on_grid(

@@ -28,6 +28,9 @@ from mmcast.files import check_writable
 from mmcast.models.unwrapped import unwrapped
 from mmcast.package_weights import PYPI, check_package
 
+# Prefixes of weights that prediction does not use, but for a teacher that predicts.
+UNUSED = ('pixel_contrast.', 'student.pixel_contrast.', 'teacher.', 'critic.')
+
 
 @HOOKS.register_module()
 class PreflightHook(Hook):
@@ -49,22 +52,14 @@ class PreflightHook(Hook):
     student's.
 
     Args:
-        ignore: Prefixes of weights that prediction does not use. If the wrapper's
-            teacher predicts, its weights are checked all the same.
-        may_be_new: Prefixes of further weights that training may start without, since
-            they belong to classes; a teacher may not.
+        may_be_new: Prefixes of weights that training may start without, since they
+            belong to classes; a teacher may not.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(
         self,
-        ignore: Sequence[str] = (
-            'pixel_contrast.',
-            'student.pixel_contrast.',
-            'teacher.',
-            'critic.',
-        ),
         may_be_new: Sequence[str] = (
             'panoptic_head.cls_embed.',
             'bbox_head.rtm_cls.',
@@ -73,7 +68,6 @@ class PreflightHook(Hook):
             'roi_head.mask_head.conv_logits.',
         ),
     ) -> None:
-        self.ignore = tuple(ignore)
         self.may_be_new = tuple(may_be_new)
         self.left_out = 0
 
@@ -126,7 +120,7 @@ class PreflightHook(Hook):
         teacher: Any = getattr(model, 'teacher', None)
         for name, part in model.named_modules():
             inside = name.removeprefix('student').removeprefix('teacher').lstrip('.')
-            ignore = self.ignore if part is teacher else self.ignore + self.may_be_new
+            ignore = UNUSED if part is teacher else UNUSED + self.may_be_new
             if inside:
                 inside += '.'
                 ignore = tuple(each.removeprefix(inside) for each in ignore)
@@ -148,7 +142,7 @@ class PreflightHook(Hook):
         predicts = getattr(model, 'semi_test_cfg', {}).get('predict_on')
         if isinstance(runner._test_loop, TeacherStudentTestLoop):
             predicts = 'teacher'  # and the student
-        ignore = [prefix for prefix in self.ignore if prefix != f'{predicts}.']
+        ignore = [prefix for prefix in UNUSED if prefix != f'{predicts}.']
         try:
             _check_whole(model, load_from, ignore=ignore)
         except ValueError:

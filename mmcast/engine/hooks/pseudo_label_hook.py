@@ -74,6 +74,7 @@ class PseudoLabelHook(Hook):
         # In `mim test` and `mim val` there is no train loop, and nothing to label.
         if isinstance(runner._train_loop, BaseLoop):
             raise_on_all_ranks(lambda: self._choose(runner))
+            raise_on_all_ranks(lambda: self._name_store(runner))
             raise_on_all_ranks(lambda: self._check(runner))
 
     def _choose(self, runner: Runner) -> None:
@@ -95,8 +96,20 @@ class PseudoLabelHook(Hook):
             f'on the validation images; {others or "no other one is measured"}.',
         )
 
+    def _name_store(self, runner: Runner) -> None:
+        """Let transforms without a store read the one next to the teacher."""
+        default = labels_of(self.teacher)
+        for _, transform in _sources(runner):
+            if transform.store is None:
+                transform.store = default
+        whole = runner.train_loop.dataloader.dataset
+        if isinstance(whole, SemiSupervisedDataset) and whole.pseudo_labels is not None:
+            # It may build its pipelines again, for mmdet's PipelineSwitchHook.
+            given = {k: v for k, v in whole.pseudo_labels.items() if v is not None}
+            whole.pseudo_labels = {'store': default, **given}
+
     def _check(self, runner: Runner) -> None:
-        for dataset, transform in self._sources(runner):
+        for dataset, transform in _sources(runner):
             names = _names(dataset)
             missing = names
             if PseudoLabelStore.exists(transform.store):
@@ -130,7 +143,7 @@ class PseudoLabelHook(Hook):
         nothing was missing, so that the order of images does not depend on it.
         """
         with _random_state_kept():
-            for dataset, transform in self._sources(runner):
+            for dataset, transform in _sources(runner):
                 summary = self._label(runner, dataset, transform)
                 if transform.skip_empty and summary.images == summary.without_used:
                     raise ValueError(
@@ -201,30 +214,22 @@ class PseudoLabelHook(Hook):
     def _config(self, runner: Runner) -> Path:
         return Path(self.config or config_of(self.teacher, runner.cfg))
 
-    def _sources(self, runner: Runner) -> list[tuple[Any, Any]]:
-        """List each data set with pseudo-labels, and the transform that loads them."""
-        found = [
-            (dataset, transform)
-            for dataset in leaves(runner.train_loop.dataloader.dataset)
-            for transform in _transforms(getattr(dataset, 'pipeline', None))
-            if isinstance(transform, LoadPseudoAnnotations)
-        ]
-        if not found:
-            raise ValueError(
-                'PseudoLabelHook finds no data set with LoadPseudoAnnotations in '
-                'train_dataloader: add the transform to the unlabelled data set, or '
-                'remove the hook.'
-            )
-        default = labels_of(self.teacher)
-        for _, transform in found:
-            if transform.store is None:
-                transform.store = default
-        whole = runner.train_loop.dataloader.dataset
-        if isinstance(whole, SemiSupervisedDataset) and whole.pseudo_labels is not None:
-            # It may build its pipelines again, for mmdet's PipelineSwitchHook.
-            given = {k: v for k, v in whole.pseudo_labels.items() if v is not None}
-            whole.pseudo_labels = {'store': default, **given}
-        return found
+
+def _sources(runner: Runner) -> list[tuple[Any, Any]]:
+    """List each data set with pseudo-labels, and the transform that loads them."""
+    found = [
+        (dataset, transform)
+        for dataset in leaves(runner.train_loop.dataloader.dataset)
+        for transform in _transforms(getattr(dataset, 'pipeline', None))
+        if isinstance(transform, LoadPseudoAnnotations)
+    ]
+    if not found:
+        raise ValueError(
+            'PseudoLabelHook finds no data set with LoadPseudoAnnotations in '
+            'train_dataloader: add the transform to the unlabelled data set, or '
+            'remove the hook.'
+        )
+    return found
 
 
 def _transforms(transform: Any) -> Iterator[Any]:

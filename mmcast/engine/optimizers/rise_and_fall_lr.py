@@ -12,16 +12,14 @@ class RiseAndFallLR(_ParamScheduler):
     """Rise from a share of each group's rate to all of it, then fall back.
 
     Source: SwinMTL's research code, after MIM-Depth-Estimation. With t the step, T
-    half of the steps and r the share, the factor on each group's rate is
+    half of the steps and r = 0.06 (3e-5 of 5e-4), the factor on each group's rate is
 
-        r + (1 - r) * (t / T) ** power             while t < T,
-        max(r, 1 - (1 - r) * (t / T - 1) ** power) after that.
+        r + (1 - r) * (t / T) ** 0.9             while t < T,
+        max(r, 1 - (1 - r) * (t / T - 1) ** 0.9) after that.
 
     Args:
         optimizer: The optimiser, or its wrapper.
         total_iters: Iterations of the run; the second half begins at total_iters // 2.
-        min_ratio: r. The published rates are 3e-5 and 5e-4.
-        power: Of the rise and of the fall.
         kwargs: Of mmengine's schedulers; ``by_epoch`` and ``end`` have no effect.
     """
 
@@ -29,13 +27,9 @@ class RiseAndFallLR(_ParamScheduler):
         self,
         optimizer: Any,
         total_iters: int,
-        min_ratio: float = 0.06,
-        power: float = 0.9,
         **kwargs: Any,
     ) -> None:
         self.half = max(total_iters // 2, 1)
-        self.min_ratio = min_ratio
-        self.power = power
         # Without by_epoch in a config, the runner gives the number of epochs as `end`.
         kwargs.update(by_epoch=False, end=INF)
         super().__init__(optimizer, param_name='lr', **kwargs)
@@ -44,7 +38,7 @@ class RiseAndFallLR(_ParamScheduler):
         return [value * self._factor(self.last_step) for value in self.base_values]
 
     def _factor(self, step: int) -> float:
-        low, share = self.min_ratio, step / self.half
+        low, share = 0.06, step / self.half
         if share < 1:
-            return low + (1 - low) * share**self.power
-        return max(low, 1 - (1 - low) * (share - 1) ** self.power)
+            return low + (1 - low) * share**0.9
+        return max(low, 1 - (1 - low) * (share - 1) ** 0.9)

@@ -13,7 +13,9 @@ from mmdet.registry import MODELS
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from mmcast.checkpoints import load_strict, pretrained_source
+from mmcast.checkpoints import State
+
+from .strict_init import StrictInit
 
 # Meta's parameter names and mmpretrain's, in the order they are rewritten.
 _META_TO_MMPRETRAIN = (
@@ -29,7 +31,7 @@ _META_TO_MMPRETRAIN = (
 
 
 @MODELS.register_module()
-class DINOv2(VisionTransformer):
+class DINOv2(StrictInit, VisionTransformer):
     """ViT-S/B/L of DINOv2 that returns four maps of one resolution.
 
     Args:
@@ -101,22 +103,12 @@ class DINOv2(VisionTransformer):
     def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         return super()._format_output(self.ln1(x), hw)
 
-    def init_weights(self) -> None:
-        """Load ``init_cfg.checkpoint`` strictly, or draw random weights.
-
-        Raises:
-            FileNotFoundError: The checkpoint is neither on disk nor reachable.
-            ValueError: The checkpoint is not of this architecture.
-        """
-        source = pretrained_source(self)
-        if source is None:
-            super().init_weights()
-            return
-        load_strict(self, source, backbone_state_dict, exact=True)
-        self._is_init = True
+    def rename(self, state: State) -> State:
+        """Give the weights of a file this module's names."""
+        return backbone_state_dict(state)
 
 
-def backbone_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def backbone_state_dict(state: State) -> State:
     """Rename the weights of Meta's or mmpretrain's DINOv2 to this module's names.
 
     Args:

@@ -7,31 +7,23 @@ random weights; this class raises if a file does not fit.
 from mmdet.models.backbones.swin import SwinTransformer, swin_converter
 from mmdet.registry import MODELS
 
-from mmcast.checkpoints import State, load_strict, pretrained_source
+from mmcast.checkpoints import State
+
+from .strict_init import StrictInit
 
 
 @MODELS.register_module()
-class ImageNetSwin(SwinTransformer):
+class ImageNetSwin(StrictInit, SwinTransformer):
     """mmdet's ``SwinTransformer``, with its arguments except ``convert_weights``.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=FILE_OR_URL)`` names a file of Swin's
     authors. It has no norms for the returned maps; these keep their initial values.
     """
 
-    def init_weights(self) -> None:
-        """Load ``init_cfg.checkpoint`` strictly, or draw random weights.
+    exact = False  # the file has a classifier
 
-        Raises:
-            FileNotFoundError: The checkpoint is neither on disk nor reachable.
-            ValueError: It is not of this architecture.
-        """
-        source = pretrained_source(self)
-        if source is None:
-            super().init_weights()
-        else:
-            load_strict(self, source, self._rename)
-
-    def _rename(self, state: State) -> State:
+    def rename(self, state: State) -> State:
+        """Give the weights of a file this module's names, and add its own norms."""
         found = {
             name.removeprefix('backbone.'): tensor
             for name, tensor in swin_converter(state).items()

@@ -21,7 +21,9 @@ from mmdet.registry import MODELS
 from mmpretrain.models.backbones import SwinTransformerV2
 from torch import Tensor, nn
 
-from mmcast.checkpoints import State, load_strict, pretrained_source
+from mmcast.checkpoints import State
+
+from .strict_init import StrictInit
 
 # Names of Swin V2's own files (also SimMIM's) and mmpretrain's, in this order.
 _OWN_TO_MMPRETRAIN = (
@@ -45,7 +47,7 @@ class DropPathLayerNorm(nn.LayerNorm):
         eps: Added to the variance.
     """
 
-    def __init__(self, num_features: int, drop_prob: float, eps: float = 1e-6) -> None:
+    def __init__(self, num_features: int, drop_prob: float, eps: float) -> None:
         super().__init__(num_features, eps=eps)
         self.drop_prob = drop_prob
 
@@ -55,7 +57,7 @@ class DropPathLayerNorm(nn.LayerNorm):
 
 
 @MODELS.register_module()
-class SwinV2(SwinTransformerV2):
+class SwinV2(StrictInit, SwinTransformerV2):
     """Swin V2 with stochastic depth after the norm.
 
     Args:
@@ -65,8 +67,6 @@ class SwinV2(SwinTransformerV2):
         pretrained_window_sizes: The same of the weights to start from; 0 without.
         shift: Whether every other block of a stage shifts its windows.
         drop_path_rate: Of the last block; it grows from 0 with depth.
-        norm_eps: Added to the variance in every norm.
-        norm_init: First weight of the norms at the end of a branch, without a file.
         out_indices: Stages whose output is returned, normalised.
         kwargs: As mmpretrain's ``SwinTransformerV2``.
     """
@@ -78,22 +78,19 @@ class SwinV2(SwinTransformerV2):
         pretrained_window_sizes: Sequence[int] = (12, 12, 12, 6),
         shift: Sequence[bool] = (True, True, False, False),
         drop_path_rate: float = 0.3,
-        norm_eps: float = 1e-6,
-        norm_init: float = 1e-5,
         out_indices: Sequence[int] = (3,),
         **kwargs: Any,
     ) -> None:
         settings = self.arch_zoo[arch] if isinstance(arch, str) else arch
         depths = settings['depths']
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
-        norm = dict(type='LN', eps=norm_eps)
+        eps = dict(eps=1e-6)  # mmcv's default is 1e-5
+        norm = dict(type='LN', **eps)
         stages = []
         for depth, shifts in zip(depths, shift, strict=True):
             blocks = [
                 dict(
-                    norm_cfg=dict(
-                        type=DropPathLayerNorm, drop_prob=next(rates), eps=norm_eps
-                    ),
+                    norm_cfg=dict(type=DropPathLayerNorm, drop_prob=next(rates), **eps),
                     shift=shifts and index % 2 == 1,
                 )
                 for index in range(depth)
@@ -117,24 +114,10 @@ class SwinV2(SwinTransformerV2):
         )
         for stage in self.stages:
             for block in stage.blocks:
-                nn.init.constant_(block.norm1.weight, norm_init)
-                nn.init.constant_(block.norm2.weight, norm_init)
+                nn.init.constant_(block.norm1.weight, 1e-5)
+                nn.init.constant_(block.norm2.weight, 1e-5)
                 if block.extra_norm:  # of the sum, not of a branch
                     block.norm3.drop_prob = 0.0
-
-    def init_weights(self) -> None:
-        """Load ``init_cfg.checkpoint`` strictly, or keep random weights.
-
-        Raises:
-            FileNotFoundError: The checkpoint is neither on disk nor reachable.
-            ValueError: It is not of this architecture.
-        """
-        source = pretrained_source(self)
-        if source is None:
-            super().init_weights()
-        else:
-            load_strict(self, source, self.rename, exact=True)
-            self._is_init = True
 
     def layer_depth(self, name: str) -> tuple[int, int]:
         """Return a weight's layer and the number of layers, for layer decay.

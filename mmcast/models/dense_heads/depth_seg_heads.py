@@ -64,8 +64,7 @@ class DepthHead(TwoConvHead):
             (1e-3, 10) indoors. The same pair encodes and decodes.
         log_depth: Whether the output is the position of ln d between the bounds, else
             that of d.
-        variance_focus: Of the loss, see :func:`silog_loss`.
-        eps: Of the loss.
+        eps: Of the loss, see :func:`silog_loss`.
         cap_targets: Whether pixels at or beyond the farthest depth do not count. The
             research code clips them there and counts them.
         loss_weight: Factor on the loss.
@@ -77,7 +76,6 @@ class DepthHead(TwoConvHead):
         in_channels: int = 128,
         depth_range: Sequence[float] = (1e-3, 80.0),
         log_depth: bool = True,
-        variance_focus: float = 0.5,
         eps: float = 1e-8,
         cap_targets: bool = True,
         loss_weight: float = 1.0,
@@ -85,7 +83,6 @@ class DepthHead(TwoConvHead):
     ) -> None:
         super().__init__(in_channels, 1, init_std)
         self.code = DepthCode(depth_range[0], depth_range[1], log_depth)
-        self.variance_focus = variance_focus
         self.eps = eps
         self.cap_targets = cap_targets
         self.loss_weight = loss_weight
@@ -108,7 +105,7 @@ class DepthHead(TwoConvHead):
         """
         valid = self.valid(target)
         pred = self.depth(outputs)[valid]
-        loss = silog_loss(pred, target[valid], self.variance_focus, self.eps)
+        loss = silog_loss(pred, target[valid], eps=self.eps)
         return {'loss_depth': self.loss_weight * loss}
 
 

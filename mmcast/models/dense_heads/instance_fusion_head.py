@@ -14,6 +14,11 @@ from torch import Tensor
 from mmcast.models.factored_masks import FactoredMasks, as_factored
 
 
+def most_pixels(device: torch.device) -> int:
+    """Return how many pixels of masks to compute together; each needs 9 bytes."""
+    return 2**21 if device.type == 'cpu' else 2**26  # fits into a processor's cache
+
+
 @MODELS.register_module()
 class InstanceFusionHead(MaskFormerFusionHead):
     """mmdet's ``MaskFormerFusionHead`` for instances, with bounded memory.
@@ -22,9 +27,6 @@ class InstanceFusionHead(MaskFormerFusionHead):
     masks, a few at a time. The results are mmdet's.
 
     Args:
-        max_pixels: Most pixels of masks at the image's size that are computed together,
-            but at least one mask. Each needs 9 bytes. None for 2^21 on a processor,
-            which fit into its cache, and 2^26 on a GPU.
         kwargs: As mmdet's ``MaskFormerFusionHead``; its ``test_cfg`` must have
             ``panoptic_on=False``.
 
@@ -33,9 +35,8 @@ class InstanceFusionHead(MaskFormerFusionHead):
             classes of stuff.
     """
 
-    def __init__(self, max_pixels: int | None = None, **kwargs) -> None:
+    def __init__(self, **kwargs) -> None:
         super().__init__(**{'loss_panoptic': None, **kwargs})
-        self.max_pixels = max_pixels
         if self.num_stuff_classes:
             raise ValueError(
                 'InstanceFusionHead finds things only: set num_stuff_classes=0'
@@ -103,8 +104,7 @@ class InstanceFusionHead(MaskFormerFusionHead):
         quality = scores.new_empty(len(chosen), dtype=exact)
         boxes = scores.new_empty(len(chosen), 4, dtype=torch.float32)
         candidates = masks.computed([chosen])
-        most = self.max_pixels or (2**26 if classes.is_cuda else 2**21)
-        count = max(1, most // (height * width))
+        count = max(1, most_pixels(classes.device) // (height * width))
         every = torch.arange(len(chosen), device=classes.device)
         for start in range(0, len(chosen), count):
             part = slice(start, start + count)

@@ -52,7 +52,6 @@ class SlicedMask2FormerHead(Mask2FormerHead):
             ``(mask_features, levels)``, levels coarsest first. If it has a
             ``mask_scale``, masks have that many times the mask features' height and
             width.
-        num_transformer_feat_level: Number of levels the masked decoder uses.
         with_cp: Whether to compute the decoder's layers again in backward, which
             saves memory.
         kwargs: As mmdet's ``Mask2FormerHead``.
@@ -67,18 +66,16 @@ class SlicedMask2FormerHead(Mask2FormerHead):
         feat_channels: int,
         out_channels: int,
         pixel_decoder: ConfigDict,
-        num_transformer_feat_level: int = 3,
         with_cp: bool = False,
         **kwargs,
     ) -> None:
         # The parent requires a deformable encoder in the pixel decoder's config; a
         # stand-in satisfies it until the real decoder replaces it.
-        levels = dict(num_levels=num_transformer_feat_level)
+        levels = dict(num_levels=3)
         super().__init__(
             in_channels=in_channels,
             feat_channels=feat_channels,
             out_channels=out_channels,
-            num_transformer_feat_level=num_transformer_feat_level,
             pixel_decoder=ConfigDict(
                 type=nn.Identity,
                 encoder=dict(layer_cfg=dict(self_attn_cfg=levels)),

@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.losses import PRESETS, Grid
+from mmcast.models.pseudo_labels import masks_on_grid
+
+ABSENT = -30.0  # mask logit outside a mask, and of a slot that an image does not use
+LEAST = 1e-6  # chance of a class, so that it has a logarithm
 
 
 @MODELS.register_module()
 class PixelContrastHead(BaseModule):
-    """A pixel-wise MLP on one encoder map of each view, and the loss on it.
+    """A pixel-wise MLP of three layers on one map of each view, and the loss on it.
 
     The weak view carries the gradient to the encoder. The strong view passes the
     encoder without gradient (as in CAST's research code) and then the same MLP.
@@ -30,15 +34,13 @@ class PixelContrastHead(BaseModule):
         loss: Config of the loss on the embeddings; its ``loss_weight`` is the
             method's lambda_pxl. It overrides the preset.
         bgr: Whether the channels are blue, green, red.
-        preset: Name of the settings in :data:`mmcast.models.losses.PRESETS`.
+        preset: Name of the settings in :data:`mmcast.models.losses.PRESETS`. With
+            ``'research_code'`` the strong view passes a copy of the initial MLP that
+            never learns, without gradient.
         strong_view: Config of the photometric strong view.
         embed_channels: Channels of hidden layers and embeddings.
-        num_layers: Linear layers of the MLP, without bias.
         in_index: Which of the encoder's maps is used.
         downsample: Factor of average pooling before the MLP.
-        frozen_strong_mlp: Whether the strong view passes a copy of the initial MLP that
-            never learns, without gradient; None for the preset's choice (True only for
-            the research code's).
 
     Raises:
         ValueError: There is no such preset.
@@ -54,10 +56,8 @@ class PixelContrastHead(BaseModule):
         preset: str = 'default',
         strong_view: dict[str, Any] | None = None,
         embed_channels: int = 128,
-        num_layers: int = 3,
         in_index: int = -1,
         downsample: int = 1,
-        frozen_strong_mlp: bool | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -65,19 +65,15 @@ class PixelContrastHead(BaseModule):
             raise ValueError(
                 f'preset={preset!r} is unknown; choose one of {tuple(PRESETS)}.'
             )
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, embed_channels, 1, bias=False)
-        ]
-        for _ in range(num_layers - 1):
-            layers += [
-                nn.ReLU(),
-                nn.Conv2d(embed_channels, embed_channels, 1, bias=False),
-            ]
-        self.mlp = nn.Sequential(*layers)
-        if frozen_strong_mlp is None:
-            frozen_strong_mlp = preset == 'research_code'
+        self.mlp = nn.Sequential(
+            nn.Conv2d(in_channels, embed_channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(embed_channels, embed_channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(embed_channels, embed_channels, 1, bias=False),
+        )
         self.strong_mlp: nn.Module | None = None
-        if frozen_strong_mlp:
+        if preset == 'research_code':
             self.strong_mlp = copy.deepcopy(self.mlp).requires_grad_(False)
         self.strong_view = MODELS.build(
             strong_view or dict(type='StrongView'),
@@ -150,6 +146,54 @@ class PixelContrastHead(BaseModule):
             self.grid(weak, sizes, padded),
         )
         return {'loss_pxl': loss}
+
+
+@torch.no_grad()
+def labeled_instances(
+    samples: SampleList,
+    grid: Grid,
+    padded: tuple[int, int],
+    num_classes: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Return a batch's labels and pseudo-labels in the form of a decoder's queries.
+
+    No public code of CAST attaches the contrast to a network without queries; this is a
+    design of this project. P_m is the softmax of the mask logits over instances and
+    background. A pixel in no mask is background. One in several belongs to each by the
+    same share. P_c has an instance's score at its label and the rest at "no object".
+
+    Args:
+        samples: With ``gt_instances``: ``labels``, ``masks`` of the padded image or of
+            the image, and maybe ``scores``, as an online teacher gives; without them
+            a label's score is 1.
+        grid: Centres of the embeddings' cells, (h, w) of them.
+        padded: Height and width of the padded batch in pixels.
+        num_classes: C.
+        device: Of the result.
+
+    Returns:
+        Mask logits (B, K, h, w) at these centres, and class logits (B, K, C + 1), both
+        float32; slot 0 is the background.
+    """
+    slots = 1 + max(len(sample.gt_instances) for sample in samples)
+    cells = (len(grid.y), len(grid.x))
+    masks = torch.full((len(samples), slots, *cells), ABSENT, device=device)
+    masks[:, 0] = 0
+    chances = torch.zeros(len(samples), slots, num_classes + 1, device=device)
+    chances[..., -1] = 1
+    for i, sample in enumerate(samples):
+        given = sample.gt_instances
+        count = len(given)
+        if not count:
+            continue
+        inside = masks_on_grid(given.masks, padded, grid).to(device)
+        masks[i, 1 : 1 + count][inside] = -ABSENT
+        scores = given.get('scores', torch.ones(count, device=device))
+        at = torch.arange(1, 1 + count, device=device)
+        chances[i, at, given.labels.to(device)] = scores
+        chances[i, at, -1] = 1 - scores
+    return masks, chances.clamp(min=LEAST).log()
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from mmcast.models.segmenters.masks import predict_masks
 
+# Of an image at a time, which bounds memory; drawn at random in training.
+MOST_BOXES = 32
+
 
 @MODELS.register_module()
 class BoxPromptedSegmentor(BaseDetector):
@@ -29,9 +32,6 @@ class BoxPromptedSegmentor(BaseDetector):
             method ``unfreeze``.
         loss_mask: Config of the loss on mask logits (n, H * W).
         loss_dice: Config of the loss on masks as a whole.
-        max_boxes: Most boxes of an image in a training step, drawn at random; bounds
-            memory.
-        box_chunk: Boxes per forward pass in evaluation.
         data_preprocessor: RGB images in [0, 255], that is without mean and std.
     """
 
@@ -40,8 +40,6 @@ class BoxPromptedSegmentor(BaseDetector):
         segmenter: dict,
         loss_mask: dict,
         loss_dice: dict,
-        max_boxes: int = 32,
-        box_chunk: int = 32,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -50,8 +48,6 @@ class BoxPromptedSegmentor(BaseDetector):
         self.segmenter.unfreeze()
         self.loss_mask = MODELS.build(loss_mask)
         self.loss_dice = MODELS.build(loss_dice)
-        self.max_boxes = max_boxes
-        self.box_chunk = box_chunk
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: SampleList
@@ -71,7 +67,7 @@ class BoxPromptedSegmentor(BaseDetector):
             if not len(boxes):
                 continue
             height, width = sample.img_shape[:2]
-            chosen = torch.randperm(len(boxes))[: self.max_boxes]
+            chosen = torch.randperm(len(boxes))[:MOST_BOXES]
             masks = sample.gt_instances.masks[chosen.numpy()]
             target = masks.to_tensor(torch.float32, image.device)
             target = target[:, :height, :width].flatten(1)
@@ -122,7 +118,7 @@ class BoxPromptedSegmentor(BaseDetector):
                 self.segmenter,
                 image[:, :height, :width],
                 given.bboxes,
-                self.box_chunk,
+                MOST_BOXES,
             )
             sample.pred_instances = InstanceData(
                 bboxes=given.bboxes,

@@ -16,15 +16,13 @@ from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcast.checkpoints import State, load_strict, pretrained_source
 from mmcast.models.prompts import Prompts, check_text_encoder
 from mmcast.models.segmenters.masks import predict_masks, remove_overlap
-from mmcast.models.soft_instances import soft_instances
-from mmcast.models.views import normalization
 
-from .student import Losses, Part, given_features, stock_losses
+from .student import Losses, given_features, stock_losses
 
 
 @MODELS.register_module()
@@ -51,8 +49,6 @@ class GroundedSam2(BaseDetector):
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
             Pseudo-labels are stored with their overlaps;
             ``LoadPseudoAnnotations`` removes these on reading.
-        pixel_contrast: Config of a ``PixelContrastHead`` on the detector's backbone, or
-            None; :mod:`mmcast.models.soft_instances` says where negatives come from.
         data_preprocessor: The detector's, RGB.
 
     Raises:
@@ -71,7 +67,6 @@ class GroundedSam2(BaseDetector):
         max_per_img: int = 100,
         box_chunk: int = 32,
         remove_overlap: bool = False,
-        pixel_contrast: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -94,11 +89,11 @@ class GroundedSam2(BaseDetector):
         self.max_per_img = max_per_img
         self.box_chunk = box_chunk
         self.remove_overlap = remove_overlap
-        self.pixel_contrast = None
-        if pixel_contrast is not None:
-            self.pixel_contrast = MODELS.build(
-                pixel_contrast, default_args=normalization(self.data_preprocessor)
-            )
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The detector's backbone."""
+        return self.detector.backbone
 
     @property
     def num_classes(self) -> int:
@@ -120,8 +115,6 @@ class GroundedSam2(BaseDetector):
             load_strict(self.detector, source, _of_detector)
         else:
             self.detector.init_weights()
-        if self.pixel_contrast is not None:
-            self.pixel_contrast.init_weights()
 
     def train(self, mode: bool = True) -> 'GroundedSam2':
         """Set the detector's mode; the segmenter stays in evaluation mode."""
@@ -242,35 +235,18 @@ class GroundedSam2(BaseDetector):
 
     # Training
 
-    def losses(
-        self, inputs: Tensor, parts: Sequence[Part]
-    ) -> tuple[list[Losses], Losses]:
-        """Compute the detector's losses by part, and ``loss_pxl`` of the whole batch.
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Losses:
+        """Compute the detector's losses on images and their boxes.
 
-        The image encoder runs once over the batch, the rest of the detector once per
-        part: it draws queries from a batch's annotations and normalises its losses by
-        their number. Swin's activation checkpointing forbids a second pass of the
-        encoder under ``DistributedDataParallel``.
-        See :class:`~mmcast.models.detectors.student.Student`.
+        Args:
+            batch_inputs: Float (B, 3, H, W).
+            batch_data_samples: With ``gt_instances``: ``bboxes`` and ``labels``; they
+                are not changed.
         """
-        encoder = self.detector.backbone(inputs)
-        features = self.detector.neck(encoder) if self.detector.with_neck else encoder
-        by_part = []
-        for part, samples in parts:
-            asked = [self._annotated(sample) for sample in samples]
-            # Clones, since the detector changes features in place.
-            own = [level[part].clone() for level in features]
-            by_part.append(stock_losses(self.detector, inputs[part], asked, own))
-        if self.pixel_contrast is None:
-            return by_part, {}
-        all_samples = [sample for _, samples in parts for sample in samples]
-        return by_part, self.pixel_contrast.loss(
-            inputs,
-            all_samples,
-            self.detector.backbone,
-            encoder,
-            *self._soft_instances(inputs, all_samples),
-        )
+        # Clones, since the detector changes features in place.
+        features = [level.clone() for level in self.extract_feat(batch_inputs)]
+        asked = [self._annotated(sample) for sample in batch_data_samples]
+        return stock_losses(self.detector, batch_inputs, asked, features)
 
     def _annotated(self, sample: DetDataSample) -> DetDataSample:
         """Make a new sample with a prompt, and with labels that index its classes."""
@@ -285,30 +261,6 @@ class GroundedSam2(BaseDetector):
         asked = self._bare(sample, shown)
         asked.gt_instances = InstanceData(bboxes=given.bboxes, labels=labels)
         return asked
-
-    @torch.no_grad()
-    def _soft_instances(
-        self, inputs: Tensor, samples: SampleList
-    ) -> tuple[Tensor, Tensor]:
-        """Make soft instances of the whole teacher's predictions for the weak view."""
-        training = self.detector.training
-        self.detector.eval()
-        found = self.detect(inputs, samples, rescale=False)
-        self.detector.train(training)
-        return soft_instances(
-            self.segmenter,
-            [self._pixels(*each) for each in zip(inputs, samples, strict=True)],
-            found,
-            (inputs.shape[2], inputs.shape[3]),
-            self.num_classes,
-            self.box_chunk,
-        )
-
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Losses:
-        """Compute the detector's losses and lambda_pxl * L_pxl on a labelled batch."""
-        parts = [(slice(None), batch_data_samples)]
-        (supervised,), of_batch = self.losses(batch_inputs, parts)
-        return {**supervised, **of_batch}
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Any:
         return self.detect(batch_inputs, batch_data_samples, rescale=False)

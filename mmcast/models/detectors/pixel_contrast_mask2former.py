@@ -30,7 +30,6 @@ class PixelContrastMask2Former(Mask2Former):
             counts instead of ``num_classes``.
         panoptic_head: Config of a ``SlicedMask2FormerHead``.
         panoptic_fusion_head: Config of an ``InstanceFusionHead``.
-        no_object_weight: Weight of the class "no object" in the loss.
         pixel_contrast: Config of a ``PixelContrastHead``, or None.
         kwargs: As mmdet's ``Mask2Former``.
 
@@ -43,7 +42,6 @@ class PixelContrastMask2Former(Mask2Former):
         num_classes: int,
         panoptic_head: ConfigDict,
         panoptic_fusion_head: ConfigDict,
-        no_object_weight: float = 0.1,
         pixel_contrast: dict | None = None,
         classes: Sequence[str] | None = None,
         **kwargs,
@@ -51,7 +49,7 @@ class PixelContrastMask2Former(Mask2Former):
         if classes is not None:
             num_classes = len(classes)
         counts = dict(num_things_classes=num_classes, num_stuff_classes=0)
-        weights = [1.0] * num_classes + [no_object_weight]
+        weights = [1.0] * num_classes + [0.1]  # of "no object"
         loss_cls = {**panoptic_head['loss_cls'], 'class_weight': weights}
         super().__init__(
             panoptic_head=ConfigDict(panoptic_head, loss_cls=loss_cls, **counts),

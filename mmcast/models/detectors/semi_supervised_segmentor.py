@@ -25,6 +25,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmcast.models.dense_heads.pixel_contrast_head import labeled_instances
 from mmcast.models.factored_masks import as_factored
 from mmcast.models.losses import Grid
 from mmcast.models.pseudo_labels import (
@@ -33,7 +34,6 @@ from mmcast.models.pseudo_labels import (
     query_pseudo_labels,
     teacher_stats,
 )
-from mmcast.models.soft_instances import labeled_instances
 from mmcast.models.views import normalization
 
 from .student import Losses, Part, check_student, class_count, stock_losses
@@ -70,11 +70,11 @@ class SemiSupervisedSegmentor(BaseDetector):
             unlabelled images; None for the teacher's view. A pixel contrast makes its
             second view from this one.
         semi_weight: lambda_semi, the weight of the losses on unlabelled images.
-        pixel_contrast: Config of a ``PixelContrastHead`` for a stock student; its
-            ``loss.loss_weight`` is lambda_pxl. The labels of the batch stand for
-            queries, see :func:`labeled_instances`: a design of this project, so it is
-            off by default. The students of this package have the key themselves, and
-            contrast by their predictions, as published.
+        pixel_contrast: Config of a ``PixelContrastHead``; its ``loss.loss_weight`` is
+            lambda_pxl. The labels of the batch stand for queries, see
+            :func:`labeled_instances`: a design of this project, so it is off by
+            default. A Mask2Former of this package has the key itself, and contrasts by
+            its predictions, as published.
         contrast_on: ``'backbone'`` or ``'neck'``; ``pixel_contrast.in_index`` is one of
             its maps.
         predict_on: ``'student'`` or ``'teacher'``: which one predicts.

@@ -21,7 +21,7 @@ class Student(Protocol):
     """A detector that takes its losses by parts of a batch in a way of its own.
 
     Like any detector of mmdet, it also has ``predict`` and ``loss``. The heads of this
-    package compute all parts in one pass. GroundedSam2 gives each part a prompt.
+    package compute all parts in one pass.
     """
 
     def losses(

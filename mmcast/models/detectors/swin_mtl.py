@@ -55,12 +55,13 @@ class SwinMTL(BaseDetector):
 
     Args:
         backbone: Encoder.
-        decoder: A :class:`DeconvDecoder` or :class:`MaskFeatures`.
+        decoder: A :class:`DeconvDecoder` or :class:`MaskFeatures`, whose map has a
+            quarter of the image's height and width.
         depth_head: A :class:`DepthHead`; None for labels alone.
         seg_head: A :class:`SemSegHead`; None for depth alone.
-        decoder_stride: Pixels of the image per pixel of the decoder's map.
-        head_stride: The same for the heads' outputs. The published 1 runs the heads at
-            full resolution; 4 runs them at a quarter of it, a 16th of their cost.
+        head_stride: Pixels of the image per pixel of the heads' outputs, 1, 2 or 4. The
+            published 1 runs the heads at full resolution; 4 runs them at a quarter of
+            it, a 16th of their cost.
         critic: A :class:`WassersteinCritic` without ``in_channels``; None for none.
         adversarial_weight: Factor on the critic's score in the model's loss.
         preset: ``'default'`` or ``'research_code'``. It sets what ``depth_head`` and
@@ -83,7 +84,6 @@ class SwinMTL(BaseDetector):
         decoder: dict,
         depth_head: dict | None = None,
         seg_head: dict | None = None,
-        decoder_stride: int = 4,
         head_stride: int = 1,
         critic: dict | None = None,
         adversarial_weight: float = 0.1,
@@ -115,13 +115,9 @@ class SwinMTL(BaseDetector):
             self.critic = MODELS.build({**settings, 'in_channels': channels})
         self._register_load_state_dict_pre_hook(self._keep_critic)
         self.adversarial_weight = adversarial_weight
-        doublings = math.log2(decoder_stride / head_stride)
-        if doublings < 0 or doublings != int(doublings):
-            raise ValueError(
-                f'decoder_stride is {decoder_stride}, head_stride {head_stride}: give '
-                'two powers of two, head_stride not above decoder_stride'
-            )
-        self.doublings = int(doublings)
+        if head_stride not in (1, 2, 4):
+            raise ValueError(f'head_stride is {head_stride}: give 1, 2 or 4')
+        self.doublings = int(math.log2(4 / head_stride))
         self.head_stride = head_stride
         self.test_cfg: dict[str, Any] = dict(
             flip=False, window=None, stride=None, classes=None

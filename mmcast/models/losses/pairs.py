@@ -23,13 +23,10 @@ class Pixels:
     Attributes:
         z: Unit embeddings ``(A, D)`` float.
         same: Features for pairs within an image ``(A, F)``, see
-            :func:`~mmcast.models.losses.scores.score_features`. If pixels of other
-            batches or ranks follow, it covers the first ``sum(counts)`` only.
+            :func:`~mmcast.models.losses.scores.score_features`.
         cross: Features for pairs from different images ``(A, F)``.
-        place: Number of the pixel in the batch, image after image, ``(A,)`` int64;
-            covers the same pixels as ``same``.
-        counts: Number of pixels by image. Further pixels may follow; they belong to
-            none of these images.
+        place: Number of the pixel in the batch, image after image, ``(A,)`` int64.
+        counts: Number of pixels by image.
     """
 
     z: Tensor

@@ -1,10 +1,7 @@
 """Instance-aware pixel contrastive loss of CAST as a registered module."""
 
-import functools
 import math
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from mmdet.registry import MODELS
@@ -20,28 +17,10 @@ from .negatives import (
     info_nce,
 )
 from .pairs import CANDIDATES, Pairing, Pixels, unit_rows
-from .ranks import gather_rows, sum_over_ranks
 from .scores import SCORES, pixel_predictions, score_features
 from .temperature import Temperature
 
 NEGATIVES = ('expected', 'sampled')
-ALL_RANKS = (False, True, 'detached')
-
-
-def _outside_compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a function that ``torch.compile`` must call as it is.
-
-    The same as ``torch.compiler.disable``, which takes half a second to import
-    ``torch._dynamo``, even if nothing is ever compiled.
-    """
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if 'torch._dynamo' not in sys.modules:
-            return function(*args, **kwargs)
-        return torch.compiler.disable(function)(*args, **kwargs)
-
-    return call
 
 
 @MODELS.register_module()
@@ -87,12 +66,6 @@ class PixelContrastLoss(nn.Module):
         max_anchors: Bound on the anchors of a batch, drawn at random; None for all
             pixels.
         max_candidates: The same for candidates.
-        memory: Candidates of past batches kept as further negatives, without gradient.
-            They count as other images'. Resuming a run starts with none.
-        all_ranks: Whether pixels of all ranks are candidates, as other images'. With
-            ``True``, loss and gradient are those of the joined batch. With
-            ``'detached'`` only the loss is: no gradient goes back to other ranks'
-            pixels, which saves a reduction over the ranks in backward.
         loss_weight: Factor on the result (lambda_pxl).
 
     Raises:
@@ -112,28 +85,22 @@ class PixelContrastLoss(nn.Module):
         margin: float | None = None,
         max_anchors: int | None = 4096,
         max_candidates: int | None = 4096,
-        memory: int = 0,
-        all_ranks: bool | str = False,
         loss_weight: float = 0.1,
     ) -> None:
         super().__init__()
         self.temperature = Temperature(temperature)
-        for name, count, least in (
-            ('num_negatives', num_negatives, 1),
-            ('max_anchors', max_anchors, 1),
-            ('max_candidates', max_candidates, 1),
-            ('memory', memory, 0),
+        for name, count in (
+            ('num_negatives', num_negatives),
+            ('max_anchors', max_anchors),
+            ('max_candidates', max_candidates),
         ):
             optional = name.startswith('max_') and count is None
-            if not optional and not (isinstance(count, int) and count >= least):
-                raise ValueError(
-                    f'{name}={count!r} must be an integer of at least {least}.'
-                )
+            if not optional and not (isinstance(count, int) and count >= 1):
+                raise ValueError(f'{name}={count!r} must be an integer of at least 1.')
         for name, choice, known in (
             ('score', score, SCORES),
             ('candidates', candidates, CANDIDATES),
             ('negatives', negatives, NEGATIVES),
-            ('all_ranks', all_ranks, ALL_RANKS),
         ):
             if choice not in known:
                 raise ValueError(
@@ -143,11 +110,6 @@ class PixelContrastLoss(nn.Module):
             raise ValueError(
                 f"score_floor={score_floor} needs negatives='sampled': set that, or "
                 'score_floor=0.'
-            )
-        if (memory or all_ranks) and candidates == 'same_image':
-            raise ValueError(
-                'memory and all_ranks add pixels of other images, but '
-                "candidates='same_image': set candidates='all' or drop them."
             )
         for name, number in (
             ('score_floor', score_floor),
@@ -166,12 +128,9 @@ class PixelContrastLoss(nn.Module):
         self.margin = margin
         self.max_anchors = max_anchors
         self.max_candidates = max_candidates
-        self.memory = memory
-        self.all_ranks = all_ranks
         self.loss_weight = loss_weight
-        self._remembered: tuple[Tensor, Tensor] | None = None
 
-    @_outside_compile  # its loops over blocks would be unrolled
+    @torch.compiler.disable  # its loops over blocks would be unrolled
     def forward(
         self,
         z_weak: Tensor,
@@ -219,21 +178,16 @@ class PixelContrastLoss(nn.Module):
                 for most in (self.max_anchors, self.max_candidates)
             )
             anchors = self.take(z_weak, masks, classes, grid, drawn)
-            candidates = self._with_others(
-                self.take(z_weak, masks, classes, grid, among)
-            )
+            candidates = self.take(z_weak, masks, classes, grid, among)
             positive_AD = unit_rows(z_strong, drawn)
             log_neg_A, has_negatives_A = self._log_negatives(anchors, candidates)
             pos_A = (anchors.z * positive_AD).sum(1) / self.temperature.value
             total, count = info_nce(pos_A, log_neg_A, has_negatives_A)
-            ranks = 1
-            if self.all_ranks:
-                count, ranks = sum_over_ranks(count)
             # Factors instead of a branch, which would wait for the device.
             inputs = (z_weak.detach(), z_strong.detach(), *masks.factors, classes)
             sums = torch.stack([x.sum(dtype=dtype) for x in inputs])
             finite = sums.isfinite().all()
-            loss = total * ranks / count.clamp(min=1)
+            loss = total / count.clamp(min=1)
             if self.training:
                 self.temperature.advance()
             return loss * self.loss_weight * torch.where(finite, 1.0, torch.nan)
@@ -275,29 +229,6 @@ class PixelContrastLoss(nn.Module):
             tuple(len(index_P) for index_P in index),
         )
 
-    def _with_others(self, own: Pixels) -> Pixels:
-        """Append the candidates of other ranks and of past batches."""
-        parts = [(own.z, own.cross)]
-        if self.all_ranks:
-            z = own.z.detach() if self.all_ranks == 'detached' else own.z
-            parts += gather_rows(z, own.cross)
-        if self.memory:
-            new = parts
-            if self._remembered is not None:
-                parts = [*parts, self._remembered]
-            if self.training:
-                past = [] if self._remembered is None else [self._remembered]
-                # A batch that overflowed must not spoil those that come after it.
-                z, cross = (
-                    torch.cat([part[i].detach() for part in (*past, *new)]).nan_to_num(
-                        0.0, 0.0, 0.0
-                    )
-                    for i in (0, 1)
-                )
-                self._remembered = (z[-self.memory :], cross[-self.memory :])
-        z, cross = (torch.cat([part[i] for part in parts]) for i in (0, 1))
-        return Pixels(z, own.same, cross, own.place, own.counts)
-
     def _log_negatives(
         self, anchors: Pixels, candidates: Pixels
     ) -> tuple[Tensor, Tensor]:
@@ -337,8 +268,7 @@ class PixelContrastLoss(nn.Module):
                 f"with the embeddings' B={len(z_weak)}; pass one decoder layer's "
                 'predictions of the same batch.'
             )
-        elsewhere = self.all_ranks or self.memory
-        if self.candidates == 'other_images' and len(z_weak) < 2 and not elsewhere:
+        if self.candidates == 'other_images' and len(z_weak) < 2:
             raise ValueError(
                 "candidates='other_images' needs at least 2 images per device, got "
                 "1: raise train_dataloader.batch_size or set candidates='all'"

@@ -7,22 +7,19 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
 
-# Kernel to padding and output padding, all of which double the size.
-_KERNELS = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
-
 
 @MODELS.register_module()
 class DeconvDecoder(BaseModule):
     """Double the size of the encoder's last map a few times.
 
-    Source: SwinMTL (arXiv 2403.10662), after SimpleBaseline. Deconvolutions with norm
-    and ReLU, then a 3x3 convolution to ``out_channels`` with norm and ReLU.
+    Source: SwinMTL (arXiv 2403.10662), after SimpleBaseline. Deconvolutions of
+    kernel 2 with norm and ReLU, then a 3x3 convolution to ``out_channels`` with norm
+    and ReLU.
 
     Args:
         in_channels: Channels of the encoder's last map.
         channels: Channels after each deconvolution.
         num_deconvs: Number of deconvolutions; each doubles the size.
-        kernel_size: Of the deconvolutions: 2, 3 or 4.
         out_channels: Channels of the output.
         norm_cfg: Norm of the decoder.
         init_std: Standard deviation of the first weights.
@@ -33,29 +30,16 @@ class DeconvDecoder(BaseModule):
         in_channels: int,
         channels: int = 32,
         num_deconvs: int = 3,
-        kernel_size: int = 2,
         out_channels: int = 128,
         norm_cfg: dict | None = None,
         init_std: float = 0.001,
     ) -> None:
         super().__init__()
-        if kernel_size not in _KERNELS:
-            raise ValueError(
-                f'kernel_size is {kernel_size}: choose one of {list(_KERNELS)}'
-            )
-        padding, output_padding = _KERNELS[kernel_size]
         norm_cfg = norm_cfg or dict(type='BN')
         layers: list[nn.Module] = []
         for index in range(num_deconvs):
-            deconv = nn.ConvTranspose2d(
-                channels if index else in_channels,
-                channels,
-                kernel_size,
-                stride=2,
-                padding=padding,
-                output_padding=output_padding,
-                bias=False,
-            )
+            before = channels if index else in_channels
+            deconv = nn.ConvTranspose2d(before, channels, 2, stride=2, bias=False)
             norm = build_norm_layer(norm_cfg, channels)[1]
             layers += [deconv, norm, nn.ReLU(inplace=True)]
         layers += [

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gloo_ranks import two_ranks
 
 from mmcast.models.losses import Grid, PixelContrastLoss
-from mmcast.models.losses.ranks import sum_over_ranks
 
 from . import oracle
 
@@ -124,30 +122,3 @@ def test_masks_are_read_at_uneven_centres():
     loss = PixelContrastLoss(**OPTIONS)
     torch.testing.assert_close(loss(z, z, masks, classes, uneven), expected)
     assert not torch.allclose(loss(z, z, masks, classes), expected)
-
-
-def test_memory_keeps_only_cells_of_images():
-    loss = PixelContrastLoss(memory=50, **OPTIONS)
-    inputs = make()
-    loss(*inputs, grid())
-    kept, _ = loss._remembered
-    rows = torch.cat(
-        [inputs[0][b, :, :r, :c].flatten(1).T for b, (r, c) in enumerate(PARTS)]
-    )
-    torch.testing.assert_close(kept, F.normalize(rows, dim=1))
-
-
-def test_padding_takes_no_part_across_ranks(tmp_path):
-    """Compare one image on rank 0 and two on rank 1 with one process."""
-    inputs = make()
-    expected = PixelContrastLoss(**OPTIONS)(*inputs, grid())
-
-    def work(rank):
-        part = slice(0, 1) if rank == 0 else slice(1, 3)
-        own = grid()._replace(parts=PARTS[part])
-        loss = PixelContrastLoss(all_ranks=True, **OPTIONS)
-        value = loss(*(x[part] for x in scrambled(inputs)), own)
-        total, ranks = sum_over_ranks(value)
-        torch.testing.assert_close(total / ranks, expected)
-
-    assert two_ranks(work, tmp_path) == [0, 0]

@@ -710,40 +710,6 @@ def test_schedule_counts_training_steps_and_is_resumed(batch):
     assert not PixelContrastLoss(0.3).state_dict()
 
 
-def test_memory_holds_the_latest_candidates_as_other_images():
-    first, second = make(1), make(2)
-    loss = PixelContrastLoss(0.3, 7, memory=B * N)
-    alone = PixelContrastLoss(0.3, 7)
-    torch.testing.assert_close(loss(*first), alone(*first))
-    ours = grads(loss, second)
-    # Compare with a batch of both in which only the second has anchors.
-    joined = [torch.cat(pair) for pair in zip(second, first, strict=True)]
-    weights = oracle.scores(*joined[2:], (h, w), score='fused', candidates='all')
-    weights[B * N :] = 0
-
-    def slow(z_weak, z_strong, *_):
-        z_weak = torch.cat([z_weak, first[0]])
-        z_strong = torch.cat([z_strong, first[1]])
-        return 0.1 * oracle.expected_loss(z_weak, z_strong, weights, 0.3, 7).float()
-
-    for found, expected in zip(ours, grads(slow, second), strict=True):
-        torch.testing.assert_close(found, expected)
-    z, cross = loss._remembered
-    assert z.shape == (B * N, D)
-    assert not z.requires_grad
-    assert cross.shape == (B * N, C1)
-    torch.testing.assert_close(z, oracle.rows(second[0]).float())
-    before = loss._remembered
-    loss.eval()(*first)
-    assert loss._remembered is before
-    # A batch with a NaN is not stored.
-    loss.train()
-    bad = make(1)
-    bad[0][0, 0, 0, 0] = math.nan
-    assert loss(*bad).isnan()
-    assert loss(*first).isfinite()
-
-
 # -- construction ----------------------------------------------------------------------
 
 
@@ -779,12 +745,8 @@ def test_presets_are_built_and_differ(batch):
         ({'temperature': dict(start=0.3, end=0.1, iters=0)}, 'temperature.iters=0'),
         ({'num_negatives': 0}, 'num_negatives=0 must be an integer of at least 1.'),
         ({'max_candidates': 2.5}, 'max_candidates=2.5 must be an integer'),
-        ({'memory': -1}, 'memory=-1 must be an integer of at least 0'),
-        ({'memory': 5, 'candidates': 'same_image'}, "set candidates='all'"),
-        ({'all_ranks': True, 'candidates': 'same_image'}, "set candidates='all'"),
         ({'score': 'both'}, r"score='both' is unknown; choose one of \('fused'"),
         ({'candidates': 'some'}, r"candidates='some' is unknown; choose one of"),
-        ({'all_ranks': 'some'}, r"all_ranks='some' is unknown; choose one of \(False"),
         ({'negatives': 'hard'}, r"negatives='hard' is unknown; choose one of"),
         ({'score_floor': 1e-6}, "score_floor=1e-06 needs negatives='sampled'"),
         ({'margin': -1}, 'margin=-1 must not be negative'),
