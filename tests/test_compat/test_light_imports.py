@@ -34,6 +34,14 @@ def test_slow_packages_are_not_imported() -> None:
     assert found == ('' if mim_name() == 'mmdet' else 'matplotlib.pyplot')
 
 
+def test_what_only_users_call_is_not_imported() -> None:
+    found = run(
+        'import sys, mmcast.apis; print(*(name for name in ("mmcast.report", '
+        '"mmcast.visualization.instances") if name in sys.modules))'
+    )
+    assert found == ''
+
+
 def test_language_models_work_when_they_are_used(tmp_path) -> None:
     from mmcast.testing import save_bert
 

@@ -32,15 +32,13 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import Progress
+from runs import digest, hardware, once
 
 from mmcast.datasets.cityscapes_to_coco import convert_split
 from mmcast.datasets.splits import format_list
 from mmcast.datasets.synthscapes import generate
 from mmcast.files import write_atomic
 from mmcast.testing import reduced, save_bert
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import digest, hardware, once
 
 SIZE = (96, 96)
 TITLES = {'without': 'labels alone', 'with': '+ pixel loss'}
