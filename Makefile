@@ -9,7 +9,7 @@
 # STACK=onedl   use the maintained forks of OpenMMLab's packages, in .venv-onedl
 # VENV=path     use another environment than .venv; a complete one stays as it is
 # PYTHON=path   make the environment with another Python
-# ARGS=...      pass options to tools/misc/quickstart.py or to pytest
+# ARGS=...      pass options to tools/benchmarks/quickstart.py or to pytest
 
 STACK ?=
 VENV ?= .venv$(addprefix -,$(STACK))
@@ -24,7 +24,7 @@ help:
 
 quickstart:
 	@$(SETUP)
-	@PATH="$(abspath $(VENV))/bin:$$PATH" '$(VENV)/bin/python' tools/misc/quickstart.py --method '$(METHOD)' $(ARGS)
+	@PATH="$(abspath $(VENV))/bin:$$PATH" '$(VENV)/bin/python' tools/benchmarks/quickstart.py --method '$(METHOD)' $(ARGS)
 
 test:
 	@$(SETUP) --tests

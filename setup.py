@@ -14,7 +14,19 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+LINKED = ('configs', 'tools', 'model-index.yml')
+# What a wheel has of them: of the tools, those that its users call.
+COPIED = (
+    'configs',
+    'model-index.yml',
+    'tools/analysis_tools/point_cloud.py',
+    'tools/dataset_converters',
+    'tools/deployment/predict_onnx.py',
+    'tools/misc/assemble_teacher.py',
+    'tools/misc/convert_swinmtl.py',
+    'tools/misc/export_part.py',
+)
+EXTRAS = ('mim', 'mminstall', 'onnx', 'openvino', 'report', 'tests', 'timm', 'vfm')
 
 
 def read_requirements(name: str) -> list[str]:
@@ -47,9 +59,9 @@ class BuildPyWithMim(build_py):
         target = package / 'mmcast' / '.mim'
         if target.exists():
             shutil.rmtree(target)
-        target.mkdir(parents=True)
-        for name in MIM_CONTENT:
+        for name in LINKED if editable else COPIED:
             source = ROOT / name
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             if editable:
                 (target / name).symlink_to(os.path.relpath(source, target))
             elif source.is_dir():
@@ -83,12 +95,9 @@ setup(
     # With it, an editable install is a path on sys.path. Otherwise it is a finder that
     # comes too late: next to a clone named mmcast, Python imports that folder, empty.
     package_dir={'': '.'},
-    include_package_data=True,
+    package_data={'mmcast.report': ['*.j2']},
     install_requires=read_requirements('runtime'),
-    extras_require={
-        name: read_requirements(name)
-        for name in ('mim', 'mminstall', 'vfm', 'timm', 'onnx', 'openvino', 'tests')
-    },
+    extras_require={name: read_requirements(name) for name in EXTRAS},
     entry_points={'console_scripts': ['mmcast = mmcast.cli:main']},
     cmdclass={'build_py': BuildPyWithMim},
     zip_safe=False,

@@ -97,7 +97,8 @@ def tool(name: str) -> str:
     """Return the command that runs a tool, wherever the package is installed.
 
     Args:
-        name: Path of the script below ``tools``, which is installed with the package.
+        name: Path of the script below ``tools``. A wheel has those of setup.py's
+            ``COPIED``.
     """
     path = (_PACKAGE / '.mim' / 'tools' / name).resolve()
     here = Path.cwd()

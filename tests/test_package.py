@@ -79,19 +79,56 @@ def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFi
     return zipfile.ZipFile(next(out.glob('*.whl')))
 
 
-def test_wheel_holds_package_configs_tools_and_licence(
+def test_wheel_holds_package_configs_and_licence(
     wheel: zipfile.ZipFile, tree: Path
 ) -> None:
     names = set(wheel.namelist())
-    places = {'mmcast': '', 'configs': 'mmcast/.mim/', 'tools': 'mmcast/.mim/'}
-    for folder, where in places.items():
+    for folder, where in ('mmcast', ''), ('configs', 'mmcast/.mim/'):
         for path in (tree / folder).rglob('*.py'):
             assert where + path.relative_to(tree).as_posix() in names
+    assert 'mmcast/report/report.html.j2' in names
     assert 'mmcast/.mim/model-index.yml' in names
     assert 'mmcast/.mim/configs/mmcast/metafile.yml' in names
     assert any(name.endswith('licenses/LICENSE') for name in names)
     assert not any(name.startswith(('tests/', 'configs/', 'tools/')) for name in names)
     assert not any('__pycache__' in name for name in names)
+
+
+def tools_of(wheel: zipfile.ZipFile) -> set[str]:
+    start = 'mmcast/.mim/tools/'
+    names = wheel.namelist()
+    return {name.removeprefix(start) for name in names if name.startswith(start)}
+
+
+def test_wheel_holds_the_tools_that_users_call(
+    wheel: zipfile.ZipFile, tree: Path
+) -> None:
+    """It has no benchmark, no campaign and no set-up."""
+    converters = (tree / 'tools/dataset_converters').iterdir()
+    assert tools_of(wheel) == {
+        'analysis_tools/point_cloud.py',
+        *(f'dataset_converters/{path.name}' for path in converters),
+        'deployment/predict_onnx.py',
+        'misc/assemble_teacher.py',
+        'misc/convert_swinmtl.py',
+        'misc/export_part.py',
+    }
+
+
+def test_messages_and_pages_name_tools_of_the_wheel(wheel: zipfile.ZipFile) -> None:
+    named = set()
+    for name in wheel.namelist():
+        if name.endswith('.py') and not name.startswith('mmcast/.mim/'):
+            text = wheel.read(name).decode()
+            named |= set(re.findall(r'tool\(["\']([\w/]+\.py)', text))
+    assert 'dataset_converters/nyuv2.py' in named
+    pages = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
+    pages += [path for path in (ROOT / 'configs').rglob('*.*') if path.suffix != '.pth']
+    for page in pages:
+        named |= set(re.findall(r'tools/([\w/]+\.py)', page.read_text()))
+    # Pages say how numbers were measured.
+    measured = {name for name in named if name.startswith('benchmarks/')}
+    assert named - measured <= tools_of(wheel)
 
 
 def test_wheel_from_sdist_is_the_same(
@@ -115,18 +152,24 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert metadata['License'] == 'Apache-2.0'
     assert metadata['Requires-Python'] == '>=3.10,<3.13'
     extras = set(metadata.get_all('Provides-Extra'))
-    assert extras == {'mim', 'mminstall', 'vfm', 'timm', 'onnx', 'openvino', 'tests'}
+    assert extras == {
+        *('mim', 'mminstall', 'onnx', 'openvino', 'report', 'tests', 'timm', 'vfm'),
+    }
     required = [Requirement(text) for text in metadata.get_all('Requires-Dist')]
     always = {r.name for r in required if r.marker is None}
     # OpenMMLab packages are checked by import name, so pip does not require them.
     assert not always & {'torch', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain'}
     assert 'pycocotools' in always
+    assert not always & {'jinja2', 'matplotlib', 'tqdm'}
 
 
 def test_editable_install_wins_over_a_folder_of_the_same_name(
     tree: Path, tmp_path: Path
 ) -> None:
-    """Import next to a clone named mmcast, which is a folder without a module."""
+    """Import next to a clone named mmcast, which is a folder without a module.
+
+    `mim` and messages follow links to the clone's configs and tools, all of them.
+    """
     clone = tmp_path / 'mmcast'
     shutil.copytree(tree, clone)
     site = tmp_path / 'site'
@@ -143,6 +186,10 @@ def test_editable_install_wins_over_a_folder_of_the_same_name(
     )
     found = sh(sys.executable, '-S', '-I', '-c', code, site, cwd=tmp_path)
     assert found.stdout.strip() == str(clone / 'mmcast/__init__.py'), found.stderr
+    for name in 'configs', 'tools', 'model-index.yml':
+        link = clone / 'mmcast/.mim' / name
+        assert link.is_symlink()
+        assert link.resolve() == clone / name
 
 
 def test_files_of_the_model_index_exist() -> None:
@@ -181,7 +228,8 @@ def test_models_by_name_from_the_wheel_in_an_empty_folder(
         assert result.returncode == 0, result.stderr
         found = ''.join(result.stdout.split())
         assert 'weights/synthscapes_refined_student.pth' in found
-    result = sh(python, '-c', BY_NAME, cwd=empty)
+    plain = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    result = sh(python, '-c', BY_NAME, cwd=empty, env=plain)
     assert result.returncode == 0, result.stderr
     package, *counts = result.stdout.split('\n')[-5:-1]
     assert Path(package).is_relative_to(site)

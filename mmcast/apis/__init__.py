@@ -1,7 +1,7 @@
 """Functions that users call from Python; most are verbs of the command ``mmcast``.
 
-`own_data` and `report` are imported when they are asked for, since training needs
-neither.
+`own_data` is imported when it is asked for, and the rest of `report` when it is called,
+since training needs neither.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from .label import label
 from .label_images import LabelSummary, label_images
 from .load_model import load_model
 from .models import ModelEntry, model_files, models
+from .report import report
 from .split import split
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     'model_files',
     'models',
     'own_data',
+    'report',
     'split',
     'to_coco',
 ]

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import report_data
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -16,6 +15,7 @@ from mmengine.runner import Runner
 import mmcast  # noqa: F401
 from mmcast.cli import main
 from mmcast.engine.stages import mask_ap
+from mmcast.report.data import find
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/own_data.md').read_text()
@@ -135,7 +135,7 @@ def test_all_stages_of_small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found == pytest.approx(mask_ap(checkpoint), abs=0.01)
 
     # What the report finds.
-    report = report_data.find([Path('work_dirs/pets')])
+    report = find([Path('work_dirs/pets')])
     names = {stage.name for stage in report.stages}
     assert names == {f'pets/{name}' for name in STAGES}
     assert 'pets/adapt' in [labels.name for labels in report.labels]

@@ -32,6 +32,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.progress import track
+from runs import compare, hardware, predict_onnx
 
 import mmcast
 from mmcast.apis import load_model
@@ -39,11 +40,7 @@ from mmcast.deployment import compare as compare_logits
 from mmcast.deployment.kinds import graph_of
 from mmcast.files import write_atomic
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'deployment'))
-from predict_onnx import ENGINES, Model, files_in
-from runs import compare, hardware
-
+ONNX = predict_onnx()
 Predict = Callable[[dict[str, Any]], dict[str, torch.Tensor]]
 
 
@@ -72,7 +69,7 @@ def through_torch(model: Any) -> Predict:
     return predict
 
 
-def through_onnx(model: Model) -> Predict:
+def through_onnx(model: ONNX.Model) -> Predict:
     """Return what predicts an item of the data set with onnxruntime."""
 
     def predict(item: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -86,9 +83,10 @@ def through_onnx(model: Model) -> Predict:
 class Images(CalibrationDataReader):
     """What a file is fed with for images of a folder, 32 of them."""
 
-    def __init__(self, model: Model, folder: Path) -> None:
+    def __init__(self, model: ONNX.Model, folder: Path) -> None:
         self.feeds = (
-            model.feed(cv2.imread(str(path))) for path, _ in files_in([folder])[:32]
+            model.feed(cv2.imread(str(path)))
+            for path, _ in ONNX.files_in([folder])[:32]
         )
 
     def get_next(self) -> dict[str, Any] | None:
@@ -101,7 +99,7 @@ def quantise(file: Path, folder: Path) -> Path:
     quantize_static(
         file,
         out,
-        Images(Model(file), folder),
+        Images(ONNX.Model(file), folder),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=['Conv'],
         activation_type=QuantType.QUInt8,
@@ -193,7 +191,7 @@ def measure_time(
 
         actions[f'torch {count}'] = with_torch
         for name, (file, engine) in files.items():
-            session = Model(file, count, engine)
+            session = ONNX.Model(file, count, engine)
             actions[f'{name} {count}'] = lambda session=session: session(image)
     return compare(actions, repeats, 'cpu')
 
@@ -208,7 +206,7 @@ def main() -> None:
         evaluator = next(each for each in evaluator if 'CocoMetric' in each['type'])
     if args.images:
         dataset.get_subset_(list(range(min(args.images, len(dataset)))))
-    files = {name: (args.onnx, name) for name in ENGINES}
+    files = {name: (args.onnx, name) for name in ONNX.ENGINES}
     if args.calibrate:
         files['int8'] = quantise(args.onnx, args.calibrate), 'onnxruntime'
     item = dataset[0]
@@ -221,7 +219,7 @@ def main() -> None:
     logits = compare_logits(side, args.onnx.read_bytes(), (2, height, width))
     predictors = {'torch': through_torch(model)}
     predictors |= {
-        name: through_onnx(Model(file, 1, engine))
+        name: through_onnx(ONNX.Model(file, 1, engine))
         for name, (file, engine) in files.items()
     }
     precision, agreements = evaluate(predictors, dataset, evaluator)
@@ -245,7 +243,7 @@ def main() -> None:
         ),
     )
     print(json.dumps(report, indent=2))
-    exact = [precision[name] for name in ('torch', *ENGINES)]
+    exact = [precision[name] for name in ('torch', *ONNX.ENGINES)]
     loss = max(exact) - min(exact)
     print(f'AP of torch and the engines differs by {loss:.3f}')
     if args.json:

@@ -30,12 +30,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from labelling import make_images, peak_mb
 from mmdet.registry import DATASETS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from rich.progress import track
+from runs import hardware
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -44,11 +46,6 @@ from mmcast.apis import label_images
 from mmcast.datasets import ImageListDataset
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.files import write_atomic
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from labelling import make_images, peak_mb
-from runs import hardware
 
 WORKERS = 2
 

@@ -22,8 +22,10 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine import Config
 from mmengine.registry import init_default_scope
+from predict import CONFIGS, inference_detector, published_teacher
 from rich.console import Console
 from rich.table import Table
+from runs import compare, hardware, predict_onnx
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmcast
@@ -31,12 +33,7 @@ from mmcast.deployment import export_onnx
 from mmcast.deployment.kinds import graph_of
 from mmcast.files import write_atomic
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'deployment'))
-from predict import CONFIGS, inference_detector, published_teacher
-from predict_onnx import ENGINES, Model
-from runs import compare, hardware
-
+ONNX = predict_onnx()
 OBJECTS = 20
 STUDENTS = {
     'small': 'student_small',
@@ -125,11 +122,11 @@ def rows_of_student(
         padded = tuple(-(-side // step) * step for side in size)
         export_onnx(model, file, **(dict(batch=1, size=padded) if fixed else {}))
     actions = {'torch': through_torch(model, image, threads)}
-    for engine in ENGINES:
-        session = Model(file, threads, engine)
+    for engine in ONNX.ENGINES:
+        session = ONNX.Model(file, threads, engine)
         actions[engine] = lambda session=session: session(image)
     found = compare(actions, args.repeats, 'cpu')
-    count = {len(actions[engine]()['scores']) for engine in ENGINES}
+    count = {len(actions[engine]()['scores']) for engine in ONNX.ENGINES}
     if count | {len(actions['torch']())} != {OBJECTS}:
         print(f'{name}: {count} objects instead of {OBJECTS}', file=sys.stderr)
     numbers = cost(model, size)

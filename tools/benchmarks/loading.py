@@ -11,7 +11,6 @@ All run in turn in one process, which stands for one worker.
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,13 +24,11 @@ from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_utils
 from rich.console import Console
 from rich.progress import track
+from runs import hardware
 
 import mmcast
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.files import write_atomic
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import hardware
 
 STDERR = Console(stderr=True)
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'

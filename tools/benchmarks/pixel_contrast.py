@@ -11,7 +11,6 @@ candidates of each preset.
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +19,11 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
+from runs import hardware
 from torch import Tensor
 
 from mmcast.files import write_atomic
 from mmcast.models.losses import PRESETS, PixelContrastLoss
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import hardware
 
 # What is timed: a preset and the options changed in it.
 CASES: dict[str, tuple[str, dict]] = {

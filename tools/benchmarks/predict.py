@@ -12,7 +12,6 @@ with ten boxes, through mmdet's own inference, image pipeline included.
 import argparse
 import copy
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,11 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine import Config
 from mmengine.registry import init_default_scope
+from runs import compare, hardware
 
 import mmcast
 from mmcast.files import write_atomic
 from mmcast.testing import save_bert, stock_model
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import compare, hardware
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 CASES = {

@@ -33,12 +33,6 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 from results_rows import IMAGES, LABELLER, MORE_LABELS, ROWS, TABLES
-
-from mmcast._requirements import distribution_of, mim_name
-from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
-from mmcast.files import write_atomic
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runs import (
     ANNOTATIONS,
     TOOLS,
@@ -49,6 +43,10 @@ from runs import (
     mim,
     run_all,
 )
+
+from mmcast._requirements import distribution_of, mim_name
+from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
+from mmcast.files import write_atomic
 
 CONFIGS = TOOLS.parent / 'configs' / 'mmcast'
 FOUNDATION = CONFIGS / 'weights' / 'synthscapes_teacher.pth'

@@ -25,12 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine import Config
+from runs import digest, hardware, mim, once, run_all
 
 from mmcast._requirements import mim_name
 from mmcast.files import write_atomic
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import digest, hardware, mim, once, run_all
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast' / 'swinmtl'
 DATA = Path('data/synthscapes/target')

@@ -13,7 +13,6 @@ a GPU the default size is the published one, crop 512x1024, batch 8, mixed preci
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,11 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from runs import compare, hardware
 
 import mmcast
 from mmcast.files import write_atomic
 from mmcast.testing import stock_model
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import compare, hardware
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'mmcast'
 

@@ -393,7 +393,8 @@ def main() -> None:
     stack = Stack(args.stack)
     env = Environment(args.venv.absolute(), stack)
     pair = [stack.pins['torch'], stack.pins['torchvision']]
-    needs = stack.read('runtime') + stack.read('openmim_needs') + stack.read('vfm')
+    names = 'runtime', 'report', 'openmim_needs', 'vfm'
+    needs = [line for name in names for line in stack.read(name)]
     needs += [line for line in stack.packages if line != stack.mmcv]
     weights = stack.read('weights')
     extras = ('tests', 'onnx', 'openvino', 'timm') if args.tests else ()

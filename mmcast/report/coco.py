@@ -14,6 +14,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mmcast.datasets import coco_file
 from mmcast.datasets.pseudo_label_store import PseudoLabels
 
 SIZES = {'small': '< 32²', 'medium': '32² to 96²', 'large': '> 96²'}
@@ -82,29 +83,59 @@ class Quality:
 
 @functools.cache
 def read_coco(path: Path) -> COCO:
-    """Read an annotation file without a word; once, since models share files."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(str(path))
+    """Read an annotation file as training does; once, since models share files.
+
+    ``image_ids`` and ``category_ids`` of the result have the id of each image and
+    category by that of the file, which may be text.
+
+    Raises:
+        ValueError: The file is refused.
+    """
+    found = coco_file.read_coco(path)
+    content = json.loads(path.read_bytes())
+    new = {each['name']: each['id'] for each in found.categories}
+    truth = _as_coco(found.images, found.categories, found.annotations)
+    truth.category_ids = {
+        each['id']: new[each['name']] for each in content['categories']
+    }
+    truth.image_ids = {
+        each['id']: image['id']
+        for each, image in zip(content['images'], found.images, strict=True)
+    }
+    return truth
 
 
 def read_predictions(path: Path, truth: COCO) -> list[dict[str, Any]]:
-    """Read COCO results of masks.
+    """Read COCO results of masks, with the ids of `read_coco`.
 
     Raises:
-        ValueError: They are not whole, or not of the annotated images.
+        ValueError: They are not whole, or not of the annotated images and classes.
     """
+    images, categories = truth.image_ids, truth.category_ids
     try:
-        found = json.loads(path.read_text())
-        strange = {each['image_id'] for each in found} - set(truth.getImgIds())
+        found = json.loads(path.read_bytes())
+        strange = [
+            each
+            for each in found
+            if each['image_id'] not in images or each['category_id'] not in categories
+        ]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f'{path} is no COCO result: run `mim test` again') from None
     if strange:
         raise ValueError(
-            f'{path} has images that its annotations lack (id {min(strange)}): run '
+            f'{path} has images or classes that its annotations lack (image '
+            f'{strange[0]["image_id"]!r}, class {strange[0]["category_id"]!r}): run '
             '`mim test` again'
         )
     # As in mmdet's CocoMetric: with a box, pycocotools would take its size.
-    return [{k: v for k, v in each.items() if k != 'bbox'} for each in found]
+    return [
+        {k: v for k, v in each.items() if k != 'bbox'}
+        | dict(
+            image_id=images[each['image_id']],
+            category_id=categories[each['category_id']],
+        )
+        for each in found
+    ]
 
 
 def category_ids(truth: COCO, classes: Sequence[str] | None) -> list[int]:
@@ -173,18 +204,22 @@ def as_results(
 
 def as_truth(truth: COCO, found: list[dict], threshold: float) -> COCO:
     """Return the instances with at least a score as annotations of the same images."""
-    coco = COCO()
     kept = [each for each in found if each['score'] >= threshold]
-    coco.dataset = dict(
-        images=truth.dataset['images'],
-        categories=truth.dataset['categories'],
-        annotations=[
+    return _as_coco(
+        truth.dataset['images'],
+        truth.dataset['categories'],
+        [
             dict(
                 each, id=i, iscrowd=0, area=float(mask_utils.area(each['segmentation']))
             )
             for i, each in enumerate(kept, 1)
         ],
     )
+
+
+def _as_coco(images: list, categories: list, annotations: list) -> COCO:
+    coco = COCO()
+    coco.dataset = dict(images=images, categories=categories, annotations=annotations)
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco

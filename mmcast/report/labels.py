@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import report_charts as charts
-import report_coco as coco
 from markupsafe import Markup
 from mmengine.config import Config
 from pycocotools.coco import COCO
-from report_data import Labels, locate
-from report_pictures import Images, Instance
 
 from mmcast.datasets.splits import read_list
+
+from . import charts, coco
+from .data import Labels, locate
+from .pictures import Images, Instance
 
 GALLERY = 24  # images
 THRESHOLDS = np.round(np.arange(0, 1.0001, 0.01), 2)
@@ -54,7 +54,7 @@ def show(labels: Labels, images: Images) -> dict[str, Any]:
             results += coco.as_results(entry, image, categories)
     threshold = used if used is not None else max(store.min_score, 0.3)
     place = int(np.argmin(abs(THRESHOLDS - threshold)))
-    shown = [
+    shown: list[dict[str, Any]] = [
         dict(
             title='Scores',
             svg=charts.bars(f'{labels.name}: scores', edges, histogram, used),

@@ -7,10 +7,9 @@ else has, which then become CSS variables: ``--s0`` ... are the series' colours.
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
-
-mpl.use('Agg')
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -21,7 +20,7 @@ INK, GRID = '#010a01', '#010a02'
 SERIES = 10
 # Series that are no model take colours from here on.
 OTHER = 6
-STYLE = {
+STYLE: dict[Any, Any] = {
     'axes.edgecolor': GRID,
     'axes.grid': True,
     'axes.labelcolor': INK,
@@ -75,7 +74,7 @@ def curves(
 
 @mpl.rc_context(STYLE)
 def bars(
-    title: str, edges: np.ndarray, heights: Sequence[float], mark: float | None
+    title: str, edges: np.ndarray, heights: np.ndarray, mark: float | None
 ) -> Markup:
     """Draw a histogram of scores.
 
@@ -126,7 +125,7 @@ def dots(
     """
     figure, axis = _panel(0.6 + 0.27 * max(len(rows), 3))
     for y in range(len(rows)):
-        known = [each[y] for each in values if each[y] is not None]
+        known = [value for each in values if (value := each[y]) is not None]
         if known:
             axis.plot([min(known), max(known)], [y, y], color=GRID, linewidth=3)
     for which, each in zip(series, values, strict=True):
@@ -147,7 +146,7 @@ def dots(
 def paired_bars(
     title: str,
     rows: Sequence[str],
-    values: Sequence[Sequence[float]],
+    values: Sequence[np.ndarray],
     label: str,
 ) -> Markup:
     """Draw horizontal bars, one of each series in each row."""

@@ -1,5 +1,6 @@
 """Test the report's numbers, what it leaves out, and the page in a real browser."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -8,15 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import report_coco
 from mmdet.evaluation import CocoMetric
 from pycocotools import mask as mask_utils
-from report import write_report
-from report_data import find
 
+from mmcast.apis import report
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.errors import one_line
+from mmcast.report import coco
+from mmcast.report.data import find
 
-SCRIPT = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/report.py'
 ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'
 STAGES = {'adapt_x': 'teacher', 'distill_x': 'student'}
 
@@ -148,7 +149,7 @@ def make_store(root: Path, out: Path) -> None:
 @pytest.fixture(scope='module')
 def page(work):
     out = work.parent / 'report.html'
-    write_report([work], out)
+    report(work, out)
     return out
 
 
@@ -186,25 +187,25 @@ def test_page_refers_to_nothing_outside(page):
 def test_quality_is_that_of_cocometric(work, synthscapes):
     path = work / 'adapt_x/test/predictions.segm.json'
     file = synthscapes / ANNOTATIONS.format('val')
-    truth = report_coco.read_coco(file)
-    found = report_coco.read_predictions(path, truth)
-    categories = report_coco.category_ids(truth, None)
-    quality = report_coco.measure(truth, found, categories)
+    truth = coco.read_coco(file)
+    found = coco.read_predictions(path, truth)
+    categories = coco.category_ids(truth, None)
+    quality = coco.measure(truth, found, categories)
 
     metric = CocoMetric(ann_file=str(file), metric='segm', classwise=True)
     names = [each['name'] for each in truth.loadCats(categories)]
     metric.dataset_meta = dict(classes=names)
     results = []
-    for image in truth.getImgIds():
+    for name, image in truth.image_ids.items():
         own = [each for each in found if each['image_id'] == image]
         predicted = dict(
-            img_id=image,
+            img_id=name,
             bboxes=np.zeros((len(own), 4)),
             scores=np.array([each['score'] for each in own]),
             labels=np.array([categories.index(each['category_id']) for each in own]),
             masks=[each['segmentation'] for each in own],
         )
-        results.append((dict(img_id=image), predicted))
+        results.append((dict(img_id=name), predicted))
     expected = metric.compute_metrics(results)
     for name, ap in quality.by_class.items():
         assert ap / 100 == pytest.approx(expected[f'{name}_precision'], abs=6e-4)
@@ -224,7 +225,7 @@ def square(left: int, score: float | None = None, category: int = 1) -> dict:
 
 
 def test_matches_on_squares():
-    truth = report_coco.COCO()
+    truth = coco.COCO()
     truth.dataset = dict(
         images=[dict(id=1, height=20, width=60), dict(id=2, height=20, width=60)],
         categories=[dict(id=1, name='a'), dict(id=2, name='b')],
@@ -238,7 +239,7 @@ def test_matches_on_squares():
         square(22, 0.6),  # right, with an IoU of 2/3
         square(26, 0.5),  # an IoU of 1/4
     ]
-    matches = report_coco.match(truth, found, [1, 2])
+    matches = coco.match(truth, found, [1, 2])
     assert matches.hits.tolist() == [True, False, False, True, False]
     assert matches.objects == {1: 2, 2: 0}
     made, precision, recall = matches.curve(np.array([0, 0.65, 0.85, 0.95]))
@@ -251,10 +252,10 @@ def test_matches_on_squares():
     assert matches.by_image(0.6) == {1: (2, 2, 2), 2: (0, 0, 0)}
 
     # One model's instances as the other's truth, above a threshold.
-    seen = report_coco.as_truth(truth, found, 0.85)
-    agreed = report_coco.match(seen, [square(0, 0.3), square(40, 0.2)], [1, 2])
+    seen = coco.as_truth(truth, found, 0.85)
+    agreed = coco.match(seen, [square(0, 0.3), square(40, 0.2)], [1, 2])
     assert agreed.by_image(0) == {1: (1, 1, 1), 2: (0, 0, 0)}
-    assert report_coco.match(seen, [], [1, 2]).by_image(0) == {
+    assert coco.match(seen, [], [1, 2]).by_image(0) == {
         1: (1, 0, 0),
         2: (0, 0, 0),
     }
@@ -287,13 +288,13 @@ def test_parts_without_files_are_left_out(work, tmp_path):
         shutil.rmtree(folder)
     for path in copy.rglob('predictions.segm.json'):
         path.unlink()
-    write_report([copy], tmp_path / 'report.html')
+    report(copy, tmp_path / 'report.html')
     text = (tmp_path / 'report.html').read_text()
     assert re.findall(r'<section id="(\w+)"', text) == ['models', 'training']
     # Only a log of validations: its last one is the row.
     shutil.rmtree(copy / 'adapt_x')
     shutil.rmtree(copy / 'distill_x/test')
-    write_report([copy / 'distill_x'], tmp_path / 'report.html')
+    report(copy / 'distill_x', tmp_path / 'report.html')
     assert '>10.0<' in (tmp_path / 'report.html').read_text()
     (found,) = find([copy]).models
     assert found.title == 'distill x'
@@ -334,7 +335,7 @@ def test_predictions_of_a_training_serve_without_a_test(work, tmp_path):
     assert models['adapt_x'].numbers['mask_ap'] == 10.0
     assert models['distill_x'].numbers['mask_ap'] == pytest.approx(22.3)
     assert models['distill_x'].predictions == alone / 'distill_x/validation.segm.json'
-    write_report([alone], tmp_path / 'report.html')
+    report(alone, tmp_path / 'report.html')
     assert 'id="disagreement"' in (tmp_path / 'report.html').read_text()
 
 
@@ -344,7 +345,7 @@ def test_missing_images_and_annotations(work, tmp_path):
     for path in copy.rglob('config.py'):
         text = re.sub(r"'[^']*target'", "'/nowhere'", path.read_text())
         path.write_text(re.sub(r"'[^']*val.json'", "'/nowhere.json'", text))
-    write_report([copy], tmp_path / 'report.html')
+    report(copy, tmp_path / 'report.html')
     text = (tmp_path / 'report.html').read_text()
     found = re.findall(r'<section id="(\w+)"', text)
     assert found == ['models', 'training', 'labels']
@@ -353,7 +354,7 @@ def test_missing_images_and_annotations(work, tmp_path):
     assert '"recall":null' in text
 
 
-def test_errors_are_one_line(work, tmp_path, warm):
+def test_errors_are_one_line(work, tmp_path, monkeypatch):
     (tmp_path / 'empty').mkdir()
     copy = tmp_path / 'work_dirs'
     shutil.copytree(work, copy)
@@ -365,12 +366,78 @@ def test_errors_are_one_line(work, tmp_path, warm):
         'work_dirs': 'is no COCO result: run `mim test` again',
     }
     for word, message in expected.items():
-        result = warm(SCRIPT, word, cwd=tmp_path)
-        assert result.returncode == 1
-        assert message in result.stderr
-        (line,) = [each for each in result.stderr.splitlines() if each.strip()]
-        assert line.startswith('error: ')
+        with pytest.raises((FileNotFoundError, ValueError)) as caught:
+            report([tmp_path / word])
+        assert message in one_line(caught.value)
+    with pytest.raises(ValueError, match='no work folder') as caught:
+        report([])
+    assert one_line(caught.value)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        'find_spec',
+        lambda name: None if name == 'jinja2' else found(name),
+    )
+    with pytest.raises(ImportError) as caught:
+        report(work)
+    assert one_line(caught.value) == 'the report needs jinja2: pip install jinja2'
     assert not list(tmp_path.rglob('report.html'))
+
+
+def test_ids_can_be_text_or_start_anywhere(work, page, synthscapes, tmp_path):
+    """The page is the same, and an object without a readable mask changes nothing."""
+    before = page.read_text()
+    ids = {
+        'text': (lambda i: f'image {i}', lambda i: f'class {i}', lambda i: f'{i:x}-a'),
+        'moved': (lambda i: i + 2**40, lambda i: i + 7, lambda i: i - 3),
+        'mixed': (lambda i: str(i) if i % 2 else i, lambda i: i, lambda i: None),
+    }
+    for kind, (of_image, of_category, of_object) in ids.items():
+        data = shutil.copytree(synthscapes, tmp_path / kind / 'data')
+        for split in ('train', 'val'):
+            file = data / ANNOTATIONS.format(split)
+            content = json.loads(file.read_text())
+            for each in content['images']:
+                each['id'] = of_image(each['id'])
+            for each in content['categories']:
+                each['id'] = of_category(each['id'])
+            for each in content['annotations']:
+                each['id'] = of_object(each['id'])
+            renumber(content['annotations'], of_image, of_category)
+            line = dict(segmentation=[[1, 1, 9, 9]], bbox=None, area=None)
+            content['annotations'].append(content['annotations'][0] | line)
+            file.write_text(json.dumps(content))
+        copy = shutil.copytree(work, tmp_path / kind / 'work_dirs')
+        for file in copy.rglob('predictions.segm.json'):
+            found = json.loads(file.read_text())
+            renumber(found, of_image, of_category)
+            file.write_text(json.dumps(found))
+        for file in copy.rglob('config.py'):
+            file.write_text(file.read_text().replace(str(synthscapes), str(data)))
+        again = report(copy, tmp_path / kind / 'report.html').read_text()
+        assert 'id="disagreement"' in again
+        # The head has the time.
+        assert again[again.index('<section') :] == before[before.index('<section') :]
+
+
+def renumber(found, of_image, of_category):
+    for each in found:
+        each['image_id'] = of_image(each['image_id'])
+        each['category_id'] = of_category(each['category_id'])
+
+
+def test_predictions_of_other_annotations_are_refused(work, synthscapes, tmp_path):
+    path = work / 'adapt_x/test/predictions.segm.json'
+    truth = coco.read_coco(synthscapes / ANNOTATIONS.format('val'))
+    found = json.loads(path.read_text())
+    other = tmp_path / 'predictions.segm.json'
+    for name in 'image_id', 'category_id':
+        other.write_text(json.dumps([*found, found[0] | {name: 999}]))
+        with pytest.raises(ValueError, match=r'999.*: run `mim test` again'):
+            coco.read_predictions(other, truth)
+    other.write_text('{"images": []}')
+    with pytest.raises(ValueError, match='is not a COCO file'):
+        coco.read_coco(other)
 
 
 @pytest.fixture(scope='module')

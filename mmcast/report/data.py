@@ -12,13 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contrast_curves import read_scalars
 from mmengine.config import Config
-from runs import METRICS
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.engine.stages import labels_of
 
+# The evaluators' names, ours, the factor, and the digits of a table.
+METRICS = {
+    'coco/segm_mAP': ('mask_ap', 'mask AP', 100, 1),
+    'coco/segm_mAP_50': ('mask_ap50', 'mask AP50', 100, 1),
+    'mIoU': ('miou', 'mIoU', 1, 1),
+    'depth/abs_rel': ('abs_rel', 'abs rel', 1, 3),
+    'depth/rmse': ('rmse', 'RMSE (m)', 1, 2),
+    'depth/d1': ('d1', 'd1', 1, 3),
+}
 PREDICTIONS = '.segm.json'
 VALIDATION = f'validation{PREDICTIONS}'  # those of a training's last validation
 
@@ -130,6 +137,26 @@ def find(roots: Iterable[Path]) -> Found:
             'pseudo-labels here; give the work folder of a stage that ran'
         )
     return found
+
+
+def read_scalars(work_dir: Path) -> dict[str, dict[int, float]]:
+    """Return all values that a run logged, by name and iteration.
+
+    Args:
+        work_dir: The run's folder. A resumed run has several logs; later ones overwrite
+            earlier ones.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in log.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:  # the last line of a run that was killed
+                continue
+            for name, value in record.items():
+                if isinstance(value, int | float) and 'step' in record:
+                    curves.setdefault(name, {})[record['step']] = value
+    return curves
 
 
 def locate(path: str, near: Path | None = None) -> Path | None:

@@ -1,6 +1,6 @@
 """Kill the stages of CAST on SynthScapes at random times; compare with a straight run.
 
-    python tools/misc/crash_test.py --kills 100
+    python tools/benchmarks/crash_test.py --kills 100
 
 It trains all stages in short twice, below ``--out``: in ``straight`` without a stop, in
 ``killed`` with SIGKILL to the whole process group again and again, then ``--resume``.
@@ -29,13 +29,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from runs import hardware, make_synthscapes
 
 from mmcast._requirements import mim_name
 from mmcast.checkpoints import read_checkpoint
 from mmcast.files import write_atomic
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import hardware, make_synthscapes
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -216,7 +214,7 @@ def main() -> None:
     rows += [f'| {phase} | {count} |' for phase, count in phases.most_common()]
     minutes = (time.monotonic() - start) / 60
     head = (
-        f'`python tools/misc/crash_test.py {shlex.join(sys.argv[1:])}` on '
+        f'`python tools/benchmarks/crash_test.py {shlex.join(sys.argv[1:])}` on '
         f'{hardware("cpu")}, {minutes:.0f} minutes.\n'
     )
     text = '\n'.join([head, *rows, ''])

@@ -1,21 +1,6 @@
-"""Write one page that shows what a method's stages did: ``report.html``.
+"""The page that shows what a method's stages did: `mmcast.apis.report` writes it."""
 
-    python tools/analysis_tools/report.py work_dirs/quickstart
-    python tools/analysis_tools/report.py work_dirs/pets
-
-It has the table of models, their curves, the pseudo-labels, AP by class and size, and
-images with instances. It reads what the stages leave; what is not there is left out.
-Validation images need the predictions of a test:
-
-    mim test mmdet CONFIG --checkpoint FOLDER/student.pth --work-dir FOLDER/test \\
-        --cfg-options test_evaluator.outfile_prefix=FOLDER/test/predictions
-
-The page is one file and asks no network for anything.
-"""
-
-import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,17 +14,14 @@ import jinja2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import report_charts as charts
-import report_labels
-from contrast_curves import read_curves
-from report_data import Found, Model, Stage, find
-from report_models import Sources, by_class, disagreement, gallery, judge
-from report_pictures import Images, as_uri
-
-import mmcast
 from mmcast.files import write_atomic
+from mmcast.version import __version__
+
+from . import charts
+from . import labels as pseudo_labels
+from .data import Found, Model, Stage, find
+from .models import Sources, by_class, disagreement, gallery, judge
+from .pictures import Images, as_uri
 
 PICTURE = 1600  # width of the quickstart's picture, in pixels
 # Columns: title, digits, whether less is better (None: neither).
@@ -70,17 +52,6 @@ ONLINE = {
 }
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('work_dirs', nargs='+', type=Path)
-    parser.add_argument(
-        '--out', type=Path, help='default: report.html in the first folder'
-    )
-    return parser.parse_args()
-
-
 def write_report(work_dirs: Sequence[Path], out: Path) -> None:
     """Write the page.
 
@@ -96,7 +67,8 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
         TextColumn('{task.description}'),
         BarColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        # In a notebook without ipywidgets, rich prints a warning for each update.
+        console=Console(stderr=True, force_jupyter=False),
         transient=True,
     )
     found = find(work_dirs)
@@ -118,13 +90,13 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
         labels = []
         for each in found.labels:
             bar.update(task, description=f'report: pseudo-labels of {each.name}')
-            labels.append(report_labels.show(each, images))
+            labels.append(pseudo_labels.show(each, images))
             bar.advance(task)
         judged = []
         for series, job in jobs.items():
             model = found.models[series]
             bar.update(task, description=f'report: {model.title}')
-            judged.append(judge(model, series, sources[series], job.result()))
+            judged.append(judge(model, series, sources[series], job))
             bar.advance(task)
         bar.update(task, description='report: drawing')
         page = dict(
@@ -173,7 +145,7 @@ def about(found: Found) -> str:
         parts.append(', '.join(f'{n} {kind}' for kind, n in counts.items()) + ' images')
     if 'seed' in found.about:
         parts.append(f'seed {found.about["seed"]}')
-    versions = found.about.get('versions') or {'mmcast': mmcast.__version__}
+    versions = found.about.get('versions') or {'mmcast': __version__}
     parts.append(', '.join(f'{name} {version}' for name, version in versions.items()))
     parts.append(time.strftime('%Y-%m-%d %H:%M'))
     return ' · '.join(parts)
@@ -192,7 +164,7 @@ def table(models: list[Model]) -> dict[str, Any]:
     }
     rows = []
     for series, model in enumerate(models):
-        cells = []
+        cells: list[dict[str, Any] | None] = []
         for key, (_, digits, _) in columns.items():
             value = model.numbers.get(key)
             if value is None:
@@ -246,19 +218,16 @@ def show_stage(stage: Stage, models: list[Model]) -> dict[str, Any]:
             (s, logged.get(k, {})) for s, k in zip(('-', '--'), keys, strict=False)
         ]
         add(name, lines, bottom=0)
-    try:
-        contrast = read_curves(stage.folder)
-    except ValueError:  # it was not monitored
-        contrast = {}
-    add('contrast: margin (cosine)', [('-', contrast.get('contrast/margin', {}))])
+    add('contrast: margin (cosine)', [('-', logged.get('contrast/margin', {}))])
     add(
         'contrast: share of false negatives; labels (line), pseudo-labels (dashed)',
         [
-            ('-', contrast.get('contrast/fnr_gt', {})),
-            ('--', contrast.get('contrast/fnr_query', {})),
+            ('-', logged.get('contrast/fnr_gt', {})),
+            ('--', logged.get('contrast/fnr_query', {})),
         ],
         bottom=0,
     )
+    add('contrast: loss (weighted)', [('-', logged.get('loss_pxl', {}))])
     iterations = max((max(values) for values in logged.values()), default=0)
     return dict(name=stage.name, iterations=iterations, series=series, charts=drawn)
 
@@ -272,17 +241,3 @@ def picture(path: Path) -> dict[str, str]:
         size = (PICTURE, round(image.shape[0] * PICTURE / image.shape[1]))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return dict(name=path.stem, data=as_uri(image))
-
-
-def main() -> None:
-    args = parse_args()
-    out = args.out or args.work_dirs[0] / 'report.html'
-    try:
-        write_report(args.work_dirs, out)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    print(f'written: {out} ({out.stat().st_size / 1e6:.1f} MB)')
-
-
-if __name__ == '__main__':
-    main()

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import runpy
 import signal
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -33,18 +35,9 @@ from rich.progress import (
 
 from mmcast.files import write_atomic
 
-TOOLS = Path(__file__).resolve().parent
+TOOLS = Path(__file__).resolve().parents[1]
 # The COCO file of a split of SynthScapes, below its folder.
 ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'
-# The evaluators' names, ours, the factor, and the digits of a table.
-METRICS = {
-    'coco/segm_mAP': ('mask_ap', 'mask AP', 100, 1),
-    'coco/segm_mAP_50': ('mask_ap50', 'mask AP50', 100, 1),
-    'mIoU': ('miou', 'mIoU', 1, 1),
-    'depth/abs_rel': ('abs_rel', 'abs rel', 1, 3),
-    'depth/rmse': ('rmse', 'RMSE (m)', 1, 2),
-    'depth/d1': ('d1', 'd1', 1, 3),
-}
 
 
 def once(path: Path, key: str, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -247,6 +240,12 @@ def run_all(
             if isinstance(error, RuntimeError):
                 sys.exit(f'error: {error}')
             raise
+
+
+def predict_onnx() -> SimpleNamespace:
+    """Return what tools/deployment/predict_onnx.py defines."""
+    names = runpy.run_path(str(TOOLS / 'deployment/predict_onnx.py'))
+    return SimpleNamespace(**names)
 
 
 def hardware(device: str) -> str:

@@ -1,15 +1,16 @@
 """The parts of the report about models with predictions: classes, sizes, images."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report_charts as charts
-import report_coco as coco
 from markupsafe import Markup
 from pycocotools.coco import COCO
-from report_data import Model, locate
-from report_pictures import Images, annotated, instances
+
+from . import charts, coco
+from .data import Model, locate
+from .pictures import Images, annotated, instances
 
 BEST = 4  # images of a model, and as many of its worst
 DISAGREE = 8  # images
@@ -109,7 +110,7 @@ def judge(
     model: Model,
     series: int,
     sources: Sources,
-    quality: coco.Quality,
+    measured: Future[coco.Quality],
 ) -> Judged:
     """Put a model, its predictions and their quality together.
 
@@ -117,12 +118,16 @@ def judge(
         model: The model.
         series: Its colour.
         sources: Its files.
-        quality: What ``sources.measure`` returned.
+        measured: What ``sources.measure`` returns in another process.
+
+    Raises:
+        ValueError: A file is damaged.
     """
     truth = coco.read_coco(sources.annotations)
     found: dict[int, list[dict]] = {image: [] for image in truth.getImgIds()}
     for each in coco.read_predictions(sources.predictions, truth):
         found[each['image_id']].append(each)
+    quality = measured.result()  # now: an error in the files has been raised here
     return Judged(
         model,
         series,

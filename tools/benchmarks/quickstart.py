@@ -1,6 +1,6 @@
 """Train a method's stages on SynthScapes on a laptop, and show what they gain.
 
-    make quickstart                  or: python tools/misc/quickstart.py
+    make quickstart                  or: python tools/benchmarks/quickstart.py
     make quickstart METHOD=guided    or: ... --method guided
     make quickstart METHOD=swinmtl   or: ... --method swinmtl
 
@@ -34,13 +34,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from runs import count_parameters, digest, mim, once, synthscapes_scripts
 
+from mmcast import cli
 from mmcast._requirements import distribution_of, mim_name
+from mmcast.apis import report as write_report
 from mmcast.files import write_atomic
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis_tools'))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from runs import METRICS, count_parameters, digest, mim, once, synthscapes_scripts
+from mmcast.report.data import METRICS
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = REPO / 'configs' / 'mmcast'
@@ -169,6 +169,21 @@ def run(name: str, *command: Any, log: Path) -> None:
         progress.remove_task(task)
 
 
+def run_here(words: list[str]) -> None:
+    """Run Python's command line in this process: a new one takes long to import."""
+    if words[0] == '-m':
+        cli.main(words[2:])
+        return
+    kept, sys.argv = sys.argv, words
+    try:
+        runpy.run_path(words[0], run_name='__main__')
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    finally:
+        sys.argv = kept
+
+
 def make_data(args: argparse.Namespace) -> dict:
     """Make images, COCO files and labelled/unlabelled lists; return the counts."""
     for words in synthscapes_scripts(
@@ -178,20 +193,16 @@ def make_data(args: argparse.Namespace) -> dict:
         labeled=args.labeled,
         seed=args.seed,
     ):
-        console.print('[bold]$ python ' + ' '.join(words).replace(f'{REPO}/', ''))
-        # Run in this process: a new one spends most of its time on imports.
-        kept, sys.argv = sys.argv, words
+        shown = ' '.join(['python', *words]).replace('python -m mmcast', 'mmcast')
+        console.print('[bold]$ ' + shown.replace(f'{REPO}/', ''))
         try:
-            runpy.run_path(words[0], run_name='__main__')
-        except SystemExit as stop:
-            if stop.code:
-                reason = str(stop.code).removeprefix('error: ')
-                raise RuntimeError(
-                    f'making the data failed: {reason}; if {DATA} holds data of '
-                    'other settings, remove it'
-                ) from None
-        finally:
-            sys.argv = kept
+            run_here(words)
+        except (SystemExit, ValueError, OSError) as stop:
+            reason = str(stop).removeprefix('error: ')
+            raise RuntimeError(
+                f'making the data failed: {reason}; if {DATA} holds data of other '
+                'settings, remove it'
+            ) from None
     return {'labelled': args.labeled, 'unlabelled': args.unlabeled, 'val': args.val}
 
 
@@ -359,10 +370,8 @@ def main() -> None:
             draw(config, checkpoint, out / 'predictions.png')
     else:
         draw_instances(results, out)
-    from report import write_report
-
     with silent(out):
-        write_report([out], out / 'report.html')
+        write_report(out)
     console.print(f'written: {out}/results.json and {out}/predictions.png')
     console.print(f'look at: [bold]{out}/report.html[/bold]')
 
