@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _export_onnx(add('export-onnx', 'export a model to ONNX', _show_export))
     _to_coco(add('to-coco', 'write the labels of a store as COCO JSON', _show_file))
     _from_coco(add('from-coco', "make a store of another tool's labels", _show))
+    _report(add('report', 'write a page that shows what trainings did', _show_file))
     add('models', 'list the models of the package', _show_models)
     return parser
 
@@ -163,6 +164,11 @@ def _from_coco(add: Callable) -> None:
     add('--results', metavar='FILE', help='COCO results, in place of annotations')
     add('--images', metavar='DIR', help='image folder; names are made to fit it')
     add('--classes', nargs='+', help="the student's classes, in its order")
+
+
+def _report(add: Callable) -> None:
+    add('work_dirs', nargs='+', metavar='DIR', help='work folders, or folders above')
+    add('--out', metavar='FILE', help='default: report.html in the first folder')
 
 
 def _show(result: Any, options: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from mmcv.transforms import Compose
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -326,6 +327,7 @@ def _label(
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        console=Console(force_jupyter=False),  # which would warn at each step
         disable=not progress or rank != 0,
     ) as bar:
         task = bar.add_task('', total=len(images))

@@ -33,8 +33,8 @@ def encode(
     pixels = mask.view(torch.uint8).cpu().numpy()
     if pixels.size <= _SMALL and times == 1:
         return _encode_whole(pixels)
-    top, bottom = _ends(pixels.any(axis=1))
-    left, right = _ends(pixels[top:bottom].any(axis=0))
+    top, bottom = _ends(np.any(pixels, axis=1))
+    left, right = _ends(np.any(pixels[top:bottom], axis=0))
     if 2 * (bottom - top) * (right - left) > pixels.size and times == 1:
         return _encode_whole(pixels)
     window = pixels[top:bottom, left:right].T
@@ -52,7 +52,7 @@ def _encode_whole(pixels: np.ndarray) -> dict[str, Any]:
     return mask_utils.encode(torch.from_numpy(pixels).t().contiguous().numpy().T)
 
 
-def _ends(used: np.ndarray) -> tuple[int, int]:
+def _ends(used: Any) -> tuple[int, int]:
     """Return the first place that is used, and the place after the last one."""
     places = np.flatnonzero(used)
     return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)

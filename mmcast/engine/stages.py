@@ -60,7 +60,8 @@ def mask_ap(checkpoint: str | os.PathLike[str]) -> float | None:
         ValueError: The file with the metrics is damaged.
     """
     path = metrics_file(checkpoint)
-    if not path.is_file():
+    # A COCO file of labels may be the teacher, and is no file of metrics.
+    if path == Path(checkpoint) or not path.is_file():
         return None
     try:
         found = json.loads(path.read_text())['metrics'].get(MASK_AP)

@@ -36,7 +36,8 @@ from mmcast.own_data.look import look as look_at
 
 INSTALLED = Path(__file__).resolve().parents[1] / '.mim/configs/mmcast'
 MINE = Path('configs/mmcast')
-console = Console(highlight=False)
+# In a notebook rich would warn at each step of a bar.
+console = Console(highlight=False, force_jupyter=False)
 
 
 @dataclass(frozen=True)

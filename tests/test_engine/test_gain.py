@@ -38,10 +38,10 @@ class Network(BaseModel):
 class GrowingAP(BaseMetric):
     """A mask AP of 0.1, then 0.2 and so on."""
 
-    def __init__(self, key: str = MASK_AP) -> None:
+    def __init__(self, key: str = MASK_AP, start: int = 0) -> None:
         super().__init__()
         self.key = key
-        self.rounds = 0
+        self.rounds = start
 
     def process(self, data_batch, data_samples) -> None:
         self.results.append(0)
@@ -62,6 +62,7 @@ def train(
     load_from: Path | None = None,
     model: BaseModel | None = None,
     key: str = MASK_AP,
+    start: int = 0,
     **export: object,
 ) -> str:
     """Train for 4 iterations; return what is said about the export."""
@@ -72,7 +73,7 @@ def train(
         work_dir=str(work_dir),
         train_dataloader=dict(loader, sampler=infinite),
         val_dataloader=dict(loader, sampler=dict(type='DefaultSampler')),
-        val_evaluator=dict(type='GrowingAP', key=key),
+        val_evaluator=dict(type='GrowingAP', key=key, start=start),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=4, val_interval=interval),
         val_cfg=dict(type='ValLoop'),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
@@ -84,7 +85,7 @@ def train(
     runner.load_or_resume = lambda: None
     runner.train()
     (log,) = work_dir.glob('*/*.log')
-    lines = [line for line in log.read_text().splitlines() if 'has mask AP' in line]
+    lines = [line for line in log.read_text().splitlines() if 'student.pth has' in line]
     return '\n'.join(line.partition(' - mmengine - ')[2] for line in lines)
 
 
@@ -130,6 +131,19 @@ def test_gain_over_the_stage_before(tmp_path, before, level):
         assert text.startswith(level)
         assert expected in text
         assert ('this stage lost' in text) == (level == 'WARNING')
+
+
+def test_nothing_to_evaluate_is_a_warning(tmp_path):
+    text = train(tmp_path / 'alone', start=-12)
+    assert text.startswith('WARNING')
+    assert 'has mask AP -1, which means that there was nothing to evaluate' in text
+
+
+def test_no_validation_after_the_last_iteration_is_a_warning(tmp_path):
+    text = train(tmp_path / 'alone', interval=3)
+    assert text.startswith('WARNING')
+    assert 'did not validate after its last iteration, 4. Measure it with' in text
+    assert not (tmp_path / 'alone/student.json').exists()
 
 
 def test_damaged_metrics_raise(tmp_path):

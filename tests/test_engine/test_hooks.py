@@ -1,6 +1,7 @@
 """Test the hooks that connect the stages, in a real Runner."""
 
 import copy
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,6 +253,53 @@ def test_a_complete_store_needs_no_teacher(teacher_world, tmp_path):
     with pytest.raises(ValueError, match=r'digest 0 \(t\.pth\), but [0-9a-f]{64}'):
         runner.train()
     assert record.seen == []
+
+
+def test_labels_of_another_tool_are_a_teacher(teacher_world, tmp_path):
+    """Its COCO file fills the store, by names; every image must be in it."""
+    square = [2, 2, 40, 2, 40, 30, 2, 30]
+    images = [
+        dict(id=f'i{i}', file_name=f'/theirs/{name}', height=48, width=72)
+        for i, name in enumerate(teacher_world.names)
+    ]
+    annotations = [
+        dict(image_id=f'i{i}', category_id=9, segmentation=[square], score=0.5)
+        for i in range(0, len(images), 2)
+    ]
+    categories = [
+        dict(id=9 - i, name=name) for i, name in enumerate(teacher_world.classes)
+    ]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    path = tmp_path / 'labels.json'
+    path.write_text(json.dumps(content))
+    runner, record = make_runner(
+        tmp_path / 'run',
+        unlabelled(teacher_world, ''),
+        [dict(type='PseudoLabelHook', teacher=str(path))],
+    )
+    runner.train()
+    store = PseudoLabelStore.open(tmp_path / 'pseudo_labels')
+    assert store.classes == tuple(teacher_world.classes)
+    assert store.read(teacher_world.names[0]).labels.tolist() == [0]
+    assert len(record.seen) == 8
+    assert record.instances == sum(
+        name in teacher_world.names[::2]
+        for name in (
+            str(Path(p).relative_to(teacher_world.img_root)) for p in record.seen
+        )
+    )
+    content['images'].pop()
+    content['annotations'].pop()
+    other = tmp_path / 'other' / 'labels.json'
+    other.parent.mkdir()
+    other.write_text(json.dumps(content))
+    runner, _ = make_runner(
+        tmp_path / 'run2',
+        unlabelled(teacher_world, ''),
+        [dict(type='PseudoLabelHook', teacher=str(other))],
+    )
+    with pytest.raises(ValueError, match='1 of 10 unlabelled images are not in'):
+        runner.train()
 
 
 def test_broken_entry_raises_before_training(teacher_world, tmp_path):

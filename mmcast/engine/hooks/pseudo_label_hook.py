@@ -19,8 +19,10 @@ from torch import nn
 from mmcast.apis.label_images import LabelSummary, label_images, summarise
 from mmcast.apis.load_model import load_model
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
+from mmcast.datasets.image_names import examples
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset, leaves
+from mmcast.datasets.store_coco import from_coco
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.stages import command_of, config_of, labels_of, mask_ap
@@ -36,10 +38,13 @@ class PseudoLabelHook(Hook):
     The teacher is built only if the store lacks labels; a complete store does not need
     its checkpoint.
 
+    Labels of any other tool come in by its COCO JSON, which then is the teacher.
+
     Args:
-        teacher: The teacher's checkpoint file. Of several, the one with the highest
-            mask AP is taken, as the stages that left them measured it; the first if
-            it was not measured.
+        teacher: The teacher's checkpoint file, or a COCO JSON with labels of the
+            unlabelled images (:func:`mmcast.apis.from_coco`). Of several checkpoints,
+            the one with the highest mask AP is taken, as the stages that left them
+            measured it; the first if it was not measured.
         config: Its config: of a plain detector, or of a wrapper with the teacher as
             student. None for the config of the stage that leaves ``teacher``
             (:mod:`mmcast.engine.stages`).
@@ -129,7 +134,7 @@ class PseudoLabelHook(Hook):
                     f'{transform.store}; '
                     + (f'make it with: {command}' if command else 'correct the path')
                 )
-            if not self._config(runner).is_file():
+            if not self._is_coco and not self._config(runner).is_file():
                 raise FileNotFoundError(
                     f'{self._config(runner)}, the config of the teacher, is missing: '
                     'give it as `config` of PseudoLabelHook.'
@@ -163,7 +168,11 @@ class PseudoLabelHook(Hook):
         root = str(transform.store)
 
         def prepare() -> list[str]:
-            if Path(self.teacher).is_file():
+            if self._is_coco and Path(self.teacher).is_file():
+                images = dataset.data_prefix['img']
+                made = from_coco(self.teacher, root, images=images, classes=classes)
+                runner.logger.info(f'{root}: {made}')
+            elif Path(self.teacher).is_file():
                 teacher = Teacher.from_files(self._config(runner), self.teacher)
                 store = PseudoLabelStore.create(root, classes=classes, teacher=teacher)
             else:
@@ -178,6 +187,12 @@ class PseudoLabelHook(Hook):
             )
             runner.logger.info(str(summary))
             return summary
+        if self._is_coco:
+            raise ValueError(
+                f'{len(missing)} of {len(names)} unlabelled images are not in '
+                f'{self.teacher}: {examples(missing)}. Take them off the list, or '
+                'label them, too'
+            )
         whole = runner.train_loop.dataloader.dataset
         is_ours = isinstance(whole, SemiSupervisedDataset)
         allowed = whole.allowed_unreadable() if is_ours else 0
@@ -210,6 +225,10 @@ class PseudoLabelHook(Hook):
                 "student's classes, in the same order."
             )
         return teacher
+
+    @property
+    def _is_coco(self) -> bool:
+        return self.teacher.endswith('.json')
 
     def _config(self, runner: Runner) -> Path:
         return Path(self.config or config_of(self.teacher, runner.cfg))
