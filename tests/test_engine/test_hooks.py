@@ -274,7 +274,7 @@ def test_labels_of_another_tool_are_a_teacher(teacher_world, tmp_path):
     path.write_text(json.dumps(content))
     runner, record = make_runner(
         tmp_path / 'run',
-        unlabelled(teacher_world, ''),
+        unlabelled(teacher_world, None),
         [dict(type='PseudoLabelHook', teacher=str(path))],
     )
     runner.train()
@@ -295,7 +295,7 @@ def test_labels_of_another_tool_are_a_teacher(teacher_world, tmp_path):
     other.write_text(json.dumps(content))
     runner, _ = make_runner(
         tmp_path / 'run2',
-        unlabelled(teacher_world, ''),
+        unlabelled(teacher_world, None),
         [dict(type='PseudoLabelHook', teacher=str(other))],
     )
     with pytest.raises(ValueError, match='1 of 10 unlabelled images are not in'):
