@@ -172,6 +172,7 @@ class PseudoLabelHook(Hook):
                 images = dataset.data_prefix['img']
                 made = from_coco(self.teacher, root, images=images, classes=classes)
                 runner.logger.info(f'{root}: {made}')
+                store = PseudoLabelStore.open(root)
             elif Path(self.teacher).is_file():
                 teacher = Teacher.from_files(self._config(runner), self.teacher)
                 store = PseudoLabelStore.create(root, classes=classes, teacher=teacher)
