@@ -17,7 +17,6 @@ from mmcv.transforms import Compose
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
+from mmcast.console import make_console
 from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.transforms.images import UnreadableImageError
@@ -327,7 +327,7 @@ def _label(
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(force_jupyter=False),  # which would warn at each step
+        console=make_console(),
         disable=not progress or rank != 0,
     ) as bar:
         task = bar.add_task('', total=len(images))

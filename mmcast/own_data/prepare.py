@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from rich.console import Console
 from rich.table import Table
 
 from mmcast._requirements import mim_name
+from mmcast.console import make_console
 from mmcast.datasets.coco_file import CocoFile
 from mmcast.datasets.image_names import examples
 from mmcast.datasets.splits import draw_order, format_list
@@ -36,8 +36,7 @@ from mmcast.own_data.look import look as look_at
 
 INSTALLED = Path(__file__).resolve().parents[1] / '.mim/configs/mmcast'
 MINE = Path('configs/mmcast')
-# In a notebook rich would warn at each step of a bar.
-console = Console(highlight=False, force_jupyter=False)
+console = make_console(highlight=False)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 import cv2
 import jinja2
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmcast.console import make_console
 from mmcast.files import write_atomic
 from mmcast.version import __version__
 
@@ -68,7 +68,7 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
         BarColumn(),
         TimeRemainingColumn(),
         # In a notebook without ipywidgets, rich prints a warning for each update.
-        console=Console(stderr=True, force_jupyter=False),
+        console=make_console(stderr=True),
         transient=True,
     )
     found = find(work_dirs)
