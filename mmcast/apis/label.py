@@ -1,14 +1,18 @@
 """Label a folder of images with a detector, into a store."""
 
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mmengine.logging import print_log
 
 from mmcast.apis.label_images import LabelSummary, label_images
 from mmcast.apis.load_model import load_model
 from mmcast.apis.ranks import on_rank_zero
 from mmcast.datasets.image_list import ImageListDataset
+from mmcast.datasets.image_names import examples
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
 
@@ -27,7 +31,8 @@ def label(
     """Label the images of a folder that the store lacks.
 
     It can be killed at any time and called again. Under ``torchrun`` each rank labels
-    its share. Images that cannot be read are named in a warning and have no labels.
+    its share. Images that cannot be read are named in a warning and have no labels, and
+    so is the second of two images whose names differ in their suffix alone.
 
     Args:
         config: Config of a detector that predicts masks.
@@ -56,7 +61,7 @@ def label(
         data_prefix=dict(img=str(img_root)),
         link_root=None if link_root is None else str(link_root),
     )
-    names = [*images.names()]
+    names = _without_shared_stems([*images.names()])
     model = load_model(
         config, checkpoint, device or ('cuda' if torch.cuda.is_available() else 'cpu')
     )
@@ -78,3 +83,20 @@ def label(
         num_workers=num_workers,
         allowed_unreadable=len(names) - 1,
     )
+
+
+def _without_shared_stems(names: Sequence[str]) -> Sequence[str]:
+    """Leave out images that would share the labels of an earlier one, and warn."""
+    kept: dict[str, str] = {}
+    shared = []
+    for name in names:
+        if kept.setdefault(name.rpartition('.')[0], name) != name:
+            shared.append(name)
+    if shared:
+        print_log(
+            f'{len(shared)} images are named as another one but for the suffix, and '
+            f'have no labels: {examples(shared)}. Rename them',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return [*kept.values()]

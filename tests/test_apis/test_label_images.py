@@ -542,6 +542,29 @@ def test_command_labels_and_exports(teacher_world, teacher, tmp_path, monkeypatc
     )
 
 
+def test_odd_images_of_a_folder_do_not_end_the_command(
+    teacher_world, tmp_path, monkeypatch
+):
+    """One is torn, one is a strip, and two have one stem; the others have labels."""
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    picture = cv2.imread(str(teacher_world.img_root / teacher_world.names[0]))
+    for name in ('a.png', 'a.jpg', 'b.png'):
+        cv2.imwrite(str(photos / name), picture)
+    cv2.imwrite(str(photos / 'strip.png'), np.zeros((2, 4000, 3), np.uint8))
+    (photos / 'torn.jpg').write_bytes((photos / 'a.jpg').read_bytes()[:200])
+    root = tmp_path / 's'
+    command(
+        *('label', teacher_world.config, teacher_world.checkpoint),
+        *('--img-root', photos, '--store', root, '--device', 'cpu'),
+        *('--num-workers', 0),
+    )
+    store = PseudoLabelStore.open(root)
+    missing = store.missing(['a.jpg', 'b.png', 'strip.png', 'torn.jpg'])
+    assert {'a.jpg', 'b.png'}.isdisjoint(missing)
+    assert 'torn.jpg' in missing
+
+
 def test_exported_annotations_equal_the_entries(tmp_path, monkeypatch):
     """Read ids, boxes as corner and size, masks and scores with pycocotools."""
     store = PseudoLabelStore.create(
