@@ -6,16 +6,13 @@
 # Reads work_dirs/adapt_synthscapes/teacher.pth;
 # leaves work_dirs/distill_synthscapes/student.pth.
 _base_ = [
-    './_base_/models/student_synthscapes.py',
+    './_base_/models/student_synthscapes_distilled.py',
     './_base_/datasets/synthscapes.py',
     './_base_/schedules/synthscapes.py',
     './_base_/default_runtime.py',
 ]
-contrast = _base_.model.pixel_contrast
-contrast = dict(contrast, loss=dict(contrast.loss, loss_weight=0.8))
-student = dict(_base_.model, pixel_contrast=contrast)
 model = dict(
-    _delete_=True, type='SemiSupervisedSegmentor', student=student, semi_weight=7.0
+    _delete_=True, type='SemiSupervisedSegmentor', student=_base_.model, semi_weight=7.0
 )
 train_dataloader = dict(_base_.one_labeled_in_eight, dataset=_base_.with_unlabeled)
 default_hooks = dict(pseudo_labels=_base_.labels_of_adapted)

@@ -1,6 +1,8 @@
 """Test the contrast monitor in a real run, with curves."""
 
+import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine import Config
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from stock_students import stock_wrapper, two_sources
 
+from mmcast.engine.hooks import ContrastMonitorHook
 from mmcast.engine.hooks.contrast_monitor_hook import instances_on_grid
 from mmcast.models.losses import Grid
 from mmcast.report.data import read_scalars
@@ -87,6 +91,39 @@ def test_monitor_logs_curves_and_does_not_change_training(
     for name in 'contrast/margin', 'contrast/fnr_gt', 'loss_pxl':
         assert logged[name], name
     assert 'contrast/margin' not in read_scalars(tmp_path / 'unwatched')
+
+
+@pytest.mark.parametrize('labels', [True, False])
+def test_the_wrappers_contrast_is_monitored(labels):
+    """Without labels yet, the images of an online teacher take no part."""
+    model = stock_wrapper(
+        'mask_rcnn',
+        pixel_contrast=dict(
+            type='PixelContrastHead',
+            in_channels=64,
+            in_index=2,
+            loss=dict(type='PixelContrastLoss'),
+        ),
+    )
+    if not labels:
+        model.teacher = copy.deepcopy(model.student)
+        model.labeling_enabled = False
+    written = {}
+    runner = SimpleNamespace(
+        model=model,
+        iter=0,
+        visualizer=SimpleNamespace(
+            add_scalars=lambda figures, step: written.update(figures)
+        ),
+    )
+    hook = ContrastMonitorHook(interval=1)
+    hook.before_run(runner)
+    inputs, samples = two_sources()
+    hook.before_train_iter(runner, 0)
+    model.loss(inputs, samples)
+    hook.after_train_iter(runner, 0, dict(data_samples=samples))
+    assert 0 <= written['contrast/fnr_gt'] <= 1
+    assert ('contrast/fnr_query' in written) is labels
 
 
 def test_model_without_contrast_raises():
