@@ -234,6 +234,8 @@ def _read_images(
                 f"image '{name}' in '{path}' has the height and width {stated}: give "
                 'the size of the image in pixels'
             )
+        if not all(type(raw[side]) is int for side in ('height', 'width')):
+            _note_unlike(found, 'a size of an image is no whole number')
         image = dict(id=new, file_name=name, height=sides[0], width=sides[1])
         found.images.append(image)
     return ids
@@ -399,8 +401,9 @@ def _read_annotation(
     found.mended['areas unlike their masks'] += _is_no_area(raw.get('area'), area)
     if type(raw.get('iscrowd')) is not int or raw['iscrowd'] not in (0, 1):
         found.mended['iscrowd'] += 1
-        if 'its iscrowd is not always 0 or 1' not in found.unlike:
-            found.unlike.append('its iscrowd is not always 0 or 1')
+        _note_unlike(found, 'its iscrowd is not always 0 or 1')
+    if type(raw.get('area')) not in (int, float) or not _is_box(raw.get('bbox')):
+        _note_unlike(found, 'an area or a box is missing')
     each = dict(
         id=len(found.annotations) + 1,
         image_id=image['id'],
@@ -415,6 +418,11 @@ def _read_annotation(
         if _is_box(raw.get('bbox')):
             each['predicted_bbox'] = raw['bbox']
     found.annotations.append(each)
+
+
+def _note_unlike(found: CocoFile, why: str) -> None:
+    if why not in found.unlike:
+        found.unlike.append(why)
 
 
 def _read_mask(mask: Any, height: int, width: int) -> tuple[Any, str, str]:

@@ -113,6 +113,8 @@ def test_training_and_evaluation_take_the_box_from_the_mask(box, data, warnings)
         (dict(segmentation=[[1, 2, 3]]), '1 of its objects have no mask'),
         (dict(id='x'), 'annotation ids are no different whole numbers'),
         (dict(iscrowd=None), 'iscrowd is not always 0 or 1'),
+        (dict(area=None), 'an area or a box is missing'),
+        (dict(bbox=[1, 2]), 'an area or a box is missing'),
     ],
 )
 def test_a_file_that_evaluation_reads_otherwise_is_refused(edit, why, data):

@@ -49,7 +49,7 @@ class GrowingAP(BaseMetric):
     def evaluate(self, size: int) -> dict[str, float]:
         self.rounds += 1
         self.results.clear()
-        return {self.key: self.rounds / 10}
+        return {self.key: self.rounds / 10} if self.key else {}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         raise NotImplementedError
@@ -143,6 +143,13 @@ def test_nothing_to_evaluate_is_a_warning(tmp_path):
     text = train(tmp_path / 'alone', start=-12)
     assert text.startswith('WARNING')
     assert 'has mask AP -1, which means that there was nothing to evaluate' in text
+
+
+def test_a_model_that_finds_nothing_is_a_warning(tmp_path):
+    """CocoMetric then returns no metrics."""
+    text = train(tmp_path / 'alone', key='')
+    assert text.startswith('WARNING')
+    assert 'has no metrics: the model found nothing in the validation images' in text
 
 
 def test_no_validation_after_the_last_iteration_is_a_warning(tmp_path):

@@ -127,6 +127,11 @@ class ExportHook(Hook):
                 f'{path} has no metrics: this run did not validate after its last '
                 f'iteration, {runner.iter}. Measure it with mim test'
             )
+        elif not self._measured[1]:
+            text = (
+                f'{path} has no metrics: the model found nothing in the validation '
+                'images'
+            )
         elif metrics.get(MASK_AP, 0.0) < 0:
             text = (
                 f'{path} has mask AP -1, which means that there was nothing to '
