@@ -130,7 +130,7 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Say whether a ``raise`` in this package raised an error."""
+    """Say whether a ``raise`` in this package, or in a tool of it, raised an error."""
     trace = error.__traceback__
     if trace is None:
         return False
@@ -138,9 +138,17 @@ def _is_ours(error: BaseException) -> bool:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get('__name__', '')
     opcode = trace.tb_frame.f_code.co_code[trace.tb_lasti]
-    return module.split('.')[0] == __package__ and (
-        dis.opname[opcode] == 'RAISE_VARARGS'
+    ours = module.split('.')[0] == __package__ or (
+        module == '__main__' and _is_below_tools(trace.tb_frame.f_code.co_filename)
     )
+    return ours and dis.opname[opcode] == 'RAISE_VARARGS'
+
+
+def _is_below_tools(file: str) -> bool:
+    """Say whether a file is one of this package's tools."""
+    path = Path(file).resolve()
+    folders = (_PACKAGE / '.mim', _PACKAGE.parent)
+    return any(path.is_relative_to((each / 'tools').resolve()) for each in folders)
 
 
 def _of_worker(text: str) -> str | None:

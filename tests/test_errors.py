@@ -18,6 +18,7 @@ from mmcast.errors import one_line
 from mmcast.models.losses.draws import gumbel_top_k
 from mmcast.testing import CONFIGS
 
+ROOT = Path(__file__).parents[1]
 TRAIN = Path(mmdet.__file__).parent / '.mim/tools/train.py'
 
 
@@ -203,6 +204,15 @@ def test_traceback_can_be_asked_for(tmp_path, warm):
     assert result.returncode == 1
     assert 'Traceback (most recent call last)' in result.stderr
     assert "FileNotFoundError: data root 'data/synthscapes" in result.stderr
+
+
+def test_error_of_a_tool_is_one_line(tmp_path, warm):
+    tool = ROOT / 'tools/misc/export_part.py'
+    result = warm(tool, 'none.pth', tmp_path / 'x.pth', cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith('error: ')
+    assert 'none.pth' in result.stderr
+    assert result.stderr.count('\n') == 1
 
 
 def test_wrong_version_is_one_line(tmp_path):

@@ -123,7 +123,7 @@ def test_command_converts_all_splits(
     assert annotation_file(layout, 'train').exists()
     assert annotation_file(layout, 'val').exists()
     monkeypatch.setattr(sys, 'argv', [tool, str(layout), '--splits', 'test'])
-    with pytest.raises(SystemExit, match=r'^error: no {city}/\*_leftImg8bit') as error:
+    with pytest.raises(FileNotFoundError, match=r'^no {city}/\*_leftImg8bit') as error:
         runpy.run_path(tool, run_name='__main__')
     assert '\n' not in str(error.value)
 

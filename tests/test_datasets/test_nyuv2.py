@@ -449,7 +449,7 @@ def test_broken_labelled_file(
     mat = write_mat(tmp_path / 'labeled.mat', arrays)
     splits = write_splits(tmp_path / 'splits.mat')
     out = tmp_path / 'out'
-    with pytest.raises(SystemExit, match=f'^error: .*{message}') as error:
+    with pytest.raises((OSError, ValueError), match=message) as error:
         run_tool(monkeypatch, mat, splits, '--out', out, '--any-size')
     assert '\n' not in str(error.value)
     assert out.exists() == (case in BROKEN_IMAGES)
@@ -531,7 +531,7 @@ def test_broken_splits(
     train, test, message = BROKEN_SPLITS[case]
     splits = write_splits(tmp_path / 'broken.mat', train, test)
     out = tmp_path / 'out'
-    with pytest.raises(SystemExit, match=f'^error: .*{message}') as error:
+    with pytest.raises((OSError, ValueError), match=message) as error:
         run_tool(monkeypatch, files[0], splits, '--out', out, '--any-size')
     assert '\n' not in str(error.value)
     assert not out.exists()
@@ -606,7 +606,7 @@ def test_missing_h5py(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, 'h5py', None)
-    with pytest.raises(SystemExit, match=r'^error: .*: pip install h5py$') as error:
+    with pytest.raises(ImportError, match=r': pip install h5py$') as error:
         run_tool(monkeypatch, *files, '--out', tmp_path / 'out')
     assert '\n' not in str(error.value)
 

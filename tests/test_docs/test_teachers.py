@@ -105,7 +105,7 @@ def test_files_are_checked_and_joined(tmp_path, monkeypatch, capsys):
         model[part].init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / file))
     Config(dict(model=model, default_scope='mmdet')).dump(tmp_path / 'c.py')
     out = tmp_path / 'out/teacher.pth'
-    with pytest.raises(SystemExit, match=r's\.pth is missing; correct the path'):
+    with pytest.raises(FileNotFoundError, match=r's\.pth is missing; correct the path'):
         assemble(monkeypatch, tmp_path / 'c.py', out)
     torch.save(source.segmenter.sam2.state_dict(), tmp_path / 's.pth')
     assemble(monkeypatch, tmp_path / 'c.py', out)
@@ -119,5 +119,5 @@ def test_files_are_checked_and_joined(tmp_path, monkeypatch, capsys):
         assert torch.equal(joined['state_dict'][name], tensor)
     model.segmenter = dict(type='Sam2Segmenter', arch=SAM2)
     Config(dict(model=model, default_scope='mmdet')).dump(tmp_path / 'c.py')
-    with pytest.raises(SystemExit, match=r'model\.segmenter has no init_cfg'):
+    with pytest.raises(ValueError, match=r'model\.segmenter has no init_cfg'):
         assemble(monkeypatch, tmp_path / 'c.py', out)

@@ -8,7 +8,6 @@ z ahead. If the model segments, each point also has its class as `label`.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
@@ -117,10 +116,7 @@ def make_cloud(args: argparse.Namespace) -> int:
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    try:
-        count = make_cloud(args)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {error}')
+    count = make_cloud(args)
     print(f'written: {args.out} ({count} points)')
 
 

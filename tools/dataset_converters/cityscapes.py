@@ -7,7 +7,6 @@ It reads ``leftImg8bit/{split}`` and ``gtFine/{split}``, and writes
 """
 
 import argparse
-import sys
 
 from mmcast.datasets.cityscapes_to_coco import convert_split, find_splits
 
@@ -22,11 +21,8 @@ def main() -> None:
     )
     parser.add_argument('--num-workers', type=int, default=2, help='default: 2')
     args = parser.parse_args()
-    try:
-        for split in args.splits or find_splits(args.root):
-            print(convert_split(args.root, split, args.num_workers))
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    for split in args.splits or find_splits(args.root):
+        print(convert_split(args.root, split, args.num_workers))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ It needs h5py. An interrupted run continues where it stopped.
 """
 
 import argparse
-import sys
 
 from mmcast.datasets.nyuv2 import convert
 
@@ -31,17 +30,14 @@ def main() -> None:
         help='accept files of the same layout with other images and names',
     )
     args = parser.parse_args()
-    try:
-        manifest = convert(
-            args.mat,
-            args.splits,
-            args.out,
-            classes=args.classes,
-            depth='rawDepths' if args.raw_depth else 'depths',
-            strict=not args.any_size,
-        )
-    except (ImportError, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+    manifest = convert(
+        args.mat,
+        args.splits,
+        args.out,
+        classes=args.classes,
+        depth='rawDepths' if args.raw_depth else 'depths',
+        strict=not args.any_size,
+    )
     print(manifest)
 
 

@@ -32,12 +32,7 @@ def main() -> None:
         for split in ('train', 'val', 'test')
         if getattr(args, split)
     }
-    try:
-        generate(
-            args.root, splits, args.domain, tuple(args.size), args.seed, args.workers
-        )
-    except (ValueError, FileExistsError, RuntimeError) as error:
-        raise SystemExit(f'error: {error}') from None
+    generate(args.root, splits, args.domain, tuple(args.size), args.seed, args.workers)
 
 
 if __name__ == '__main__':

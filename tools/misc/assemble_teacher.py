@@ -19,7 +19,6 @@ from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 
-import mmcast
 from mmcast.checkpoints import check_fits, save_plain
 from mmcast.datasets.pseudo_label_store import Teacher
 
@@ -43,37 +42,32 @@ def main() -> None:
     args = parser.parse_args()
     config = Config.fromfile(args.config)
     init_default_scope(config.get('default_scope', 'mmdet'))
-    try:
-        files = list(pretrained(config.model))
-        parts = [key for key in ('detector', 'segmenter') if key in config.model]
-        if not parts and not files:
+    files = list(pretrained(config.model))
+    parts = [key for key in ('detector', 'segmenter') if key in config.model]
+    if not parts and not files:
+        raise ValueError(
+            "model has no init_cfg=dict(type='Pretrained', ...): it would have "
+            'random weights.'
+        )
+    for part in parts:
+        if not list(pretrained(config.model[part])):
             raise ValueError(
-                "model has no init_cfg=dict(type='Pretrained', ...): it would have "
-                'random weights.'
+                f"model.{part} has no init_cfg=dict(type='Pretrained', ...): the "
+                f'{part} would have random weights.'
             )
-        for part in parts:
-            if not list(pretrained(config.model[part])):
-                raise ValueError(
-                    f"model.{part} has no init_cfg=dict(type='Pretrained', ...): the "
-                    f'{part} would have random weights.'
-                )
-        for file in files:
-            if not Path(file).is_file():
-                command = config.get('made_by', {}).get(file)
-                raise FileNotFoundError(
-                    f'{file} is missing; '
-                    + (f'get it with: {command}' if command else 'correct the path')
-                )
-            print(f'{Teacher.from_files(args.config, file).digest}  {file}')
-        torch.manual_seed(0)
-        model = MODELS.build(config.model)
-        if not parts:
-            check_fits(model, files[0], ignore=['panoptic_head.cls_embed.'])
-        model.init_weights()
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(
-            f'assemble_teacher (mmcast {mmcast.__version__}): {error}'
-        ) from None
+    for file in files:
+        if not Path(file).is_file():
+            command = config.get('made_by', {}).get(file)
+            raise FileNotFoundError(
+                f'{file} is missing; '
+                + (f'get it with: {command}' if command else 'correct the path')
+            )
+        print(f'{Teacher.from_files(args.config, file).digest}  {file}')
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    if not parts:
+        check_fits(model, files[0], ignore=['panoptic_head.cls_embed.'])
+    model.init_weights()
     for name in parts:
         count = sum(p.numel() for p in getattr(model, name).parameters())
         print(f'{name}: {count / 1e6:.1f} M parameters, all loaded')

@@ -10,7 +10,6 @@ must be there, in its shape. The critic is not in such files.
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 
 from mmdet.registry import MODELS
@@ -67,10 +66,7 @@ def main() -> None:
     config.critic = config.backbone.init_cfg = None
     init_default_scope('mmdet')
     model = MODELS.build(config)
-    try:
-        state = convert(read_checkpoint(args.checkpoint)['state_dict'], model)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f'error: {args.checkpoint}: {error}')
+    state = convert(read_checkpoint(args.checkpoint)['state_dict'], model)
     classes = (*CityscapesDepthDataset.METAINFO['classes'], 'void')
     save_plain(state, dict(dataset_meta=dict(classes=classes)), args.out)
     print(f'written: {args.out}')

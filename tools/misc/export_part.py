@@ -23,10 +23,7 @@ def main() -> None:
     )
     parser.add_argument('--half', action='store_true', help='store weights as float16')
     args = parser.parse_args()
-    try:
-        export_part(args.checkpoint, args.out, args.part, args.half)
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(str(error)) from None
+    export_part(args.checkpoint, args.out, args.part, args.half)
 
 
 if __name__ == '__main__':
