@@ -473,6 +473,18 @@ COCO_EDITS = {
         {'size': [16, 24], 'counts': rle()['counts'][:-2]},
     ),
 }
+# Read all the same: mended, or the object is left out with a warning.
+MENDED = {
+    'a height that is text',
+    *(
+        name
+        for name in COCO_EDITS
+        if name.startswith(('a mask', 'a polygon', 'an RLE'))
+    ),
+    *(name for name in COCO_EDITS if name.startswith('run lengths')),
+    *(f'an annotation without {field}' for field in ('bbox', 'segmentation', 'id')),
+    'an id twice',
+}
 ENTRIES = {
     'an image of another name': (('image',), 'b.png'),
     'no image': (('image',), GONE),

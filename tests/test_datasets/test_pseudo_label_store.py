@@ -84,9 +84,9 @@ def test_missing_is_fast_for_many_names(store):
 
 @pytest.mark.parametrize('name', ['../a.png', '/a.png', 'a/../../b.png', '', '.'])
 def test_names_outside_the_image_root_are_refused(store, name):
-    with pytest.raises(ValueError, match='relative to the image root'):
+    with pytest.raises(ValueError, match='is not below the image folder'):
         store.missing([name])
-    with pytest.raises(ValueError, match='relative to the image root'):
+    with pytest.raises(ValueError, match='is not below the image folder'):
         write(store, name, [], [])
 
 
@@ -385,7 +385,7 @@ def test_loading_errors_have_a_remedy(store, tmp_path):
     transform = TRANSFORMS.build(
         dict(type='LoadPseudoAnnotations', store=str(tmp_path / 'none'))
     )
-    with pytest.raises(FileNotFoundError, match=r'tools/misc/label_images\.py'):
+    with pytest.raises(FileNotFoundError, match='make one with mmcast label'):
         transform(dict(img_name='a.png', img_shape=(20, 30)))
     with pytest.raises(ValueError, match='use ImageListDataset'):
         transform(dict(img_shape=(20, 30)))
