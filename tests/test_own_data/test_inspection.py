@@ -228,3 +228,71 @@ def test_missing_files_are_no_copies(tmp_path: Path) -> None:
     (tmp_path / 'b').write_text('x')
     paths = [tmp_path / name for name in ('none', 'none', 'a', 'b')]
     assert find_copies(paths) == {3}
+
+
+def test_crowds_alone_stop(world: World) -> None:
+    """CVAT writes masks as crowds, of which nothing would be learnt."""
+    for each in world.coco['annotations']:
+        each['iscrowd'] = 1
+    found = world.inspect()
+    assert stops(found) == {'crowds, and no other object'}
+    (each,) = [each for each in found.findings if each.stops]
+    assert "set 'iscrowd' to 0" in each.remedy
+
+
+@pytest.mark.parametrize('mask', [[], [[2, 2, 9, 9]], 'x'])
+def test_no_mask_at_all_stops(world: World, mask: Any) -> None:
+    world.coco['annotations'][0]['segmentation'] = mask
+    what = 'masks that cannot be read' if mask else 'objects without a mask'
+    assert stops(world.inspect()) == {what}
+
+
+def test_odd_images_are_named_and_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.image('strip.png', (3000, 6))
+    world.annotate()
+    rng = np.random.default_rng(9)
+    for name in ('good.jpg', 'large.png'):
+        pixels = rng.integers(0, 255, (40, 60, 3), np.uint8)
+        assert cv2.imwrite(str(world.folder / name), pixels)
+    whole = (world.folder / 'good.jpg').read_bytes()
+    (world.folder / 'torn.jpg').write_bytes(whole[: len(whole) * 3 // 5])
+    (world.folder / 'photo.heic').write_bytes(b'x')
+    (world.folder / '@eaDir').mkdir()
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1100)  # it refuses twice as many
+    found = world.inspect()
+    assert stops(found) == set()
+    lines = {each.what: each.count for each in found.findings}
+    assert lines['images over 100 times as long as wide'] == '0'  # too large before
+    assert lines['images of over 178 megapixels'].startswith('4: ')
+    monkeypatch.undo()
+    found = world.inspect()
+    assert stops(found) == set()
+    lines = {each.what: each.count for each in found.findings}
+    assert lines['images over 100 times as long as wide'] == '1: strip.png'
+    assert lines['images that cannot be read'] == '1: torn.jpg'
+    assert lines['images of a kind that cannot be read'] == '1: photo.heic'
+    assert lines['folders of other programs, and hidden ones'] == '1: @eaDir'
+    same = 'images named as another one, but for the suffix'
+    assert lines[same] == '1: good.jpg'
+    assert found.annotated == {'good.png': {'cat'}}
+    assert found.others == ['large.png']
+    assert found.readable == ['good.png']
+
+
+def test_what_is_mended_has_a_line(world: World) -> None:
+    world.coco['annotations'][0] |= dict(bbox=[0, 0, 0, 0], area=0, iscrowd='0')
+    world.coco['annotations'][0]['id'] = 'a'
+    world.coco['images'][0]['file_name'] = 'C:\\images\\good.png'
+    found = world.inspect()
+    lines = {each.what: each.count for each in found.findings if each.remedy}
+    assert {
+        'boxes unlike their masks': '1',
+        'areas unlike their masks': '1',
+        'iscrowd': '1',
+        'annotation ids': '1',
+        'names with backslashes or ./': '1',
+        'names with other folders in front': '1',
+    }.items() <= lines.items()
+    assert found.annotated == {'good.png': {'cat'}}
