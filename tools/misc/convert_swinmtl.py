@@ -24,7 +24,9 @@ from mmcast.datasets import CityscapesDepthDataset
 CONFIG = Path(__file__).parents[2] / 'configs/mmcast/swinmtl/cityscapes.py'
 
 
-def convert(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def convert(
+    state: dict[str, Tensor], model: nn.Module, source: Path
+) -> dict[str, Tensor]:
     """Give the research code's weights the names of a SwinMTL.
 
     Args:
@@ -49,7 +51,7 @@ def convert(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
             found[f'{match[1]}_head.layers.{match[2]}'] = value
     wrong = compare(found, model.state_dict(), exact=True)
     if wrong:
-        raise ValueError(f'it is not of this network: {wrong}')
+        raise ValueError(f'{source}: it is not of this network: {wrong}')
     return found
 
 
@@ -66,7 +68,9 @@ def main() -> None:
     config.critic = config.backbone.init_cfg = None
     init_default_scope('mmdet')
     model = MODELS.build(config)
-    state = convert(read_checkpoint(args.checkpoint)['state_dict'], model)
+    state = convert(
+        read_checkpoint(args.checkpoint)['state_dict'], model, args.checkpoint
+    )
     classes = (*CityscapesDepthDataset.METAINFO['classes'], 'void')
     save_plain(state, dict(dataset_meta=dict(classes=classes)), args.out)
     print(f'written: {args.out}')
