@@ -32,6 +32,7 @@ def convert(
     Args:
         state: Its weights by name, maybe with ``module.`` in front.
         model: The SwinMTL.
+        source: The file of the weights, for the message.
 
     Raises:
         ValueError: Weights are missing or of another shape.
