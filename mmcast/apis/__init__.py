@@ -11,7 +11,8 @@ from mmcast.datasets.store_coco import Imported, from_coco, to_coco
 
 from .export_onnx import export_onnx
 from .label import label
-from .label_images import LabelSummary, label_images
+from .label_images import label_images
+from .label_summary import LabelSummary
 from .load_model import load_model
 from .models import ModelEntry, model_files, models
 from .report import report

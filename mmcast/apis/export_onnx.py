@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mmcast.apis.load_model import load_model
+from mmcast.console import make_console
 from mmcast.deployment import check_packages
 from mmcast.deployment import export_onnx as export
 
@@ -50,7 +51,8 @@ def export_onnx(
     logging.getLogger('onnxscript').setLevel(logging.ERROR)
     logging.getLogger('onnx_ir').setLevel(logging.ERROR)
     what = TextColumn('exporting; this takes a minute or more')
-    with Progress(SpinnerColumn(), what, TimeElapsedColumn()) as bar:
+    columns = SpinnerColumn(), what, TimeElapsedColumn()
+    with Progress(*columns, console=make_console()) as bar:
         bar.add_task('', total=None)  # torch does not say how far it is
         differences = export(
             model, out, raw=raw, batch=batch, size=size and (size[0], size[1])

@@ -2,18 +2,22 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 
-from mmcast.apis.label_images import LabelSummary, label_images
+from mmcast.apis.label_images import label_images
+from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.load_model import load_model
 from mmcast.apis.ranks import on_rank_zero
 from mmcast.datasets.image_list import ImageListDataset
 from mmcast.datasets.image_names import examples
-from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.pseudo_label_store import (
+    PseudoLabelStore,
+    Teacher,
+    find_shared,
+)
 
 
 def label(
@@ -61,7 +65,17 @@ def label(
         data_prefix=dict(img=str(img_root)),
         link_root=None if link_root is None else str(link_root),
     )
-    names = _without_shared_stems([*images.names()])
+    names = [*images.names()]
+    shared = find_shared(names)
+    if shared:
+        print_log(
+            f'{len(shared)} images are named as another one but for the suffix, and '
+            f'have no labels: {examples(shared)}. Rename them',
+            logger='current',
+            level=logging.WARNING,
+        )
+        left_out = {*shared}
+        names = [name for name in names if name not in left_out]
     model = load_model(
         config, checkpoint, device or ('cuda' if torch.cuda.is_available() else 'cpu')
     )
@@ -83,20 +97,3 @@ def label(
         num_workers=num_workers,
         allowed_unreadable=len(names) - 1,
     )
-
-
-def _without_shared_stems(names: Sequence[str]) -> Sequence[str]:
-    """Leave out images that would share the labels of an earlier one, and warn."""
-    kept: dict[str, str] = {}
-    shared = []
-    for name in names:
-        if kept.setdefault(name.rpartition('.')[0], name) != name:
-            shared.append(name)
-    if shared:
-        print_log(
-            f'{len(shared)} images are named as another one but for the suffix, and '
-            f'have no labels: {examples(shared)}. Rename them',
-            logger='current',
-            level=logging.WARNING,
-        )
-    return [*kept.values()]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmcast.console import make_console
 from mmcast.datasets.cityscapes_to_coco import THINGS, read_images
 from mmcast.datasets.coco_file import read_coco
 from mmcast.datasets.splits import (
@@ -126,7 +127,8 @@ def _read_source(
     if file is not None:
         return read_list(file), None
     if coco is not None:
-        content = read_coco(coco)
+        with make_console().status(f'reading {coco}'):
+            content = read_coco(coco)
         classes_of = content.classes_of()
         return [*classes_of], (content.classes, classes_of)
     assert cityscapes is not None

@@ -15,7 +15,6 @@ has these properties, whatever tool wrote the file:
 """
 
 import json
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -27,12 +26,18 @@ from pycocotools import mask as mask_utils
 
 from mmcast.errors import tool
 
-from .coco_masks import why_bad_mask, why_bad_polygon
+from .coco_values import (
+    are_ids,
+    area_differs,
+    box_differs,
+    id_key,
+    is_box,
+    is_true,
+    read_mask,
+    whole_number,
+)
 from .image_names import check_name, fit_names
 from .rle import is_size
-
-# Whole numbers up to here survive numpy and JSON.
-_LARGEST_ID = 1 << 53
 
 
 @dataclass
@@ -150,7 +155,7 @@ def read_coco(
         content['annotations'] = _check_list(results, 'results', _parse(results))
     found = CocoFile(Path(path))
     image_ids = _read_images(found, content['images'], folder)
-    used = Counter(_key(each.get('category_id')) for each in content['annotations'])
+    used = Counter(id_key(each.get('category_id')) for each in content['annotations'])
     category_ids = _read_categories(found, content['categories'], used)
     image_of = {image['id']: image for image in found.images}
     raw_ids: list[Any] = []
@@ -162,9 +167,9 @@ def read_coco(
         found.total += 1
         raw_ids.append(raw.get('id'))
         _read_annotation(found, raw, image, place[1])
-    if not _are_ids(raw_ids, least=1):
+    if not are_ids(raw_ids, least=1):
         found.mended['annotation ids'] = len(raw_ids)
-        found.has_id_0 = _are_ids(raw_ids)
+        found.has_id_0 = are_ids(raw_ids)
         if not found.has_id_0:
             found.unlike.append('its annotation ids are no different whole numbers')
     if found.without_mask or found.bad:
@@ -227,7 +232,7 @@ def _read_images(
                 'of each unique'
             )
         seen.add(name)
-        sides = [_whole(raw.get('height')), _whole(raw.get('width'))]
+        sides = [whole_number(raw.get('height')), whole_number(raw.get('width'))]
         if not is_size(sides):
             stated = f'{raw.get("height")!r:.30} and {raw.get("width")!r:.30}'
             raise ValueError(
@@ -272,7 +277,7 @@ def _read_categories(
     kept = []
     for name, same in of_name.items():
         # Roboflow adds an unused root, which may have the name of a class.
-        with_objects = [each for each in same if used.get(_key(each.get('id')))]
+        with_objects = [each for each in same if used.get(id_key(each.get('id')))]
         if len(with_objects) > 1:
             raise ValueError(
                 f"'{found.path}' names '{name}' twice among its categories: make the "
@@ -295,7 +300,7 @@ def _ids(
     found: CocoFile, items: list[dict[str, Any]], kind: str, one: str
 ) -> dict[Any, int]:
     """Return the new id of each item by its old one, in the items' order."""
-    keys = [_key(item.get('id')) for item in items]
+    keys = [id_key(item.get('id')) for item in items]
     for key, item in zip(keys, items, strict=True):
         if key is None:
             raise ValueError(
@@ -309,43 +314,15 @@ def _ids(
             'ids unique'
         )
     raw = [item['id'] for item in items]
-    if _are_ids(raw):
+    if are_ids(raw):
         return dict(zip(keys, keys, strict=True))
     found.mended[f'{one} ids'] = len(items)
-    if _are_ids(keys):
+    if are_ids(keys):
         new = dict(zip(keys, keys, strict=True))
     else:
         new = {key: place for place, key in enumerate(keys, 1)}
     found.unlike.append(f'its {one} ids are no whole numbers below 2^53')
     return new
-
-
-def _are_ids(ids: Sequence[Any], least: int = 0) -> bool:
-    """Say whether all are different whole numbers that stay what they are."""
-    return len(set(map(str, ids))) == len(ids) and all(
-        type(each) is int and least <= each <= _LARGEST_ID for each in ids
-    )
-
-
-def _key(value: Any) -> Any:
-    """Return what an id is compared by: 7, 7.0 and '7' are one; None for no id."""
-    whole = _whole(value)
-    if whole is not None:
-        return whole
-    return value if isinstance(value, str) and value else None
-
-
-def _whole(value: Any) -> int | None:
-    """Return a whole number, also one that is a float or text; None for another."""
-    if type(value) is int:
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.isascii() and len(value) < 25:
-        digits = value.removesuffix('.0')
-        if digits.isdigit() and str(int(digits)) == digits:
-            return int(digits)
-    return None
 
 
 def _belongs(
@@ -357,7 +334,7 @@ def _belongs(
     """Return the new ids of an annotation's image and category."""
     new = []
     for field_, ids in (('image_id', image_ids), ('category_id', category_ids)):
-        key = _key(raw.get(field_))
+        key = id_key(raw.get(field_))
         if key not in ids:
             what = (
                 f'no {field_}'
@@ -376,13 +353,18 @@ def _read_annotation(
     found: CocoFile, raw: dict[str, Any], image: dict[str, Any], category: int
 ) -> None:
     """Add an annotation, or note why it is left out."""
-    named = f'{raw.get("id")} of {image["file_name"]}'
+    named = f'{raw.get("id")!r:.50} of {image["file_name"]}'
     size = image['height'], image['width']
     mask = raw.get('segmentation')
     if not mask or mask == [[]]:
         found.without_mask.append(named)
         return
-    mask, why, parts = _read_mask(mask, *size)
+    stated = mask
+    mask, why, parts = read_mask(stated, *size)
+    if isinstance(mask, list) and mask != stated:
+        _note_unlike(found, 'a mask is no list of polygons of 3 points and more')
+    if isinstance(mask, dict) and any(type(side) is not int for side in stated['size']):
+        _note_unlike(found, "a mask's size is no whole number")
     if parts:
         found.bad_parts.append(f'{named} {parts}')
     if why:
@@ -396,13 +378,15 @@ def _read_annotation(
         found.bad.append(f'{named} has no pixel in the image')
         return
     box = [float(side) for side in mask_utils.toBbox(rle)]
-    crowd = _flag(raw.get('iscrowd')) or _flag(raw.get('ignore'))
-    found.mended['boxes unlike their masks'] += _differs(raw.get('bbox'), box)
-    found.mended['areas unlike their masks'] += _is_no_area(raw.get('area'), area)
+    crowd = is_true(raw.get('iscrowd')) or is_true(raw.get('ignore'))
+    found.mended['boxes unlike their masks'] += box_differs(raw.get('bbox'), box)
+    found.mended['areas unlike their masks'] += area_differs(raw.get('area'), area)
+    if raw.get('ignore'):
+        _note_unlike(found, 'it has regions to ignore that are no crowds')
     if type(raw.get('iscrowd')) is not int or raw['iscrowd'] not in (0, 1):
         found.mended['iscrowd'] += 1
         _note_unlike(found, 'its iscrowd is not always 0 or 1')
-    if type(raw.get('area')) not in (int, float) or not _is_box(raw.get('bbox')):
+    if type(raw.get('area')) not in (int, float) or not is_box(raw.get('bbox')):
         _note_unlike(found, 'an area or a box is missing')
     each = dict(
         id=len(found.annotations) + 1,
@@ -415,7 +399,7 @@ def _read_annotation(
     )
     if 'score' in raw:
         each['score'] = raw['score']
-        if _is_box(raw.get('bbox')):
+        if is_box(raw.get('bbox')):
             each['predicted_bbox'] = raw['bbox']
     found.annotations.append(each)
 
@@ -423,66 +407,6 @@ def _read_annotation(
 def _note_unlike(found: CocoFile, why: str) -> None:
     if why not in found.unlike:
         found.unlike.append(why)
-
-
-def _read_mask(mask: Any, height: int, width: int) -> tuple[Any, str, str]:
-    """Return a mask's good part, why there is none, and why it lost a polygon."""
-    if isinstance(mask, list):
-        if all(type(number) in (int, float) for number in mask):
-            mask = [mask]  # one polygon, without the list of polygons
-        reasons = [why_bad_polygon(polygon) for polygon in mask]
-        good = [p for p, why in zip(mask, reasons, strict=True) if why is None]
-        first = next(filter(None, reasons), '')
-        if not good:
-            return None, first, ''
-        return good, '', first
-    if isinstance(mask, dict) and isinstance(mask.get('size'), list | tuple):
-        mask = {**mask, 'size': [_whole(side) for side in mask['size']]}
-        if isinstance(mask.get('counts'), list):
-            mask['counts'] = [_whole(run) for run in mask['counts']]
-    why = why_bad_mask(mask, height, width)
-    if why:
-        return None, why, ''
-    if isinstance(mask['counts'], list):
-        mask = mask_utils.frPyObjects(mask, height, width)
-    counts = mask['counts']
-    text = counts.decode() if isinstance(counts, bytes) else counts
-    return dict(size=[height, width], counts=text), '', ''
-
-
-def _flag(value: Any) -> bool:
-    """Return whether ``iscrowd`` means yes, as a number, a bool or text."""
-    return str(value).strip().lower() in ('1', '1.0', 'true', 'yes')
-
-
-def _differs(stated: Any, box: Sequence[float]) -> bool:
-    """Say whether a stated box is another one: over 2 pixels away from the mask's."""
-    if not _is_box(stated):
-        return True
-    mine, theirs = _corners(box), _corners(stated)
-    return not all(abs(a - b) <= 2 for a, b in zip(mine, theirs, strict=True))
-
-
-def _is_box(stated: Any) -> bool:
-    return (
-        isinstance(stated, list)
-        and len(stated) == 4
-        and all(type(each) in (int, float) and math.isfinite(each) for each in stated)
-    )
-
-
-def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
-    return box[0], box[1], box[0] + box[2], box[1] + box[3]
-
-
-def _is_no_area(stated: Any, area: int) -> bool:
-    """Say whether a stated area is none, or far from the number of the mask's pixels.
-
-    That of a thin polygon may be much smaller than its pixels.
-    """
-    if type(stated) not in (int, float):
-        return True
-    return not area / 4 - 16 <= stated <= 2 * area + 16 or stated <= 0
 
 
 def missing_annotations(path: str | os.PathLike[str]) -> str:

@@ -349,6 +349,20 @@ class PseudoLabelStore:
                     yield prefix + file, hidden
 
 
+def find_shared(names: Iterable[str]) -> list[str]:
+    """Return the images whose labels would be in the file of an earlier image.
+
+    Their names differ from an earlier one in the suffix alone.
+
+    Raises:
+        ValueError: A name is invalid.
+    """
+    owner: dict[str, str] = {}
+    return [
+        name for name in names if owner.setdefault(_entry(name, Path()), name) != name
+    ]
+
+
 def _parse_manifest(manifest: Any) -> dict[str, Any]:
     """Return the arguments of the store; raise a ValueError if they are not whole."""
     if not isinstance(manifest, dict):

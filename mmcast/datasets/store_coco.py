@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as mask_utils
+from rich.progress import track
 
+from mmcast.console import make_console
 from mmcast.files import write_atomic
 
 from .coco_file import CocoFile, read_coco
@@ -136,7 +138,8 @@ def from_coco(
         max_instances=max(len(each) for each in kept.values()),
     )
     sizes = {each['file_name']: each for each in content.images}
-    for name in opened.missing(sizes):
+    todo = opened.missing(sizes)
+    for name in track(todo, 'writing labels', console=make_console(), transient=True):
         found = kept.get(name, [])
         opened.write(
             name,

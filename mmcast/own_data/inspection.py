@@ -6,31 +6,28 @@ each `Finding` is one line of a table.
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from PIL import ExifTags, Image
-
 from mmcast.datasets.coco_file import CocoFile
 from mmcast.datasets.image_names import examples, find_missing, scan
 from mmcast.datasets.mirrored import mirror_pairs, sided_classes
-from mmcast.datasets.transforms.images import bits_per_channel
+from mmcast.datasets.pseudo_label_store import find_shared
+
+from .image_files import (
+    MOST_MEGAPIXELS,
+    MOST_TIMES_AS_LONG,
+    TOO_LARGE,
+    ImageFile,
+    find_copies,
+    read_files,
+)
 
 # So many predictions of an image count for COCO's AP, the best ones.
 AP_CAP = 100
-# Only these have more than 8 bits a channel.
-_DEEP_SUFFIXES = ('.png', '.tif', '.tiff')
-# Larger images take gigabytes in each process that reads them.
-MOST_MEGAPIXELS = 178
-# A longer image has less than a pixel of width where a network sees it whole.
-MOST_TIMES_AS_LONG = 100
-_TOO_LARGE = 'too large'
 # What becomes of what `read_coco` corrects.
 _MENDED = {
     'annotation ids': 'they are numbered from 1',
@@ -100,22 +97,6 @@ class Inspection:
         )
 
 
-@dataclass(frozen=True)
-class _File:
-    """What an image file holds; sizes are (width, height)."""
-
-    stored: tuple[int, int] = (0, 0)
-    shown: tuple[int, int] = (0, 0)
-    gray: bool = False
-    bits: int = 8
-    turned: bool = False
-    error: str = ''
-
-    @property
-    def is_strip(self) -> bool:
-        return max(self.shown) > MOST_TIMES_AS_LONG * min(self.shown)
-
-
 def inspect(
     coco: CocoFile,
     folder: Path,
@@ -158,7 +139,7 @@ def inspect(
         "put them there, or correct --images: 'file_name' is the path below it",
         stops=True,
     )
-    files = _read_files([*present, *extra], folder, on_image)
+    files = read_files([*present, *extra], folder, on_image)
     _note_files(found, files, images)
     _note_annotations(found, coco)
     bad = {name for name, file in files.items() if file.error or file.is_strip}
@@ -170,7 +151,7 @@ def inspect(
         sorted(copies),
         'they are left out of the lists',
     )
-    shared = _same_stems([name for name in order if name not in copies])
+    shared = sorted(find_shared(name for name in order if name not in copies))
     found.note(
         'images named as another one, but for the suffix',
         shared,
@@ -200,64 +181,10 @@ def inspect(
     return found
 
 
-def _same_stems(names: list[str]) -> list[str]:
-    """Return the images whose name differs from an earlier one by its suffix alone."""
-    seen: set[str] = set()
-    shared = []
-    for name in names:
-        stem = str(Path(name).with_suffix(''))
-        if stem in seen:
-            shared.append(name)
-        seen.add(stem)
-    return sorted(shared)
-
-
-def _read_files(
-    names: list[str], folder: Path, on_image: Callable[[int, int], None]
-) -> dict[str, _File]:
-    files = {}
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            paths = (folder / name for name in names)
-            for name, file in zip(names, pool.map(_read_file, paths), strict=True):
-                files[name] = file
-                on_image(len(files), len(names))
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    return files
-
-
-def _read_file(path: Path) -> _File:
-    """Read an image to its end, as training will: a header does not tell a torn one."""
-    try:
-        content = path.read_bytes()
-        with Image.open(path) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            mode, size = image.mode, image.size
-        if size[0] * size[1] > MOST_MEGAPIXELS * 1e6:
-            return _File(error=_TOO_LARGE)
-        # An eighth of the size is faster, but nothing is left of a narrow image.
-        how = cv2.IMREAD_COLOR if min(size) < 64 else cv2.IMREAD_REDUCED_COLOR_8
-        if cv2.imdecode(np.frombuffer(content, np.uint8), how) is None:
-            return _File(error='torn, or of an unknown kind')
-    except Image.DecompressionBombError:
-        return _File(error=_TOO_LARGE)
-    except (OSError, ValueError, SyntaxError, cv2.error) as error:
-        return _File(error=str(error) or type(error).__name__)
-    bits = 8
-    if path.suffix.lower() in _DEEP_SUFFIXES:
-        bits = bits_per_channel(content)
-    shown = size[::-1] if orientation in (5, 6, 7, 8) else size
-    gray = mode in ('1', 'L', 'LA') or mode.startswith('I')
-    return _File(size, shown, gray, bits, orientation in range(2, 9))
-
-
 def _note_files(
-    found: Inspection, files: dict[str, _File], images: Mapping[str, Any]
+    found: Inspection, files: dict[str, ImageFile], images: Mapping[str, Any]
 ) -> None:
-    def those(wanted: Callable[[str, _File], bool]) -> list[str]:
+    def those(wanted: Callable[[str, ImageFile], bool]) -> list[str]:
         good = (item for item in files.items() if not item[1].error)
         return [name for name, file in good if wanted(name, file)]
 
@@ -265,10 +192,10 @@ def _note_files(
         image = images.get(name)
         return image and (image['width'], image['height'])
 
-    large = [name for name, file in files.items() if file.error == _TOO_LARGE]
+    large = [name for name, file in files.items() if file.error == TOO_LARGE]
     found.note(
         'images that cannot be read',
-        [n for n, file in files.items() if file.error and file.error != _TOO_LARGE],
+        [n for n, file in files.items() if file.error and file.error != TOO_LARGE],
         'they are left out: repair them, or get them again',
         stops=bool(files) and all(file.error for file in files.values()),
     )
@@ -389,25 +316,3 @@ def _repeated(coco: CocoFile) -> int:
         digest = hashlib.sha256(text.encode()).digest()
         seen.add((each['image_id'], each['category_id'], digest))
     return len(coco.annotations) - len(seen)
-
-
-def find_copies(paths: Sequence[Path]) -> set[int]:
-    """Return the places of files that have the content of an earlier one.
-
-    Only files of one length are read.
-
-    Args:
-        paths: The files; missing ones count as different from all.
-    """
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for place, path in enumerate(paths):
-        if path.is_file():
-            by_length[path.stat().st_size].append(place)
-    copies, seen = set(), set()
-    for places in by_length.values():
-        for place in places if len(places) > 1 else ():
-            digest = hashlib.sha256(paths[place].read_bytes()).digest()
-            if digest in seen:
-                copies.add(place)
-            seen.add(digest)
-    return copies

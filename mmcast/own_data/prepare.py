@@ -31,7 +31,8 @@ from mmcast.own_data import (
     stage_length,
     trained_classes,
 )
-from mmcast.own_data.inspection import Inspection, find_copies
+from mmcast.own_data.image_files import find_copies
+from mmcast.own_data.inspection import Inspection
 from mmcast.own_data.look import look as look_at
 
 INSTALLED = Path(__file__).resolve().parents[1] / '.mim/configs/mmcast'

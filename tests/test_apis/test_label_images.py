@@ -22,7 +22,8 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from mmcast.apis import label_images
-from mmcast.apis.label_images import _write, summarise
+from mmcast.apis.label_images import _write
+from mmcast.apis.label_summary import summarise
 from mmcast.cli import main
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 

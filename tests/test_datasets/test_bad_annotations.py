@@ -11,6 +11,8 @@ from mmengine.logging import MMLogger
 
 from mmcast.testing import THINGS
 
+TRIANGLE = [2, 2, 40, 2, 40, 30]
+FLOAT_SIZE = dict(size=[64.0, 128], counts=[0, 100, 64 * 128 - 100])
 JSON = 'annotations/instancesonly_filtered_gtFine_train.json'
 
 
@@ -115,6 +117,10 @@ def test_training_and_evaluation_take_the_box_from_the_mask(box, data, warnings)
         (dict(iscrowd=None), 'iscrowd is not always 0 or 1'),
         (dict(area=None), 'an area or a box is missing'),
         (dict(bbox=[1, 2]), 'an area or a box is missing'),
+        (dict(ignore=1), 'it has regions to ignore'),
+        (dict(segmentation=[TRIANGLE, [1, 2, 3, 4]]), 'no list of polygons'),
+        (dict(segmentation=TRIANGLE), 'no list of polygons'),
+        (dict(segmentation=FLOAT_SIZE), "a mask's size is no whole number"),
     ],
 )
 def test_a_file_that_evaluation_reads_otherwise_is_refused(edit, why, data):

@@ -14,7 +14,11 @@ import pytest
 from mmdet.registry import TRANSFORMS
 from pycocotools import mask as mask_utils
 
-from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.pseudo_label_store import (
+    PseudoLabelStore,
+    Teacher,
+    find_shared,
+)
 from mmcast.datasets.rle import is_whole
 
 CLASSES = ('person', 'car')
@@ -370,6 +374,20 @@ def test_boxes_come_from_masks_or_from_the_store(store):
     assert found(boxes='stored', score_thr=0.85) == boxes[:1]
     with pytest.raises(ValueError, match="boxes is 'best'"):
         load(store, boxes='best')
+
+
+def test_images_that_share_an_entry_are_found():
+    names = [
+        'a.png',
+        'a.jpg',
+        'b/a.png',
+        'none',
+        'v1.0/x',
+        'v1.0/y',
+        'a.b.png',
+        'a.bmp',
+    ]
+    assert find_shared(names) == ['a.jpg', 'a.bmp']
 
 
 def test_loading_errors_have_a_remedy(store, tmp_path):

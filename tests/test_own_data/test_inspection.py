@@ -12,7 +12,8 @@ from pycocotools import mask as mask_utils
 
 import mmcast  # noqa: F401
 from mmcast.datasets.coco_file import CocoFile, read_coco
-from mmcast.own_data.inspection import Inspection, find_copies, inspect
+from mmcast.own_data.image_files import find_copies
+from mmcast.own_data.inspection import Inspection, inspect
 
 SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 12.0, 2.0, 12.0]]
 

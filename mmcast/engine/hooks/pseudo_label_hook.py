@@ -16,7 +16,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from mmcast.apis.label_images import LabelSummary, label_images, summarise
+from mmcast.apis.label_images import label_images
+from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.load_model import load_model
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_names import examples

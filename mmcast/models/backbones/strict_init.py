@@ -1,5 +1,7 @@
 """How this package's versions of backbones take the weights of a file."""
 
+from abc import abstractmethod
+
 from mmengine.model import BaseModule
 
 from mmcast.checkpoints import State, load_strict, pretrained_source
@@ -28,6 +30,6 @@ class StrictInit(BaseModule):
             load_strict(self, source, self.rename, exact=self.exact)
             self._is_init = True
 
+    @abstractmethod
     def rename(self, state: State) -> State:
         """Give the weights of a file this module's names."""
-        raise NotImplementedError
