@@ -132,6 +132,13 @@ def _label(add: Callable) -> None:
     add('--num-workers', type=int, help='processes that read images (default: 2)')
     add('--device', help='default: a GPU if there is one')
     add('--link-root', metavar='DIR', help='images may be links to places below it')
+    add('--flip', action='store_true', help='the detector sees images mirrored, too')
+    add(
+        '--scales',
+        type=float,
+        nargs='+',
+        help='factors on its test size, as 1 1.25; all views are merged',
+    )
 
 
 def _export_onnx(add: Callable) -> None:

@@ -14,6 +14,7 @@ from .label import label
 from .label_images import label_images
 from .label_summary import LabelSummary
 from .load_model import load_model
+from .merged_views import Views
 from .models import ModelEntry, model_files, models
 from .report import report
 from .split import split
@@ -27,6 +28,7 @@ __all__ = [
     'Imported',
     'LabelSummary',
     'ModelEntry',
+    'Views',
     'export_onnx',
     'from_coco',
     'label',

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from mmengine.logging import print_log
 from mmcast.apis.label_images import label_images
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.load_model import load_model
+from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero
 from mmcast.datasets.image_list import ImageListDataset
 from mmcast.datasets.image_names import examples
@@ -31,6 +33,8 @@ def label(
     num_workers: int = 2,
     device: str | None = None,
     link_root: str | Path | None = None,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
 ) -> LabelSummary:
     """Label the images of a folder that the store lacks.
 
@@ -48,12 +52,16 @@ def label(
         num_workers: Processes that read images; 0 for none.
         device: Device of the model; None for a GPU if there is one.
         link_root: Links in the image folder may lead to places below this one.
+        flip: Whether the detector sees each image mirrored, too.
+        scales: At which factors of its test size it sees each image. What it finds in
+            several views is merged (:mod:`mmcast.apis.merged_views`).
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
         ValueError: The checkpoint does not fit, the store belongs to another teacher,
             or no image can be read.
     """
+    views = Views(scales, flip)
     if 'LOCAL_RANK' in os.environ and not torch.distributed.is_initialized():
         # mmengine's init_dist needs a GPU even with gloo.
         cuda = torch.cuda.is_available()
@@ -85,6 +93,7 @@ def label(
                 store,
                 classes=model.dataset_meta['classes'],  # type: ignore[index, arg-type]
                 teacher=Teacher.from_files(config, checkpoint),
+                views=views.names(),
             ).root
         )
     )
@@ -96,4 +105,5 @@ def label(
         batch_size=batch_size,
         num_workers=num_workers,
         allowed_unreadable=len(names) - 1,
+        views=views,
     )

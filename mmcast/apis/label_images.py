@@ -25,6 +25,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmcast.apis.label_summary import LabelSummary, summarise
+from mmcast.apis.merged_views import (
+    Instances,
+    Turn,
+    Views,
+    merge,
+    view_pipeline,
+)
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.console import make_console
 from mmcast.datasets.mask_encoding import encode
@@ -51,6 +58,7 @@ def label_images(
     progress: bool = True,
     score_thr: float = 0.0,
     allowed_unreadable: int = 0,
+    views: Views | None = None,
 ) -> LabelSummary:
     """Write the pseudo-labels of all images that have none in the store yet.
 
@@ -71,6 +79,8 @@ def label_images(
         score_thr: The summary counts instances with a higher score as used.
         allowed_unreadable: So many images may be unreadable; they are named in a
             warning and have no labels.
+        views: What the model sees of an image; None for the image as it is. The
+            instances of several views are merged (:func:`~mmcast.apis.merge`).
 
     Raises:
         ValueError: The model's classes are not the store's, it predicts no masks, the
@@ -78,6 +88,9 @@ def label_images(
             others are labelled).
     """
     check_classes(model, store)
+    views = views or Views()
+    store.check(views=views.names())
+    turns = views.turns(store.classes)
     if device is not None:
         model.to(device)
     model.eval()
@@ -95,10 +108,11 @@ def label_images(
             logger='current',
         )
         is_new = len(missing) == len(names)
-        images = _Images(missing[rank::world], img_root, _test_pipeline(model))
+        pipelines = [_test_pipeline(model, *each) for each in views.all()]
+        images = _Images(missing[rank::world], img_root, pipelines)
         unreadable = raise_on_all_ranks(
             lambda: _label(
-                model, images, store, batch_size, num_workers, progress, is_new
+                model, images, store, turns, batch_size, num_workers, progress, is_new
             )
         )
     failed = [line for share in all_gather_object(unreadable) for line in share]
@@ -140,29 +154,30 @@ def check_classes(model: nn.Module, store: PseudoLabelStore) -> None:
 
 
 class _Images(Dataset):
-    """Images after the test pipeline; for an unreadable image, an error text."""
+    """All views of images, by a pipeline each; for an unreadable one, an error text."""
 
     def __init__(
-        self, names: list[str], img_root: str | Path, pipeline: Compose
+        self, names: list[str], img_root: str | Path, pipelines: list[Compose]
     ) -> None:
         self.names = names
         self.root = Path(img_root)
-        self.pipeline = pipeline
+        self.pipelines = pipelines
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[str, dict[str, Any] | str]:
+    def __getitem__(self, index: int) -> tuple[str, list[dict[str, Any]] | str]:
         name = self.names[index]
         path = str(self.root / name)
         item = {'img_path': path, 'img_name': name, 'img_id': index}
         try:
-            found = self.pipeline(item)
+            found = [pipeline(dict(item)) for pipeline in self.pipelines]
         except UnreadableImageError as error:
             return name, error.brief
         except cv2.error as error:  # as for an image that shrinks to no pixel
             return name, f'{path} ({" ".join(str(error).split())})'
-        _limit(found['data_samples'])
+        for each in found:
+            _limit(each['data_samples'])
         return name, found
 
 
@@ -187,8 +202,8 @@ def _limit(sample: Any) -> None:
         )
 
 
-def _test_pipeline(model: nn.Module) -> Compose:
-    """Build the test pipeline of the model's config, without annotation loading.
+def _test_pipeline(model: nn.Module, scale: float, flip: bool) -> Compose:
+    """Build a view's test pipeline from the model's, without annotation loading.
 
     ``LoadImage`` replaces mmcv's, to tell an unreadable image from a bug.
     """
@@ -201,7 +216,7 @@ def _test_pipeline(model: nn.Module) -> Compose:
         for transform in cfg.test_dataloader.dataset.pipeline
         if not str(transform['type']).endswith('Annotations')
     ]
-    return Compose(transforms)
+    return Compose(view_pipeline(transforms, scale, flip))
 
 
 def _start_worker(worker_id: int) -> None:
@@ -215,6 +230,7 @@ def _label(
     model: nn.Module,
     images: _Images,
     store: PseudoLabelStore,
+    turns: Sequence[Turn],
     batch_size: int,
     num_workers: int,
     progress: bool,
@@ -256,7 +272,7 @@ def _label(
             good = [(name, item) for name, item in batch if not isinstance(item, str)]
             unreadable += [item for _, item in batch if isinstance(item, str)]
             if good:
-                labelled += _label_batch(model, good, store, odd)
+                labelled += _label_batch(model, good, store, turns, odd)
             if len(odd) >= _MOST_ODD and not labelled:
                 raise odd[0][0]
             bar.advance(task, len(batch))
@@ -278,8 +294,9 @@ def _label(
 
 def _label_batch(
     model: nn.Module,
-    batch: list[tuple[str, dict[str, Any]]],
+    batch: list[tuple[str, list[dict[str, Any]]]],
     store: PseudoLabelStore,
+    turns: Sequence[Turn],
     odd: list[tuple[Exception, str, tuple[int, int]]],
 ) -> int:
     """Label a batch; return the number of images that the model did not fail on.
@@ -287,41 +304,52 @@ def _label_batch(
     If it fails, each image is tried alone. One that it fails on is added to ``odd``:
     the error, its name and its size.
     """
-    try:
-        samples = model.test_step(  # type: ignore[operator]
-            {
-                'inputs': [item['inputs'] for _, item in batch],
-                'data_samples': [item['data_samples'] for _, item in batch],
-            }
-        )
-    except (
-        ArithmeticError,
-        IndexError,
-        MemoryError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        if _is_out_of_memory(error):
-            raise RuntimeError(
-                f'the teacher ran out of memory at {_sizes(batch)}: lower its '
-                'batch_size or the size in its test pipeline, then start again; what '
-                'is labelled is kept'
-            ) from error
-        if len(batch) > 1:
-            return sum(_label_batch(model, [each], store, odd) for each in batch)
-        print_log(
-            f'The teacher failed on {_sizes(batch)}, which has no labels: '
-            f'{type(error).__name__}: {error}',
-            logger='current',
-            level=logging.WARNING,
-        )
-        ((name, item),) = batch
-        sample = item['data_samples']
-        odd.append((error, name, sample.get('full_shape', sample.ori_shape[:2])))
-        return 0
-    for (name, _), sample in zip(batch, samples, strict=True):
-        _write(store, name, sample)
+    found: list[list[Instances]] = []
+    for view, turn in enumerate(turns):
+        items = [(name, items[view]) for name, items in batch]
+        try:
+            samples = model.test_step(  # type: ignore[operator]
+                {
+                    'inputs': [item['inputs'] for _, item in items],
+                    'data_samples': [item['data_samples'] for _, item in items],
+                }
+            )
+        except (
+            ArithmeticError,
+            IndexError,
+            MemoryError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            if _is_out_of_memory(error):
+                raise RuntimeError(
+                    f'the teacher ran out of memory at {_sizes(items)}: lower its '
+                    'batch_size or the size in its test pipeline, then start again; '
+                    'what is labelled is kept'
+                ) from error
+            if len(batch) > 1:
+                return sum(
+                    _label_batch(model, [each], store, turns, odd) for each in batch
+                )
+            print_log(
+                f'The teacher failed on {_sizes(items)}, which has no labels: '
+                f'{type(error).__name__}: {error}',
+                logger='current',
+                level=logging.WARNING,
+            )
+            ((name, item),) = items
+            odd.append((error, name, _full_size(item['data_samples'])))
+            return 0
+        found.append([_instances(store, turn(sample)) for sample in samples])
+    for (name, items), *views in zip(batch, *found, strict=True):
+        instances = views[0] if len(views) == 1 else merge(views)
+        kept = instances.best(store.max_instances, store.min_score)
+        store.write(name, _full_size(items[0]['data_samples']), *kept)
     return len(batch)
+
+
+def _full_size(sample: Any) -> tuple[int, int]:
+    return sample.get('full_shape', sample.ori_shape[:2])
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -334,31 +362,22 @@ def _sizes(batch: list[tuple[str, dict[str, Any]]]) -> str:
     """Name each image of a batch, with its size and the size that the model sees."""
     texts = []
     for name, item in batch:
-        sample = item['data_samples']
-        height, width = sample.get('full_shape', sample.ori_shape[:2])
+        height, width = _full_size(item['data_samples'])
         seen = 'x'.join(map(str, item['inputs'].shape[-2:]))
         texts.append(f'{name} ({height}x{width} pixels, seen at {seen})')
     return ', '.join(texts)
 
 
-def _write(store: PseudoLabelStore, name: str, sample: Any) -> None:
-    """Write one image's predictions, one mask at a time."""
+def _instances(store: PseudoLabelStore, sample: Any) -> Instances:
+    """Return one image's predictions that the store keeps, encoded one by one."""
     predicted = sample.pred_instances
-    if 'masks' not in predicted:
-        raise ValueError(
-            'The teacher predicts no masks: use an instance segmentation model, and '
-            'for Mask2Former test_cfg=dict(instance_on=True).'
-        )
     scores: Tensor = predicted.scores
     order = torch.argsort(scores, descending=True, stable=True)[: store.max_instances]
     order = order[scores[order] >= store.min_score]
-    size, times = sample.get('full_shape', sample.ori_shape[:2]), sample.get('times', 1)
-    masks = [encode(predicted.masks[index], times, size) for index in order.tolist()]
-    store.write(
-        name,
-        size,
+    size, times = _full_size(sample), sample.get('times', 1)
+    return Instances(
         predicted.labels[order].tolist(),
         scores[order].tolist(),
         (times * predicted.bboxes[order]).tolist(),
-        masks,
+        [encode(predicted.masks[index], times, size) for index in order.tolist()],
     )

@@ -64,6 +64,7 @@ class PseudoLabelStore:
         teacher: The model that made the labels.
         min_score: Instances below this score were not kept.
         max_instances: Most instances that were kept per image.
+        views: What the teacher saw of each image: scale, and whether it is mirrored.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class PseudoLabelStore:
         teacher: Teacher,
         min_score: float,
         max_instances: int,
+        views: Sequence[str] = ('1',),
     ) -> None:
         self.root = Path(root)
         self.classes = tuple(classes)
         self.teacher = teacher
         self.min_score = min_score
         self.max_instances = max_instances
+        self.views = tuple(views)
         self._manifest: tuple[int, ...] | None = None  # as it was last checked
 
     @classmethod
@@ -96,6 +99,7 @@ class PseudoLabelStore:
         teacher: Teacher,
         min_score: float = 0.05,
         max_instances: int = 100,
+        views: Sequence[str] = ('1',),
     ) -> 'PseudoLabelStore':
         """Make a store, or open an existing one with the same settings.
 
@@ -105,6 +109,7 @@ class PseudoLabelStore:
             teacher: The model that makes the labels; only its digest is compared.
             min_score: Lowest score that is kept.
             max_instances: Most instances that are kept per image.
+            views: What the teacher sees of each image.
 
         Raises:
             ValueError: The folder holds another store, or something else.
@@ -116,6 +121,7 @@ class PseudoLabelStore:
             teacher=teacher,
             min_score=min_score,
             max_instances=max_instances,
+            views=views,
         )
         if root.exists() and not root.is_dir():
             raise ValueError(f'{root} is a file: point `store` at a folder.')
@@ -136,6 +142,7 @@ class PseudoLabelStore:
             'teacher': vars(teacher),
             'min_score': min_score,
             'max_instances': max_instances,
+            'views': list(wanted.views),
             'created': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
         if not is_used:
@@ -174,14 +181,14 @@ class PseudoLabelStore:
 
         Args:
             **wanted: Any of ``classes``, ``digest``, ``min_score``,
-                ``max_instances``.
+                ``max_instances``, ``views``.
 
         Raises:
             ValueError: Something differs; the message names both sides.
         """
         ours = vars(self) | {'digest': self.teacher.digest}
         for key, value in wanted.items():
-            value = tuple(value) if key == 'classes' else value
+            value = tuple(value) if key in ('classes', 'views') else value
             if ours[key] != value:
                 what = 'teacher checkpoint digest' if key == 'digest' else key
                 made_by = f' ({self.teacher.checkpoint})' if key == 'digest' else ''
@@ -318,6 +325,7 @@ class PseudoLabelStore:
             digest=self.teacher.digest,
             min_score=self.min_score,
             max_instances=self.max_instances,
+            views=self.views,
         )
 
     def _check_unchanged(self) -> None:
@@ -388,11 +396,15 @@ def _parse_manifest(manifest: Any) -> dict[str, Any]:
         raise ValueError('its min_score is no number from 0 to 1')
     if type(most) is not int or most < 0:
         raise ValueError('its max_instances is no count')
+    views: Any = manifest.get('views', ['1'])  # older stores have none
+    if not isinstance(views, list) or not all(isinstance(v, str) for v in views):
+        raise ValueError('its views are no list of names')
     return dict(
         classes=classes,
         teacher=Teacher(**teacher),
         min_score=float(min_score),
         max_instances=most,
+        views=views,
     )
 
 

@@ -21,8 +21,8 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from mmcast.apis import label_images
-from mmcast.apis.label_images import _write
+from mmcast.apis import Views, label_images
+from mmcast.apis.label_images import _instances
 from mmcast.apis.label_summary import summarise
 from mmcast.cli import main
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
@@ -308,10 +308,10 @@ def test_broken_entry_raises_and_is_labelled_again(teacher_world, teacher, tmp_p
     assert files(store) == whole
 
 
-def test_teacher_without_masks_raises(teacher_world, tmp_path):
+def test_teacher_without_masks_raises(teacher_world):
     sample = SimpleNamespace(pred_instances=InstanceData(scores=torch.ones(1)))
     with pytest.raises(ValueError, match='predicts no masks'):
-        _write(create(teacher_world, tmp_path / 's'), 'a.png', sample)
+        Views().turns(teacher_world.classes)[0](sample)
 
 
 def test_masks_are_never_copied_all_at_once(teacher_world, tmp_path):
@@ -328,7 +328,7 @@ def test_masks_are_never_copied_all_at_once(teacher_world, tmp_path):
     )
     store = create(teacher_world, tmp_path / 's')
     tracemalloc.start()
-    _write(store, 'a.png', sample)
+    store.write('a.png', size, *_instances(store, sample))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * size[0] * size[1]
@@ -341,7 +341,7 @@ def test_masks_of_very_large_images_are_taken_smaller(
     """They are nearly those of the whole size, and fit the image."""
     whole = create(teacher_world, tmp_path / 'whole')
     label(teacher_world, teacher, whole)
-    monkeypatch.setitem(_write.__globals__, '_MOST_PIXELS', 48 * 72 // 4)
+    monkeypatch.setitem(_instances.__globals__, '_MOST_PIXELS', 48 * 72 // 4)
     store = create(teacher_world, tmp_path / 's')
     label(teacher_world, teacher, store)
     for name in teacher_world.names:
@@ -602,3 +602,59 @@ def test_command_errors_are_one_line(teacher_world, tmp_path, monkeypatch):
             *('--img-root', teacher_world.img_root),
         )
     assert not (tmp_path / 's').exists()
+
+
+@pytest.mark.parametrize('kind', ['mask_rcnn', 'grounded_sam2'])
+def test_views_are_those_of_the_image_itself(kind, request, tmp_path, monkeypatch):
+    """A mirrored view finds what the teacher finds in a mirrored file."""
+    world, teacher = (
+        request.getfixturevalue('grounded')
+        if kind == 'grounded_sam2'
+        else map(request.getfixturevalue, ('teacher_world', 'teacher'))
+    )
+    names = world.names[:3]
+    for name in names:
+        (tmp_path / 'mirrored' / name).parent.mkdir(parents=True, exist_ok=True)
+        image = cv2.imread(str(world.img_root / name))
+        cv2.imwrite(str(tmp_path / 'mirrored' / name), image[:, ::-1])
+    plain, turned = (create(world, tmp_path / each) for each in ('plain', 'turned'))
+    label(world, teacher, plain, names)
+    label(SimpleNamespace(img_root=tmp_path / 'mirrored'), teacher, turned, names)
+    seen = []
+    merged = create(world, tmp_path / 's', views=['1', '1 mirrored'])
+    monkeypatch.setitem(
+        _instances.__globals__, 'merge', lambda views: seen.append(views) or views[0]
+    )
+    label(world, teacher, merged, names, views=Views(flip=True))
+    for name, (first, second) in zip(names, seen, strict=True):
+        assert len(first.scores) > 0
+        np.testing.assert_allclose(first.scores, plain.read(name).scores, atol=1e-6)
+        expected = turned.read(name)
+        np.testing.assert_allclose(second.scores, expected.scores, atol=1e-6)
+        assert second.labels == expected.labels.tolist()
+        back = np.array(second.bboxes)[:, [2, 1, 0, 3]]
+        back[:, [0, 2]] = expected.size[1] - back[:, [0, 2]]
+        np.testing.assert_allclose(back, expected.bboxes, atol=0.01)
+        for mine, other in zip(second.masks, expected.masks, strict=True):
+            assert (mask_utils.decode(mine)[:, ::-1] == mask_utils.decode(other)).all()
+
+
+def test_store_of_other_views_is_refused(teacher_world, teacher, tmp_path):
+    store = create(teacher_world, tmp_path / 's')
+    label(teacher_world, teacher, store)
+    with pytest.raises(ValueError, match=r"views \('1',\).*'1.5 mirrored'"):
+        label(teacher_world, teacher, store, views=Views([1.5], flip=True))
+
+
+def test_command_merges_views(teacher_world, tmp_path):
+    command = ['label', teacher_world.config, teacher_world.checkpoint, '--img-root']
+    command += [teacher_world.img_root, '--store', tmp_path / 's', '--num-workers', '0']
+    main([*map(str, command), '--flip', '--scales', '1', '1.5'])
+    store = PseudoLabelStore.open(tmp_path / 's')
+    assert store.views == ('1', '1 mirrored', '1.5', '1.5 mirrored')
+    assert store.missing(teacher_world.names) == []
+    for name in teacher_world.names:
+        found = store.read(name)
+        assert all(mask['size'] == [48, 72] for mask in found.masks)
+        assert (found.bboxes >= 0).all()
+        assert (found.bboxes <= [72, 48, 72, 48]).all()

@@ -19,6 +19,7 @@ from torch import nn
 from mmcast.apis.label_images import label_images
 from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.load_model import load_model
+from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_names import examples
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
@@ -50,6 +51,9 @@ class PseudoLabelHook(Hook):
             student. None for the config of the stage that leaves ``teacher``
             (:mod:`mmcast.engine.stages`).
         batch_size: Images per forward pass and device.
+        views: What the teacher sees of an image, as ``dict(flip=True, scales=[1,
+            1.25])``; what it finds in all views is merged
+            (:mod:`mmcast.apis.merged_views`). None for the image as it is.
     """
 
     priority = 'VERY_HIGH'
@@ -59,6 +63,7 @@ class PseudoLabelHook(Hook):
         teacher: str | Sequence[str],
         config: str | None = None,
         batch_size: int = 1,
+        views: dict[str, Any] | None = None,
     ) -> None:
         self.teachers = [teacher] if isinstance(teacher, str) else list(teacher)
         if not self.teachers:
@@ -68,6 +73,12 @@ class PseudoLabelHook(Hook):
         self.teacher = self.teachers[0]
         self.config = config
         self.batch_size = batch_size
+        self.views = Views(**(views or {}))
+        if views and self._is_coco:
+            raise ValueError(
+                f'{self.teacher} has labels already: leave `views` out, which a '
+                'detector needs'
+            )
 
     def before_run(self, runner: Runner) -> None:
         """Check what can be checked without building the teacher.
@@ -176,7 +187,9 @@ class PseudoLabelHook(Hook):
                 store = PseudoLabelStore.open(root)
             elif Path(self.teacher).is_file():
                 teacher = Teacher.from_files(self._config(runner), self.teacher)
-                store = PseudoLabelStore.create(root, classes=classes, teacher=teacher)
+                store = PseudoLabelStore.create(
+                    root, classes=classes, teacher=teacher, views=self.views.names()
+                )
             else:
                 store = PseudoLabelStore.open(root)
             return store.missing(names)
@@ -208,6 +221,7 @@ class PseudoLabelHook(Hook):
             batch_size=self.batch_size,
             score_thr=transform.score_thr,
             allowed_unreadable=allowed,
+            views=self.views,
         )
         del teacher
         gc.collect()
