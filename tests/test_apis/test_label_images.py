@@ -617,11 +617,13 @@ def test_views_are_those_of_the_image_itself(kind, request, tmp_path, monkeypatc
         (tmp_path / 'mirrored' / name).parent.mkdir(parents=True, exist_ok=True)
         image = cv2.imread(str(world.img_root / name))
         cv2.imwrite(str(tmp_path / 'mirrored' / name), image[:, ::-1])
-    plain, turned = (create(world, tmp_path / each) for each in ('plain', 'turned'))
+    plain, turned = (
+        create(world, tmp_path / each, min_score=0.0) for each in ('plain', 'turned')
+    )
     label(world, teacher, plain, names)
     label(SimpleNamespace(img_root=tmp_path / 'mirrored'), teacher, turned, names)
     seen = []
-    merged = create(world, tmp_path / 's', views=['1', '1 mirrored'])
+    merged = create(world, tmp_path / 's', min_score=0.0, views=['1', '1 mirrored'])
     monkeypatch.setitem(
         _instances.__globals__, 'merge', lambda views: seen.append(views) or views[0]
     )
