@@ -5,8 +5,10 @@ import json
 import sys
 from dataclasses import replace
 
+import photograph_rows
 import pytest
 import results as module
+import results_bench
 import results_rows
 
 SEEDS = (0, 1)
@@ -27,42 +29,62 @@ def fill(bench, values):
     return results
 
 
-def test_every_row_can_be_made(bench):
-    for name, row in bench.ROWS.items():
-        for other in (*row.reads.values(), row.against):
-            assert other is None or other in bench.ROWS, name
+@pytest.mark.parametrize('of', module.BENCHES.values(), ids=list(module.BENCHES))
+def test_every_row_can_be_made(of):
+    before = []
+    for name, row in of.rows.items():
+        assert {*row.reads.values()} <= {*before}, name
+        assert row.against is None or row.against in of.rows, name
+        before.append(name)
         if row.config:
-            cfg = bench.config_of(row.config)
+            cfg = of.config(row.config)
             for option in (*row.options, *row.reads):
                 node = cfg
                 for key in option.split('.')[:-1][:2]:
                     node = node[key]
-    for _, names in bench.TABLES.values():
-        assert set(names) <= set(bench.ROWS)
-    for name, *_ in bench.REGIME.values():
-        assert name in bench.TABLES['main'][1]
+    for _, names in of.tables.values():
+        assert set(names) <= set(of.rows)
+    for name, *_ in of.regime.values():
+        assert name in of.tables['main'][1]
+
+
+def test_photographs_with_more_labels_differ_in_lists_alone():
+    rows = photograph_rows.ROWS
+    for name in photograph_rows.BY_LABELS:
+        few, more = rows[name], rows[f'{name}_180']
+        assert (few.config, few.share, few.views) == (
+            more.config,
+            more.share,
+            more.views,
+        )
+        lists = results_bench.LABELED, results_bench.UNLABELED
+        for key, value in few.options.items():
+            expected = value.replace('60_', '180_') if key in lists else value
+            assert more.options[key] == expected
+        assert [f'{read}_180' for read in few.reads.values()] == [*more.reads.values()]
 
 
 def test_rows_with_more_labels_differ_in_lists_and_batches_alone(bench):
-    few, more = bench.ROWS['distilled_student'], bench.ROWS['distilled_student_200']
+    rows = results_rows.ROWS
+    few, more = rows['distilled_student'], rows['distilled_student_200']
     lists = {
-        results_rows.LABELED: 'splits/200img/labeled.txt',
-        results_rows.UNLABELED: 'splits/200img/unlabeled.txt',
+        results_bench.LABELED: 'splits/200img/labeled.txt',
+        results_bench.UNLABELED: 'splits/200img/unlabeled.txt',
     }
     batches = {
         **results_rows.EQUAL_PARTS,
         f'{results_rows.CONTRAST}loss.loss_weight': 0.1,
     }
     assert more.options == {**few.options, **lists, **batches}
-    without = bench.ROWS['pseudo_labels_student_200'].options
+    without = rows['pseudo_labels_student_200'].options
     assert without == {**results_rows.NO_CONTRAST, **lists, **results_rows.EQUAL_PARTS}
     assert more.reads == {bench.LABELLER: 'adapted_teacher_200'}
     assert more.against == 'adapted_teacher_200'
     assert (more.config, more.file, more.share) == (few.config, few.file, few.share)
-    guided = bench.ROWS['guided_student_200']
-    assert list(guided.options) == [results_rows.LABELED]
+    guided = rows['guided_student_200']
+    assert list(guided.options) == [results_bench.LABELED]
     assert guided.reads == {'model.teacher.checkpoint': 'supervised_student_200'}
-    assert bench.ROWS['adapted_teacher_200'].against == 'zero_shot_teacher'
+    assert rows['adapted_teacher_200'].against == 'zero_shot_teacher'
 
 
 def test_only_missing_runs_and_their_inputs_are_made(bench):
@@ -88,13 +110,13 @@ def test_only_missing_runs_and_their_inputs_are_made(bench):
 def test_other_inputs_make_a_run_invalid(bench, monkeypatch):
     results = fill(bench, {'adapted_teacher': [1, 2], 'distilled_student': [3, 4]})
     keys = {results.key('distilled_student', seed) for seed in SEEDS}
-    monkeypatch.setitem(bench.IMAGES, 'labeled', 11)
+    monkeypatch.setitem(results_rows.IMAGES, 'labeled', 11)
     keys.add(results.key('distilled_student', 0))
     assert not results.finished('distilled_student', 0)
     monkeypatch.undo()
-    teacher = bench.ROWS['adapted_teacher']
+    teacher = results_rows.ROWS['adapted_teacher']
     changed = replace(teacher, options={'optim_wrapper.optimizer.lr': 1.0})
-    monkeypatch.setitem(bench.ROWS, 'adapted_teacher', changed)
+    monkeypatch.setitem(results_rows.ROWS, 'adapted_teacher', changed)
     keys.add(results.key('distilled_student', 0))  # its teacher is another one
     assert len(keys) == 4
 
@@ -103,15 +125,15 @@ def test_a_run_does_not_depend_on_what_its_row_switches_off(bench, monkeypatch):
     results = bench.Results(bench.parse_args())
     rows = ('pseudo_labels_student', 'distilled_student')
     before = [results.key(name, 0) for name in rows]
-    config_of = bench.config_of
+    config_of = results_bench.Bench.config
 
-    def finer(stage):
-        config = copy.deepcopy(config_of(stage))
+    def finer(self, stage):
+        config = copy.deepcopy(config_of(self, stage))
         if stage == 'distill':
             config.model.student.pixel_contrast.in_index = 0
         return config
 
-    monkeypatch.setattr(bench, 'config_of', finer)
+    monkeypatch.setattr(results_bench.Bench, 'config', finer)
     after = [results.key(name, 0) for name in rows]
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -128,10 +150,10 @@ def test_scale_shortens_students_alone(bench, monkeypatch, tmp_path):
 
 def test_a_run_depends_on_the_weights_that_it_starts_from(bench, monkeypatch, tmp_path):
     results = fill(bench, {'adapted_teacher': [1], 'distilled_student': [3]})
-    for weights, kept in (('STUDENT', ['adapted_teacher']), ('FOUNDATION', [])):
-        file = tmp_path / f'{weights}.pth'
+    for judge, kept in (('supervised', ['adapted_teacher']), ('adapt', [])):
+        file = tmp_path / f'{judge}.pth'
         file.write_bytes(b'others')
-        monkeypatch.setattr(bench, weights, file)
+        monkeypatch.setitem(results.bench.starts, judge, file)
         finished = [name for name in results.runs if results.finished(name, 0)]
         assert finished == kept
         monkeypatch.undo()
@@ -152,7 +174,9 @@ def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):
     rows = {row['name']: row for row in report['rows']}
     assert rows['adapted_teacher']['gain'] == [6.0, 4.0]
     (command,) = report['commands']
-    assert command.startswith('python tools/benchmarks/results.py --seeds 0 1 2 ')
+    assert command.startswith(
+        'python tools/benchmarks/results.py --data synthscapes --seeds 0 1 2 '
+    )
     assert str(tmp_path) not in command
     assert rows['adapted_teacher']['mask_ap50'] == [40.0, 42.0]
     assert rows['oracle_student']['gain'] == [10.0]
@@ -179,8 +203,8 @@ def test_results_are_trained_and_continue(bench, monkeypatch, tmp_path, warm):
     """Through the stock scripts, with a few images and iterations."""
     images = dict(train=36, val=6, test=6, labeled=30)
     monkeypatch.setattr(sys, 'executable', str(warm.bin / 'python'))
-    monkeypatch.setattr(bench, 'IMAGES', images)
-    monkeypatch.setattr(bench, 'MORE_LABELS', (31, 32))
+    monkeypatch.setattr(results_rows, 'IMAGES', images)
+    monkeypatch.setattr(results_rows, 'MORE_LABELS', (31, 32))
     argv = ['results.py', '--seeds', '0', '--scale', '0.001', '--jobs', '2']
     argv += ['--rows', 'distilled_student', '--split', 'test', '--out', str(tmp_path)]
     monkeypatch.setattr(sys, 'argv', argv)

@@ -1,10 +1,13 @@
-"""Measure what the methods gain on SynthScapes, with several seeds.
+"""Measure what the methods gain, with several seeds.
 
     python tools/benchmarks/results.py --seeds 0 1 2 --jobs 2
     python tools/benchmarks/results.py --tables losses scores --seeds 0 1 2 --jobs 2
+    python tools/benchmarks/results.py --data ccp --split test --seeds 0 1 2 --jobs 2
 
-A seed has a folder in ``--out``, laid out as the quickstart's: images, the draw of the
-labelled ones and all trainings come from the seed. Rows train through ``mim train
+A seed has a folder in ``--out``: the draw of the labelled images and all trainings
+come from the seed, and SynthScapes' images, too. The photographs (``--data ccp``) are
+where tools/dataset_converters/ccp.py wrote them, in ``data/ccp``. Rows train through
+``mim train
 mmdet`` and are evaluated through ``mim test mmdet``. If a row reads another row's
 file, that one is trained first.
 
@@ -12,12 +15,12 @@ file, that one is trained first.
 call continues from ``results.json``: it repeats a run only if configs, options, weights
 or data have changed, or if another run needs its file and the file is gone.
 
-Settings are chosen on ``--split test``, images that no published table uses.
+Settings are chosen on the other split than the published tables use: on
+SynthScapes' ``test`` and the photographs' ``val``.
 """
 
 import argparse
 import copy
-import functools
 import inspect
 import json
 import os
@@ -27,50 +30,40 @@ import statistics
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from mmengine.config import Config
+import photograph_rows
+import results_rows
 from mmengine.runner import Runner
-from results_rows import IMAGES, LABELLER, MORE_LABELS, ROWS, TABLES
+from results_bench import CONFIGS, LABELLER, PSEUDO_LABELS, Bench
 from runs import (
-    ANNOTATIONS,
-    TOOLS,
     count_parameters,
     digest,
     hardware,
-    make_synthscapes,
+    label_ap,
     mim,
     run_all,
 )
 
 from mmcast._requirements import distribution_of, mim_name
-from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
 from mmcast.files import write_atomic
 
-CONFIGS = TOOLS.parent / 'configs' / 'mmcast'
-FOUNDATION = CONFIGS / 'weights' / 'synthscapes_teacher.pth'
-STUDENT = CONFIGS / 'weights' / 'synthscapes_student.pth'
-DATA = Path('data/synthscapes/target')
+BENCHES = {each.name: each for each in (results_rows.BENCH, photograph_rows.BENCH)}
 KEEPING = ('timer', 'logger', 'checkpoint', 'visualization')
 COLUMNS = (
     *('row', 'mask AP', 'mask AP50', 'gain', 'over', 'seeds', 'iterations', 'paper'),
 )
-# What must hold before methods are compared: a row's gain, and its bounds.
-REGIME = {
-    'oracle student over adapted teacher': ('oracle_student', 5.0, None),
-    'supervised student, twice as long': ('supervised_student_twice', None, 0.5),
-    'adapted teacher over zero-shot': ('adapted_teacher', 5.0, None),
-    'zero-shot teacher': ('zero_shot_teacher', 15.0, None),
-}
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--data', choices=BENCHES, default='synthscapes')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--tables', nargs='+', choices=TABLES, default=[])
+    parser.add_argument('--tables', nargs='+', default=[])
     parser.add_argument(
-        '--rows', nargs='+', choices=ROWS, default=[], help='rows (default: table main)'
+        '--rows', nargs='+', default=[], help='rows (default: table main)'
     )
     parser.add_argument(
         '--split', choices=['val', 'test'], default='val', help='evaluate on'
@@ -84,14 +77,20 @@ def parse_args() -> argparse.Namespace:
     )
     args = parser.parse_args()
     if args.out is None:
-        args.out = Path('work_dirs/results' + '_test' * (args.split == 'test'))
+        folder = 'results' if args.data == 'synthscapes' else f'results_{args.data}'
+        args.out = Path('work_dirs', folder + '_test' * (args.split == 'test'))
+    bench = BENCHES[args.data]
+    for given, known in ((args.tables, bench.tables), (args.rows, bench.rows)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            parser.error(f'{unknown[0]!r} is none of {", ".join(known)}')
     return args
 
 
 def command_line(args: argparse.Namespace) -> str:
     """Return the command line, without what depends on the machine."""
     words = ['python', 'tools/benchmarks/results.py']
-    for name in ('seeds', 'tables', 'rows', 'split', 'scale'):
+    for name in ('data', 'seeds', 'tables', 'rows', 'split', 'scale'):
         value = getattr(args, name)
         if value:
             each = value if isinstance(value, list) else [value]
@@ -104,6 +103,7 @@ class Results:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        self.bench: Bench = BENCHES[args.data]
         self.lock = threading.Lock()
         self.file = args.out / 'results.json'
         self.runs: dict[str, dict[str, dict]] = {}
@@ -119,32 +119,34 @@ class Results:
 
     def left(self, name: str, seed: int) -> Path:
         """Return the path of the file that a row's training leaves."""
-        return self.folder(name, seed) / ROWS[name].file
+        return self.folder(name, seed) / self.bench.rows[name].file
 
     def iterations(self, name: str) -> int:
         """Return how long a row is trained."""
-        row = ROWS[name]
+        row = self.bench.rows[name]
         if row.config is None:
             return 0
-        full = config_of(row.config).train_cfg.max_iters
+        full = self.bench.config(row.config).train_cfg.max_iters
         return max(1, round(full * row.share * self.scale_of(name)))
 
     def scale_of(self, name: str) -> float:
         """Return the factor on a row's iterations: teachers are trained in full."""
-        return 1.0 if ROWS[name].judge == 'adapt' else self.args.scale
+        return 1.0 if self.bench.rows[name].judge == 'adapt' else self.args.scale
 
     def key(self, name: str, seed: int) -> str:
         """Return the digest of all inputs of a run, without the code."""
-        row = ROWS[name]
+        row = self.bench.rows[name]
         parts = [
-            repr((IMAGES, MORE_LABELS, GENERATOR_VERSION, seed, self.args.split)),
+            repr((self.bench.images, *self.bench.inputs, seed, self.args.split)),
             repr(self.iterations(name)),
-            content_of(row.judge),
+            *([repr(self.bench.views)] if row.views else []),
+            content_of(self.bench, row.judge),
             *(self.key(read, seed) for read in row.reads.values()),
         ]
         if row.config:
-            parts.append(content_of(row.config, row.options))
-        return digest(*parts, FOUNDATION if row.judge == 'adapt' else STUDENT)
+            parts.append(content_of(self.bench, row.config, row.options))
+        start = self.bench.starts.get(row.judge)
+        return digest(*parts, *([start] if start else []))
 
     def finished(self, name: str, seed: int) -> bool:
         """Return whether the result of a run is known."""
@@ -152,7 +154,7 @@ class Results:
         return found is not None and found['key'] == self.key(name, seed)
 
     def todo(self, names: list[str], seed: int) -> list[str]:
-        """Return the runs that are needed, in the order of :data:`ROWS`."""
+        """Return the runs that are needed, in the bench's order."""
         needed: set[str] = set()
 
         def visit(name: str, as_input: bool) -> None:
@@ -160,12 +162,12 @@ class Results:
             if name in needed or (ready and self.finished(name, seed)):
                 return
             needed.add(name)
-            for read in ROWS[name].reads.values():
+            for read in self.bench.rows[name].reads.values():
                 visit(read, as_input=True)
 
         for name in names:
             visit(name, as_input=False)
-        return [name for name in ROWS if name in needed]
+        return [name for name in self.bench.rows if name in needed]
 
     def add(self, name: str, seed: int, result: dict) -> None:
         """Store a result and write both files."""
@@ -176,7 +178,7 @@ class Results:
 
     def write(self) -> None:
         """Write ``results.json`` and ``results.md`` from the results so far."""
-        rows = [self.row(name) for name in ROWS if self.seeds_of(name)]
+        rows = [self.row(name) for name in self.bench.rows if self.seeds_of(name)]
         packages = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmcast')
         content = dict(
             regime=self.regime(),
@@ -184,7 +186,9 @@ class Results:
             commands=[*dict.fromkeys(self.commands)],
             hardware=hardware('cpu'),
             versions={name: distribution_of(name).version for name in packages},
-            images=dict(IMAGES, generator_version=GENERATOR_VERSION),
+            data=self.args.data,
+            images=self.bench.images,
+            inputs=self.bench.inputs,
             split=self.args.split,
             runs=self.runs,
         )
@@ -202,22 +206,22 @@ class Results:
         of_row = self.runs[name]
         summary = dict(
             name=name,
-            title=ROWS[name].title,
+            title=self.bench.rows[name].title,
             seeds=[int(seed) for seed in seeds],
             mask_ap=[of_row[seed]['mask_ap'] for seed in seeds],
             mask_ap50=[of_row[seed]['mask_ap50'] for seed in seeds],
             iterations=self.iterations(name),
             params_m=of_row[seeds[0]]['params_m'],
-            paper=ROWS[name].paper,
+            paper=self.bench.rows[name].paper,
         )
         gain = self.gain(name)
         if gain:
-            summary |= dict(against=ROWS[name].against, gain=gain)
+            summary |= dict(against=self.bench.rows[name].against, gain=gain)
         return summary
 
     def gain(self, name: str) -> list[float]:
         """Return the difference to the row that it is compared with, by seed."""
-        other = ROWS[name].against
+        other = self.bench.rows[name].against
         if other is None:
             return []
         both = set(self.seeds_of(name)) & set(self.seeds_of(other))
@@ -229,9 +233,9 @@ class Results:
     def regime(self) -> dict:
         """Return each condition with what was measured and whether it holds."""
         found = {}
-        for title, (name, least, most) in REGIME.items():
-            values = self.gain(name) if ROWS[name].against else []
-            if name == 'zero_shot_teacher':
+        for title, (name, least, most) in self.bench.regime.items():
+            values = self.gain(name)
+            if not self.bench.rows[name].against:
                 values = [self.runs[name][s]['mask_ap'] for s in self.seeds_of(name)]
             if not values:
                 continue
@@ -251,7 +255,7 @@ class Results:
             holds = 'yes' if each['holds'] else 'no'
             lines.append(f'| {title} | {asked} | {spread(each["values"])} | {holds} |')
         shown: set[str] = set()
-        for title, names in TABLES.values():
+        for title, names in self.bench.tables.values():
             finished = [name for name in names if self.seeds_of(name)]
             if shown.issuperset(finished):
                 continue  # no row of its own
@@ -269,7 +273,7 @@ class Results:
                     spread(row['mask_ap']),
                     f'{statistics.mean(row["mask_ap50"]):.1f}',
                     spread(row['gain'], '+') if over else '',
-                    ROWS[over].title if over else '',
+                    self.bench.rows[over].title if over else '',
                     str(len(row['seeds'])),
                     str(row['iterations']),
                     '' if row['paper'] is None else str(row['paper']),
@@ -285,20 +289,17 @@ def spread(values: list[float], sign: str = '') -> str:
     return f'{text} ({low:.1f} to {high:.1f})' if len(values) > 1 else text
 
 
-@functools.cache
-def config_of(stage: str) -> Config:
-    """Return the parsed config of a stage."""
-    return Config.fromfile(CONFIGS / f'{stage}_synthscapes.py')
-
-
-def content_of(stage: str, options: dict[str, object] | None = None) -> str:
+def content_of(
+    bench: Bench, stage: str, options: dict[str, object] | None = None
+) -> str:
     """Return what the runner gets of a stage's config, the same on every machine.
 
     Args:
-        stage: Its name.
+        bench: The page.
+        stage: The stage's name.
         options: Changes of the config. What they switch off is not in the result.
     """
-    changed = copy.deepcopy(config_of(stage))
+    changed = copy.deepcopy(bench.config(stage))
     changed.merge_from_dict(options or {})
     config = changed.to_dict()
     # Logs and checkpoints along the way decide nothing.
@@ -308,18 +309,9 @@ def content_of(stage: str, options: dict[str, object] | None = None) -> str:
     return repr([(key, config[key]) for key in read]).replace(str(CONFIGS), '')
 
 
-def make_data(root: Path, seed: int) -> None:
-    """Make a seed's images and lists, unless they are complete.
-
-    Raises:
-        RuntimeError: A script failed.
-    """
-    data = root / DATA
-    done = data / 'splits' / 'done'
-    if done.is_file():
-        return
-    make_synthscapes(data, **IMAGES, more_labels=MORE_LABELS, seed=seed)
-    done.touch()
+def labels_of(results: Results, name: str, seed: int, views: bool) -> Path:
+    """Return the folder of a teacher's labels."""
+    return results.folder(name, seed) / ('merged_labels' if views else 'pseudo_labels')
 
 
 def train(results: Results, name: str, seed: int) -> None:
@@ -328,11 +320,13 @@ def train(results: Results, name: str, seed: int) -> None:
     Raises:
         RuntimeError: It failed; the message names its log.
     """
-    row, folder = ROWS[name], results.folder(name, seed)
+    bench, folder = results.bench, results.folder(name, seed)
+    row = bench.rows[name]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if row.config is None:
-        shutil.copy(FOUNDATION, folder / row.file)
+        if not row.reads:
+            shutil.copy(bench.starts[row.judge], folder / row.file)
         return
     iterations = results.iterations(name)
     options = {
@@ -343,18 +337,30 @@ def train(results: Results, name: str, seed: int) -> None:
         **{key: results.left(read, seed) for key, read in row.reads.items()},
     }
     if LABELLER in row.reads:
-        config = CONFIGS / 'adapt_synthscapes.py'
-        options['default_hooks.pseudo_labels.config'] = config
+        teacher = row.reads[LABELLER]
+        judge = bench.path(bench.rows[teacher].judge)
+        options['default_hooks.pseudo_labels.config'] = judge
+        store = labels_of(results, teacher, seed, row.views)
+        options[f'{PSEUDO_LABELS}store'] = store
+        for key, value in bench.views.items() if row.views else ():
+            options[f'default_hooks.pseudo_labels.views.{key}'] = value
     if row.config.startswith('guided'):
-        update = config_of(row.config).default_hooks.teacher_update
-        switch = int(update.burn_in_iters * row.share * results.scale_of(name))
-        options['default_hooks.teacher_update.burn_in_iters'] = switch
+        update = bench.config(row.config).default_hooks.teacher_update
+        factor = row.share * results.scale_of(name)
+        # The switch, and the average's memory, keep their share of the run.
+        changes = dict(
+            burn_in_iters=int(update.burn_in_iters * factor),
+            momentum=max(0.0, 1 - (1 - update.momentum) / factor),
+        )
+        for key, value in changes.items():
+            options.setdefault(f'default_hooks.teacher_update.{key}', value)
     given = [
-        f'{key}={value}'.replace('{iterations}', str(iterations))
+        f'{key}={value}'.replace('{iterations}', str(iterations)).replace(
+            '{seed}', str(seed)
+        )
         for key, value in options.items()
     ]
-    config = CONFIGS / f'{row.config}_synthscapes.py'
-    command = ('train', mim_name(), config, '--work-dir', folder)
+    command = ('train', mim_name(), bench.path(row.config), '--work-dir', folder)
     command += ('--cfg-options', *given)
     mim(*command, log=folder / 'train.log', cwd=results.args.out / f'seed{seed}')
 
@@ -365,16 +371,24 @@ def evaluate(results: Results, name: str, seed: int) -> dict:
     Raises:
         RuntimeError: It failed; the message names its log.
     """
-    row, folder = ROWS[name], results.folder(name, seed)
-    tested, split = folder / 'test', results.args.split
+    bench, folder, split = results.bench, results.folder(name, seed), results.args.split
+    row = bench.rows[name]
+    config, tested = bench.path(row.judge), folder / 'test'
+    params = round(count_parameters(config) / 1e6, 3)
+    options = bench.options(split)
+    if row.views and row.config is None:
+        (read,) = row.reads.values()
+        dataset = bench.config(row.judge).test_dataloader.dataset
+        root = Path(dataset.data_root)
+        images = options['test_dataloader.dataset.data_prefix.img']
+        store = folder / 'labels'
+        label(results, read, seed, True, ('--img-root', root / str(images)), store)
+        gold = (
+            results.args.out / f'seed{seed}' / str(options['test_evaluator.ann_file'])
+        )
+        return dict(label_ap(store, gold), params_m=params)
     shutil.rmtree(tested, ignore_errors=True)
-    config = CONFIGS / f'{row.judge}_synthscapes.py'
     command = ('test', mim_name(), config, '--checkpoint', results.left(name, seed))
-    options = {
-        'test_dataloader.dataset.ann_file': ANNOTATIONS.format(split),
-        'test_dataloader.dataset.data_prefix.img': f'leftImg8bit/{split}/',
-        'test_evaluator.ann_file': DATA / ANNOTATIONS.format(split),
-    }
     given = [f'{key}={value}' for key, value in options.items()]
     command += ('--work-dir', tested, '--cfg-options', *given)
     mim(*command, log=folder / 'test.log', cwd=results.args.out / f'seed{seed}')
@@ -383,27 +397,38 @@ def evaluate(results: Results, name: str, seed: int) -> dict:
     return dict(
         mask_ap=round(100 * found['coco/segm_mAP'], 2),
         mask_ap50=round(100 * found['coco/segm_mAP_50'], 2),
-        params_m=round(count_parameters(config) / 1e6, 3),
+        params_m=params,
     )
 
 
-def label(results: Results, name: str, seed: int) -> None:
-    """Label all training images with a teacher, so that no two students do.
+def label(
+    results: Results,
+    name: str,
+    seed: int,
+    views: bool,
+    images: Sequence[object],
+    store: Path,
+) -> None:
+    """Label images with a row's model.
 
     Raises:
         RuntimeError: It failed; it has said why.
     """
-    checkpoint = results.left(name, seed)
+    bench = results.bench
+    flags: list[object] = []
+    if views:
+        flags = ['--scales', *bench.views['scales']]
+        flags += ['--flip'] if bench.views['flip'] else []
     script = [
-        *('-m', 'mmcast', 'label', CONFIGS / 'adapt_synthscapes.py'),
-        *(checkpoint, '--img-root', 'leftImg8bit/train', '--num-workers', 0),
-        *('--store', checkpoint.parent / 'pseudo_labels'),
+        *('-m', 'mmcast', 'label', bench.path(bench.rows[name].judge)),
+        *(results.left(name, seed), *images, '--num-workers', 0),
+        *('--store', store, *flags),
     ]
-    log = checkpoint.parent / 'label.log'
+    log = store.with_suffix('.log')
     with log.open('w') as file:
         done = subprocess.run(
             [sys.executable, *map(str, script)],
-            cwd=results.args.out / f'seed{seed}' / DATA,
+            cwd=results.args.out / f'seed{seed}',
             # One thread, as trainings have: jobs share the cores.
             env={**os.environ, 'OMP_NUM_THREADS': '1'},
             stdout=file,
@@ -414,54 +439,63 @@ def label(results: Results, name: str, seed: int) -> None:
         raise RuntimeError(f'labelling failed; the whole output is in {log}')
 
 
+Job = tuple[str, str, int]
+
+
 def main() -> None:
     args = parse_args()
     results = Results(args)
+    bench = results.bench
     tables = args.tables or ([] if args.rows else ['main'])
-    names = [name for table in tables for name in TABLES[table][1]] + args.rows
-    todo: list[tuple[str, str, int]] = []
+    names = [name for table in tables for name in bench.tables[table][1]] + args.rows
+    todo: list[Job] = []
     # Seeds are the outer loop: after an early stop, all rows have equally many.
     for seed in args.seeds:
         runs = results.todo(names, seed)
-        labelling = {ROWS[name].reads.get(LABELLER) for name in runs}
         todo += [('data', '', seed)] if runs else []
         for name in runs:
+            # No two students label the same images at once.
+            todo += [job for job in labelling(bench, name, seed) if job not in todo]
             todo.append(('train', name, seed))
-        for name in labelling - {None}:
-            after = [('train', name, seed), ('data', '', seed)]
-            place = max(todo.index(each) for each in after if each in todo)
-            todo.insert(place + 1, ('label', name, seed))
 
     def work(kind: str, name: str, seed: int, submitted: dict[tuple, Future]) -> None:
         # All of these were submitted earlier, so they end.
-        for other in waits_for(kind, name, seed):
+        for other in waits_for(bench, kind, name, seed):
             if other in submitted:
                 submitted[other].result()
         if kind == 'data':
-            make_data(args.out / f'seed{seed}', seed)
-        elif kind == 'label':
-            label(results, name, seed)
-        else:
+            bench.make_data(args.out / f'seed{seed}', seed)
+        elif kind == 'train':
             train(results, name, seed)
             results.add(name, seed, evaluate(results, name, seed))
+        else:
+            views = kind == 'merged labels'
+            images = [each.format(seed=seed) for each in bench.unlabeled]
+            store = labels_of(results, name, seed, views)
+            label(results, name, seed, views, images, store)
 
     run_all('results', todo, work, args.jobs)
     results.write()
     print(results.file.with_suffix('.md').read_text())
 
 
-def waits_for(kind: str, name: str, seed: int) -> list[tuple[str, str, int]]:
+def labelling(bench: Bench, name: str, seed: int) -> list[Job]:
+    """Return the jobs that make the labels a row learns from."""
+    row = bench.rows[name]
+    if LABELLER not in row.reads:
+        return []
+    return [('merged labels' if row.views else 'labels', row.reads[LABELLER], seed)]
+
+
+def waits_for(bench: Bench, kind: str, name: str, seed: int) -> list[Job]:
     """Return the jobs that must end before another one starts."""
     if kind == 'data':
         return []
     before = [('data', '', seed)]
-    if kind == 'label':
+    if kind != 'train':
         return [*before, ('train', name, seed)]
-    for option, read in ROWS[name].reads.items():
-        before.append(('train', read, seed))
-        if option == LABELLER:
-            before.append(('label', read, seed))
-    return before
+    before += [('train', read, seed) for read in bench.rows[name].reads.values()]
+    return before + labelling(bench, name, seed)
 
 
 if __name__ == '__main__':

@@ -1,10 +1,20 @@
-"""The rows of :mod:`results`: the models, how each is made, and in which table.
+"""The rows of docs/results.md, on SynthScapes."""
 
-A row is one model. Rows name each other: whose file they read, and what their gain is
-measured from.
-"""
+from dataclasses import replace
+from pathlib import Path
 
-from dataclasses import dataclass, field, replace
+from results_bench import (
+    CONFIGS,
+    LABELED,
+    LABELLER,
+    PSEUDO_LABELS,
+    UNLABELED,
+    Bench,
+    Row,
+)
+from runs import ANNOTATIONS, make_synthscapes
+
+from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
 
 IMAGES = dict(train=2000, val=200, test=100, labeled=10)
 MORE_LABELS = (100, 200, 400, 600)  # the paper's 5, 10, 20 and 30 %
@@ -13,38 +23,8 @@ EQUAL_PARTS = {
     'train_dataloader.sampler.source_ratio': [1, 1],
     'model.semi_weight': 1.0,
 }
-LABELED = 'train_dataloader.dataset.labeled_dataset.image_list'
-UNLABELED = 'train_dataloader.dataset.unlabeled_dataset.ann_file'
-SCORE_THR = 'train_dataloader.dataset.pseudo_labels.score_thr'
+SCORE_THR = f'{PSEUDO_LABELS}score_thr'
 CONTRAST = 'model.student.pixel_contrast.'
-LABELLER = 'default_hooks.pseudo_labels.teacher'
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table: a model, how it is made, and what it is compared with.
-
-    Attributes:
-        title: Its text in the tables.
-        config: The stage that trains it; None for the teacher as it comes.
-        options: Changes of the config.
-        reads: Option to the row whose file it names.
-        file: The file that the training leaves.
-        judge: The config that it is evaluated with.
-        against: The row that its gain is measured from, seed by seed.
-        paper: Mask AP of the paper: Cityscapes, 10 % of the labels.
-        share: Factor on the config's iterations.
-    """
-
-    title: str
-    config: str | None = 'distill'
-    options: dict[str, object] = field(default_factory=dict)
-    reads: dict[str, str] = field(default_factory=dict)
-    file: str = 'student.pth'
-    judge: str = 'supervised'
-    against: str | None = None
-    paper: float | None = None
-    share: float = 1.0
 
 
 def teacher(title: str, config: str | None, **kwargs) -> Row:
@@ -305,3 +285,47 @@ TABLES = {
         ),
     ),
 }
+DATA = Path('data/synthscapes/target')
+
+
+def make_data(root: Path, seed: int) -> None:
+    """Make a seed's images and lists, unless they are complete.
+
+    Raises:
+        RuntimeError: A script failed.
+    """
+    done = root / DATA / 'splits' / 'done'
+    if not done.is_file():
+        make_synthscapes(root / DATA, **IMAGES, more_labels=MORE_LABELS, seed=seed)
+        done.touch()
+
+
+def evaluated_on(split: str) -> dict[str, object]:
+    return {
+        'test_dataloader.dataset.ann_file': ANNOTATIONS.format(split),
+        'test_dataloader.dataset.data_prefix.img': f'leftImg8bit/{split}/',
+        'test_evaluator.ann_file': DATA / ANNOTATIONS.format(split),
+    }
+
+
+BENCH = Bench(
+    name='synthscapes',
+    rows=ROWS,
+    tables=TABLES,
+    regime={
+        'oracle student over adapted teacher': ('oracle_student', 5.0, None),
+        'supervised student, twice as long': ('supervised_student_twice', None, 0.5),
+        'adapted teacher over zero-shot': ('adapted_teacher', 5.0, None),
+        'zero-shot teacher': ('zero_shot_teacher', 15.0, None),
+    },
+    data=DATA,
+    make_data=make_data,
+    images=IMAGES,
+    inputs=(MORE_LABELS, GENERATOR_VERSION),
+    options=evaluated_on,
+    unlabeled=('--img-root', str(DATA / 'leftImg8bit' / 'train')),
+    starts={
+        'adapt': CONFIGS / 'weights' / 'synthscapes_teacher.pth',
+        'supervised': CONFIGS / 'weights' / 'synthscapes_student.pth',
+    },
+)

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import hashlib
+import io
 import json
 import math
 import os
@@ -196,6 +197,45 @@ def count_parameters(config: Path) -> int:
         if unused in cfg.model:
             cfg.model[unused] = None
     return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
+
+
+def label_ap(store: Path, annotations: Path) -> dict[str, float]:
+    """Return ``mask_ap`` and ``mask_ap50`` (0 to 100) of a store's labels.
+
+    Args:
+        store: Labels of all images of the COCO file.
+        annotations: The COCO file with the truth.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+
+    opened = PseudoLabelStore.open(store)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        images = {each['file_name']: each['id'] for each in truth.dataset['images']}
+        names = {each['name']: each['id'] for each in truth.dataset['categories']}
+        found = [
+            dict(
+                image_id=images[name],
+                category_id=names[opened.classes[label]],
+                score=float(score),
+                segmentation=mask,
+            )
+            for name, entry in opened.entries()
+            for label, score, mask in zip(
+                entry.labels, entry.scores, entry.masks, strict=True
+            )
+        ]
+        measured = COCOeval(truth, truth.loadRes(found), 'segm')
+        measured.evaluate()
+        measured.accumulate()
+        measured.summarize()
+    return dict(
+        mask_ap=round(100 * measured.stats[0], 2),
+        mask_ap50=round(100 * measured.stats[1], 2),
+    )
 
 
 def run_all(
