@@ -361,4 +361,8 @@ def _write(store: PseudoLabelStore, name: str, sample: Any) -> None:
         scores[order].tolist(),
         (times * predicted.bboxes[order]).tolist(),
         masks,
+        *(
+            predicted[key][order].tolist() if key in predicted else None
+            for key in ('class_scores', 'mask_qualities')
+        ),
     )
