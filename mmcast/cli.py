@@ -102,9 +102,9 @@ def _own_data(add: Callable) -> None:
     add('--student', metavar='CONFIG', help='your own detector, or mmdet::...')
     add(
         '--teacher',
-        nargs=2,
-        metavar=('CONFIG', 'CHECKPOINT'),
-        help='your own detector that was trained on the classes',
+        nargs='+',
+        metavar='WORD',
+        help='CONFIG CHECKPOINT of a detector that was trained on the classes; or sam3',
     )
     add('--fraction', type=float, help='labelled share of the annotated images, 0 to 1')
     add('--seed', type=int, help='of the drawn lists (default: 0)')
