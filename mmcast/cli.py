@@ -26,7 +26,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if words is None:
         sys.excepthook = errors.show
     parser = _parser()
-    options = vars(parser.parse_args(words))
+    options = vars(
+        parser.parse_args(_with_teacher(sys.argv[1:] if words is None else words))
+    )
     verb, show = options.pop('verb'), options.pop('show')
     given = {key: value for key, value in options.items() if value is not None}
     from mmcast import load
@@ -39,6 +41,15 @@ def main(words: Sequence[str] | None = None) -> None:
         show(result, given)
 
 
+def _with_teacher(words: Sequence[str]) -> Sequence[str]:
+    """Join a verb and its teacher to one word, since their options differ."""
+    if words[:1] != ['label'] or '--teacher' not in words[:-1]:
+        return words
+    place = words.index('--teacher')
+    verb = ' '.join([words[0], *words[place : place + 2]])
+    return [verb, *words[1:place], *words[place + 2 :]]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'mmcast',
@@ -49,16 +60,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'mmcast {__version__}')
     verbs = parser.add_subparsers(metavar='VERB', required=True)
 
-    def add(name: str, text: str, show: Callable | None = None) -> Any:
+    def add(
+        name: str, text: str, show: Callable | None = None, function: str = ''
+    ) -> Any:
         verb = verbs.add_parser(
             name, help=text, description=text, argument_default=None
         )
-        verb.set_defaults(verb=name.replace('-', '_'), show=show)
+        verb.set_defaults(verb=function or name.replace('-', '_'), show=show)
         return verb.add_argument
 
     _own_data(add('own-data', 'look at your images, write the configs of all stages'))
     _split(add('split', 'draw labelled and unlabelled images', _show_splits))
     _label(add('label', 'label images with a detector, into a store'))
+    _label_with_sam3(
+        add(
+            'label --teacher sam3',
+            'label images with SAM 3, by words, into a store',
+            function='label_with_sam3',
+        )
+    )
     _export_onnx(add('export-onnx', 'export a model to ONNX', _show_export))
     _to_coco(add('to-coco', 'write the labels of a store as COCO JSON', _show_file))
     _from_coco(add('from-coco', "make a store of another tool's labels", _show))
@@ -82,9 +102,9 @@ def _own_data(add: Callable) -> None:
     add('--student', metavar='CONFIG', help='your own detector, or mmdet::...')
     add(
         '--teacher',
-        nargs=2,
-        metavar=('CONFIG', 'CHECKPOINT'),
-        help='your own detector that was trained on the classes',
+        nargs='+',
+        metavar='WORD',
+        help='CONFIG CHECKPOINT of a detector that was trained on the classes; or sam3',
     )
     add('--fraction', type=float, help='labelled share of the annotated images, 0 to 1')
     add('--seed', type=int, help='of the drawn lists (default: 0)')
@@ -125,13 +145,10 @@ def _split(add: Callable) -> None:
 def _label(add: Callable) -> None:
     add('config', help='config of the detector')
     add('checkpoint', help='its checkpoint')
-    add('--img-root', required=True, metavar='DIR', help='folder of the images')
-    add('--store', required=True, metavar='DIR', help='folder of the labels')
-    add('--list', help='list of images (default: the whole folder)')
+    _images_to_label(add)
     add('--batch-size', type=int, help='images of a forward pass (default: 1)')
     add('--num-workers', type=int, help='processes that read images (default: 2)')
     add('--device', help='default: a GPU if there is one')
-    add('--link-root', metavar='DIR', help='images may be links to places below it')
     add('--flip', action='store_true', help='the detector sees images mirrored, too')
     add(
         '--scales',
@@ -139,6 +156,29 @@ def _label(add: Callable) -> None:
         nargs='+',
         help='factors on its test size, as 1 1.25; all views are merged',
     )
+
+
+def _label_with_sam3(add: Callable) -> None:
+    _images_to_label(add)
+    add('--classes', nargs='+', required=True, help="the student's, in its order")
+    add('--prompts', nargs='+', metavar='CLASS=PHRASE', help='default: the names')
+    add('--weights', metavar='DIR', help='of SAM 3 (default: checkpoints/sam3)')
+    add('--env', metavar='DIR', help='environment, made if missing (.venv-sam3)')
+    add('--processes', type=int, help='default: one on each GPU, or one')
+    add('--chunk', type=int, help='prompts that run together (default: 8)')
+    add('--iou-thr', type=float, help='masks that overlap more: one stays (0.7)')
+
+
+def _images_to_label(add: Callable) -> None:
+    add(
+        *('--img-root', '--images'),
+        required=True,
+        metavar='DIR',
+        help='folder of the images',
+    )
+    add('--store', required=True, metavar='DIR', help='folder of the labels')
+    add('--list', help='list of images (default: the whole folder)')
+    add('--link-root', metavar='DIR', help='images may be links to places below it')
 
 
 def _export_onnx(add: Callable) -> None:

@@ -27,7 +27,7 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize('verb', VERBS)
 def test_options_are_the_arguments_of_the_function(verb):
-    function = getattr(apis, verb.replace('-', '_'))
+    function = getattr(apis, VERBS[verb].get_default('verb'))
     arguments = inspect.signature(function).parameters
     actions = [each for each in VERBS[verb]._actions if each.dest != 'help']
     assert {each.dest for each in actions} == set(arguments)

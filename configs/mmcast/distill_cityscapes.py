@@ -4,6 +4,10 @@
 _base_ = './_base_/student_on_cityscapes.py'
 model = dict(_delete_=True, type='SemiSupervisedSegmentor', student=_base_.model)
 train_dataloader = dict(dataset=_base_.with_unlabeled)
-teacher = f'{_base_.root}/selftrain_cityscapes/teacher.pth'
+teacher = (
+    f'{_base_.root}/selftrain_cityscapes/teacher.pth'
+    if _base_.teacher_name == 'default'
+    else f'work_dirs/{_base_.teacher_name}_cityscapes/pseudo_labels'
+)
 default_hooks = dict(pseudo_labels=dict(type='PseudoLabelHook', teacher=teacher))
 work_dir = _base_.out and f'{_base_.out}/distill_cityscapes'

@@ -13,6 +13,7 @@ from .export_onnx import export_onnx
 from .label import label
 from .label_images import label_images
 from .label_summary import LabelSummary
+from .label_with_sam3 import label_with_sam3
 from .load_model import load_model
 from .merged_views import Views
 from .models import ModelEntry, model_files, models
@@ -33,6 +34,7 @@ __all__ = [
     'from_coco',
     'label',
     'label_images',
+    'label_with_sam3',
     'load_model',
     'model_files',
     'models',

@@ -68,22 +68,7 @@ def label(
         if cuda:
             torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
         torch.distributed.init_process_group('nccl' if cuda else 'gloo')
-    images = ImageListDataset(
-        ann_file=os.path.abspath(list) if list else '',
-        data_prefix=dict(img=str(img_root)),
-        link_root=None if link_root is None else str(link_root),
-    )
-    names = [*images.names()]
-    shared = find_shared(names)
-    if shared:
-        print_log(
-            f'{len(shared)} images are named as another one but for the suffix, and '
-            f'have no labels: {examples(shared)}. Rename them',
-            logger='current',
-            level=logging.WARNING,
-        )
-        left_out = {*shared}
-        names = [name for name in names if name not in left_out]
+    names = names_to_label(img_root, list, link_root)
     model = load_model(
         config, checkpoint, device or ('cuda' if torch.cuda.is_available() else 'cpu')
     )
@@ -107,3 +92,35 @@ def label(
         allowed_unreadable=len(names) - 1,
         views=views,
     )
+
+
+def names_to_label(
+    img_root: str | Path, list: str | Path | None, link_root: str | Path | None
+) -> Sequence[str]:
+    """Return the images of a folder or a list that can have labels of their own.
+
+    The second of two images whose names differ in their suffix alone is named in a
+    warning.
+
+    Args:
+        img_root: Folder of the images.
+        list: List of images; None for the whole folder.
+        link_root: Links in the image folder may lead to places below this one.
+    """
+    images = ImageListDataset(
+        ann_file=os.path.abspath(list) if list else '',
+        data_prefix=dict(img=str(img_root)),
+        link_root=None if link_root is None else str(link_root),
+    )
+    names = [*images.names()]
+    shared = find_shared(names)
+    if shared:
+        print_log(
+            f'{len(shared)} images are named as another one but for the suffix, and '
+            f'have no labels: {examples(shared)}. Rename them',
+            logger='current',
+            level=logging.WARNING,
+        )
+        left_out = {*shared}
+        names = [name for name in names if name not in left_out]
+    return names

@@ -380,4 +380,8 @@ def _instances(store: PseudoLabelStore, sample: Any) -> Instances:
         scores[order].tolist(),
         (times * predicted.bboxes[order]).tolist(),
         [encode(predicted.masks[index], times, size) for index in order.tolist()],
+        *(
+            predicted[key][order].tolist() if key in predicted else None
+            for key in ('class_scores', 'mask_qualities')
+        ),
     )

@@ -29,12 +29,16 @@ class Instances(NamedTuple):
         scores: Confidences in [0, 1], shape (n,).
         bboxes: Boxes xyxy in pixels, shape (n, 4).
         masks: Compressed COCO RLE dicts.
+        class_scores: Class scores in [0, 1], if the teacher has them apart.
+        mask_qualities: Mask qualities in [0, 1], if the teacher has them apart.
     """
 
     labels: Sequence[int]
     scores: Sequence[float]
     bboxes: Sequence[Sequence[float]]
     masks: Sequence[dict[str, Any]]
+    class_scores: Sequence[float] | None = None
+    mask_qualities: Sequence[float] | None = None
 
     def best(self, most: int, least: float) -> 'Instances':
         """Return the instances of the ``most`` highest scores that reach ``least``."""
@@ -45,6 +49,10 @@ class Instances(NamedTuple):
             [self.scores[i] for i in kept],
             [self.bboxes[i] for i in kept],
             [self.masks[i] for i in kept],
+            *(
+                None if each is None else [each[i] for i in kept]
+                for each in (self.class_scores, self.mask_qualities)
+            ),
         )
 
 
@@ -172,8 +180,9 @@ def merge(views: Sequence[Instances], iou_thr: float = 0.5) -> Instances:
 
     In descending score, an instance takes from each other view the one of its class
     with the largest mask IoU, if that is at least ``iou_thr``. The score is the sum of
-    theirs over the number of views. A pixel belongs to the mask if instances with half
-    of that sum or more have it. The box is the mean of theirs by score.
+    theirs over the number of views, and so is the class score. A pixel belongs to the
+    mask if instances with half of the scores' sum or more have it. Box and mask quality
+    are means of theirs by score.
 
     Args:
         views: What was found in each view, in the coordinates of the image itself.
@@ -184,20 +193,41 @@ def merge(views: Sequence[Instances], iou_thr: float = 0.5) -> Instances:
     boxes = np.array([box for each in views for box in each.bboxes]).reshape(-1, 4)
     masks = [mask for each in views for mask in each.masks]
     view = np.repeat(np.arange(len(views)), [len(each.labels) for each in views])
-    found = []
-    for label in np.unique(labels).tolist():
-        members = np.flatnonzero(labels == label)
-        for group in _groups(members, scores, view, masks, iou_thr):
-            weights = scores[group]
-            found.append(
-                (
-                    label,
-                    float(weights.sum() / len(views)),
-                    np.average(boxes[group], axis=0, weights=weights).tolist(),
-                    _vote([masks[i] for i in group], weights),
-                )
-            )
-    return Instances(*zip(*found, strict=True)) if found else Instances([], [], [], [])
+    groups = [
+        group
+        for label in np.unique(labels)
+        for group in _groups(
+            np.flatnonzero(labels == label), scores, view, masks, iou_thr
+        )
+    ]
+
+    def summed(values: np.ndarray) -> list[float]:
+        return [float(values[group].sum() / len(views)) for group in groups]
+
+    def mean(values: np.ndarray) -> list[Any]:
+        return [
+            np.average(values[group], axis=0, weights=scores[group]).tolist()
+            for group in groups
+        ]
+
+    class_scores = _of_all([each.class_scores for each in views])
+    qualities = _of_all([each.mask_qualities for each in views])
+    return Instances(
+        [int(labels[group[0]]) for group in groups],
+        summed(scores),
+        mean(boxes),
+        [_vote([masks[i] for i in group], scores[group]) for group in groups],
+        None if class_scores is None else summed(class_scores),
+        None if qualities is None else mean(qualities),
+    )
+
+
+def _of_all(views: Sequence[Sequence[float] | None]) -> np.ndarray | None:
+    """Join the views' values; None if a view has none."""
+    given = [each for each in views if each is not None]
+    if len(given) < len(views):
+        return None
+    return np.array([value for each in given for value in each])
 
 
 def _groups(

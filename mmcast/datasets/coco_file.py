@@ -37,6 +37,7 @@ from .coco_values import (
     whole_number,
 )
 from .image_names import check_name, fit_names
+from .pseudo_label_entry import PARTS
 from .rle import is_size
 
 
@@ -49,8 +50,8 @@ class CocoFile:
         images: Dicts with ``id``, ``file_name``, ``height`` and ``width``.
         annotations: Dicts with ``id``, ``image_id``, ``category_id``, ``bbox``
             (x, y, width, height), ``area``, ``iscrowd``, ``segmentation`` (polygons, or
-            an RLE whose counts are a str). Predictions have ``score``, and
-            ``predicted_bbox`` as the file has it.
+            an RLE whose counts are a str). Predictions have ``score``, ``class_score``,
+            ``mask_quality`` and ``predicted_bbox`` as far as the file has them.
         categories: Dicts with ``id`` and ``name``.
         total: Number of annotations in the file, of the images that were asked for.
         without_mask: Annotations without a mask, as text; they are left out.
@@ -397,10 +398,9 @@ def _read_annotation(
         iscrowd=int(crowd),
         segmentation=mask,
     )
-    if 'score' in raw:
-        each['score'] = raw['score']
-        if is_box(raw.get('bbox')):
-            each['predicted_bbox'] = raw['bbox']
+    each |= {key: raw[key] for key in ('score', *PARTS) if key in raw}
+    if 'score' in raw and is_box(raw.get('bbox')):
+        each['predicted_bbox'] = raw['bbox']
     found.annotations.append(each)
 
 

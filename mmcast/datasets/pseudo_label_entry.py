@@ -8,6 +8,9 @@ import numpy as np
 
 from mmcast.datasets.rle import MOST_PIXELS, is_size, is_whole
 
+# What a score may be made of. Stores of teachers that have one number lack them.
+PARTS = ('class_score', 'mask_quality')
+
 
 @dataclass(frozen=True)
 class PseudoLabels:
@@ -16,9 +19,12 @@ class PseudoLabels:
     Attributes:
         size: Image height and width in pixels.
         labels: Class indices, int64, shape (n,).
-        scores: Confidences in [0, 1], float32, shape (n,).
+        scores: Confidences in [0, 1], float32, shape (n,). They rank the instances.
         bboxes: Boxes xyxy in pixels, float32, shape (n, 4).
         masks: Compressed COCO RLE dicts with ``size`` and ``counts`` (str).
+        class_scores: How sure the teacher is of the class, in [0, 1], float32, shape
+            (n,); None if it did not say so for each instance.
+        mask_qualities: How good the teacher thinks the mask is, as the other one.
     """
 
     size: tuple[int, int]
@@ -26,6 +32,8 @@ class PseudoLabels:
     scores: np.ndarray
     bboxes: np.ndarray
     masks: list[dict[str, Any]]
+    class_scores: np.ndarray | None = None
+    mask_qualities: np.ndarray | None = None
 
 
 def format_entry(
@@ -35,6 +43,8 @@ def format_entry(
     scores: Sequence[float] | np.ndarray,
     bboxes: Sequence[Sequence[float]] | np.ndarray,
     masks_rle: Sequence[dict[str, Any]],
+    class_scores: Sequence[float] | np.ndarray | None = None,
+    mask_qualities: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Make the JSON of one image's labels, sorted by score.
 
@@ -45,6 +55,8 @@ def format_entry(
         scores: Confidences in [0, 1], shape (n,).
         bboxes: Boxes xyxy in pixels, shape (n, 4).
         masks_rle: n compressed COCO RLE dicts (``counts`` bytes or str).
+        class_scores: In [0, 1], shape (n,); None if the teacher has none.
+        mask_qualities: In [0, 1], shape (n,); None if the teacher has none.
 
     Raises:
         ValueError: The lengths differ.
@@ -66,6 +78,10 @@ def format_entry(
             labels, scores, bboxes, masks_rle, strict=True
         )
     ]
+    for key, values in zip(PARTS, (class_scores, mask_qualities), strict=True):
+        if values is not None:
+            for instance, value in zip(instances, values, strict=True):
+                instance[key] = round(float(value), 6)
     instances.sort(key=lambda instance: -instance['score'])
     return {
         'image': name,
@@ -107,6 +123,7 @@ def parse_entry(entry: Any, name: str, num_classes: int) -> PseudoLabels:
         raise ValueError('a score is outside [0, 1]')
     if scores != sorted(scores, reverse=True):
         raise ValueError('the scores are not in descending order')
+    parts = [_part(instances, key) for key in PARTS]
     if not all(
         isinstance(box, list)
         and len(box) == 4
@@ -128,7 +145,16 @@ def parse_entry(entry: Any, name: str, num_classes: int) -> PseudoLabels:
         np.array(scores, np.float32),
         np.array(bboxes, np.float32).reshape(-1, 4),
         masks,
+        *parts,
     )
+
+
+def _part(instances: list[dict[str, Any]], key: str) -> np.ndarray | None:
+    """Return a number of each instance; None if one lacks it."""
+    values = [instance.get(key) for instance in instances]
+    if not all(value is None or _is_between(value, 0, 1) for value in values):
+        raise ValueError(f'a {key} is outside [0, 1]')
+    return None if None in values else np.array(values, np.float32)
 
 
 def _is_between(number: Any, low: float, high: float) -> bool:

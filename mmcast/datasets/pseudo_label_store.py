@@ -250,6 +250,8 @@ class PseudoLabelStore:
         scores: Sequence[float] | np.ndarray,
         bboxes: Sequence[Sequence[float]] | np.ndarray,
         masks_rle: Sequence[dict[str, Any]],
+        class_scores: Sequence[float] | np.ndarray | None = None,
+        mask_qualities: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         """Write the labels of one image, n instances in any order.
 
@@ -260,13 +262,18 @@ class PseudoLabelStore:
             scores: Confidences in [0, 1], shape (n,).
             bboxes: Boxes xyxy in pixels, shape (n, 4).
             masks_rle: n compressed COCO RLE dicts (``counts`` bytes or str).
+            class_scores: How sure the teacher is of the class, in [0, 1], shape (n,);
+                None if it has no such number.
+            mask_qualities: How good the teacher thinks the mask is, as the other one.
 
         Raises:
             FileNotFoundError: The store was deleted.
             ValueError: A label is outside the classes, the lengths differ, or the store
                 was replaced by another one.
         """
-        entry = format_entry(name, size, labels, scores, bboxes, masks_rle)
+        entry = format_entry(
+            name, size, labels, scores, bboxes, masks_rle, class_scores, mask_qualities
+        )
         parse_entry(entry, name, len(self.classes))
         path = self.path(name)
         self._check_unchanged()

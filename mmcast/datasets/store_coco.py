@@ -15,6 +15,7 @@ from mmcast.files import write_atomic
 
 from .coco_file import CocoFile, read_coco
 from .image_names import examples
+from .pseudo_label_entry import PARTS
 from .pseudo_label_store import PseudoLabelStore, Teacher
 
 
@@ -42,6 +43,7 @@ class Imported:
 def to_coco(store: str | Path, out: str | Path) -> Path:
     """Write all labels of a store, with ``score``, to one COCO JSON file.
 
+    Annotations also have ``class_score`` and ``mask_quality`` if the teacher gave them.
     Category ids are label + 1. Image and annotation ids count from 1.
 
     Args:
@@ -61,8 +63,10 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
         images.append(
             {'id': image_id, 'file_name': name, 'height': height, 'width': width}
         )
-        for label, score, bbox, rle in zip(
-            entry.labels, entry.scores, entry.bboxes, entry.masks, strict=True
+        parts = zip(PARTS, (entry.class_scores, entry.mask_qualities), strict=True)
+        known = {key: values for key, values in parts if values is not None}
+        for i, (label, score, bbox, rle) in enumerate(
+            zip(entry.labels, entry.scores, entry.bboxes, entry.masks, strict=True)
         ):
             x1, y1, x2, y2 = (round(float(value), 2) for value in bbox)
             annotations.append(
@@ -75,6 +79,7 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
                     'segmentation': rle,
                     'iscrowd': 0,
                     'score': round(float(score), 6),
+                    **{key: round(float(each[i]), 6) for key, each in known.items()},
                 }
             )
     categories = [
@@ -97,7 +102,8 @@ def from_coco(
 
     Annotations are read by `mmcast.datasets.coco_file`: polygons become RLEs, all
     pieces of a mask are one instance, and masks that cannot be read are left out and
-    counted. A score that is missing is 1. Killed, it can be called again.
+    counted. A score that is missing is 1. ``class_score`` and ``mask_quality`` are kept
+    where all instances of an image have them. Killed, it can be called again.
 
     Args:
         coco: COCO JSON with images, categories and, without ``results``, annotations.
@@ -148,6 +154,7 @@ def from_coco(
             [each.get('score', 1.0) for each in found],
             [_box(each) for each in found],
             [_rle(each['segmentation'], sizes[name]) for each in found],
+            *(_part(found, key) for key in PARTS),
         )
     return Imported(len(sizes), sum(map(len, kept.values())), left_out)
 
@@ -165,12 +172,13 @@ def _choose(
     kept: dict[str, list[dict[str, Any]]] = {}
     for name, every in content.by_image().items():
         for each in every:
-            score = each.get('score', 1.0)
-            if type(score) not in (int, float) or not 0 <= score <= 1:
-                raise ValueError(
-                    f'{content.path}: an instance of {name} has the score '
-                    f'{score!r:.30}: give a number from 0 to 1'
-                )
+            for key in ('score', *PARTS):
+                value = each.get(key, 1.0)
+                if type(value) not in (int, float) or not 0 <= value <= 1:
+                    raise ValueError(
+                        f'{content.path}: an instance of {name} has the {key} '
+                        f'{value!r:.30}: give a number from 0 to 1'
+                    )
             if each['iscrowd']:
                 left_out['crowds'] += 1
             elif each['category_id'] not in label_of:
@@ -178,6 +186,11 @@ def _choose(
             else:
                 kept.setdefault(name, []).append(each)
     return kept, {why: count for why, count in left_out.items() if count}
+
+
+def _part(found: list[dict[str, Any]], key: str) -> list[float] | None:
+    """Return a number of each instance; None if one lacks it."""
+    return [each[key] for each in found] if all(key in each for each in found) else None
 
 
 def _teacher(coco: str | Path, results: str | Path | None) -> Teacher:

@@ -7,6 +7,7 @@ labels made with that teacher go next to it.
 
 import json
 import os
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -33,9 +34,31 @@ def labels_of(teacher: str) -> str:
     """Return the folder of a teacher's pseudo-labels.
 
     Args:
-        teacher: The teacher's checkpoint file.
+        teacher: The teacher's checkpoint file; or the folder itself, which has no
+            suffix.
     """
-    return str(Path(teacher).parent / 'pseudo_labels')
+    return str(Path(teacher).parent / 'pseudo_labels') if is_file(teacher) else teacher
+
+
+def is_file(teacher: str) -> bool:
+    """Say whether a teacher is a file, and not a folder of labels."""
+    return bool(Path(teacher).suffix)
+
+
+def sam3_command(
+    images: str, image_list: str, classes: Sequence[str], store: str
+) -> str:
+    """Return the command that fills a folder of labels with SAM 3.
+
+    Args:
+        images: Folder of the images.
+        image_list: List of images; '' for the whole folder.
+        classes: Class names.
+        store: Folder of the labels.
+    """
+    words = ['mmcast', 'label', '--teacher', 'sam3', '--images', images]
+    words += ['--list', image_list] if image_list else []
+    return shlex.join([*words, '--classes', *classes, '--store', store])
 
 
 def metrics_file(checkpoint: str | os.PathLike[str]) -> Path:

@@ -68,7 +68,9 @@ def _data(plan: Plan) -> str:
         labeled_dataset=Code('labeled'), unlabeled_dataset=Code('unlabeled')
     )
     labelled_by: dict[str, Any] = dict(type='PseudoLabelHook')
-    if plan.teacher:
+    if plan.by_words:
+        labelled_by['teacher'] = store(plan)
+    elif plan.teacher:
         both['pseudo_labels'] = dict(store=store(plan))
         labelled_by |= dict(
             teacher=plan.teacher[1], config=f'configs/{plan.name}/teacher.py'

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from mmcast.datasets.transforms.images import bits_per_channel
+from mmcast.datasets.image_bits import bits_per_channel
 
 # Only these have more than 8 bits a channel.
 _DEEP_SUFFIXES = ('.png', '.tif', '.tiff')

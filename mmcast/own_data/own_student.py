@@ -77,7 +77,7 @@ def _own_distill(plan: Plan, stage: str) -> str:
     batch = plan.student.cfg.train_dataloader.batch_size
     if batch % 2:
         loader['batch_size'] = batch + 1
-    if plan.teacher:
+    if plan.has_teacher:
         labels = _LABELS | dict(store=store(plan))
     else:
         base = Config.fromfile(plan.sizes / plan.size / 'distill.py')

@@ -52,6 +52,7 @@ class Plan:
             images must not be flipped.
         student: The user's own student.
         teacher: The user's own teacher, and its checkpoint.
+        by_words: Whether SAM 3 is the teacher.
         link_root: Links in the image folders may lead to places below it; None for
             none.
     """
@@ -67,7 +68,13 @@ class Plan:
     mirrored: Sequence[tuple[str, str]] | None = ()
     student: Detector | None = None
     teacher: tuple[Detector, str] | None = None
+    by_words: bool = False
     link_root: Path | None = None
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether no stage trains a teacher."""
+        return self.by_words or self.teacher is not None
 
     @property
     def stages(self) -> list[str]:
@@ -76,7 +83,7 @@ class Plan:
             stage
             for stage in STAGES
             if (self.sizes / self.size / f'{stage}.py').is_file()
-            and not (self.teacher and stage in OF_TEACHER)
+            and not (self.has_teacher and stage in OF_TEACHER)
         ]
 
     def left(self, stage: str) -> str:

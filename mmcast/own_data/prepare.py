@@ -18,6 +18,7 @@ from mmcast.console import make_console
 from mmcast.datasets.coco_file import CocoFile
 from mmcast.datasets.image_names import examples
 from mmcast.datasets.splits import draw_order, format_list
+from mmcast.engine.stages import sam3_command
 from mmcast.files import check_writable, write_atomic, write_new
 from mmcast.own_data import (
     STAGES,
@@ -34,6 +35,7 @@ from mmcast.own_data import (
 from mmcast.own_data.image_files import find_copies
 from mmcast.own_data.inspection import Inspection
 from mmcast.own_data.look import look as look_at
+from mmcast.own_data.plan import store
 
 INSTALLED = Path(__file__).resolve().parents[1] / '.mim/configs/mmcast'
 MINE = Path('configs/mmcast')
@@ -88,7 +90,7 @@ def own_data(
             laptop). None for medium with a GPU, and else small.
         student: Config of your own detector as student: a path, or ``mmdet::...``.
         teacher: Config and checkpoint of your own detector that was trained on the
-            classes.
+            classes; or ``['sam3']``, which labels by the classes' names.
         fraction: Labelled share of the annotated images, above 0 and at most 1; the
             others count as unlabelled. None for all.
         seed: Seed of the drawn lists.
@@ -118,7 +120,8 @@ def own_data(
     if not look:
         check_writable(lists, 'give another folder with --out')
     links = Path(link_root) if link_root else None
-    own, teaches = _read_detectors(student, teacher)
+    by_words = [*(teacher or ())] == ['sam3']
+    own, teaches = _read_detectors(student, None if by_words else teacher)
     content, found = look_at(coco, images, console, links)
     leave_out: set[str] = set()
     most = found.most
@@ -153,6 +156,7 @@ def own_data(
         mirrored=found.mirrored,
         student=own,
         teacher=teaches,
+        by_words=by_words,
         link_root=links,
     )
     configs = config_files(plan)
@@ -268,6 +272,10 @@ def _read_detectors(
     own = read_detector(student) if student else None
     if not teacher:
         return own, None
+    if len(teacher) != 2:
+        raise ValueError(
+            f'--teacher {" ".join(teacher)}: give a config and a checkpoint, or sam3'
+        )
     config, checkpoint = teacher
     return own, (read_detector(config), checkpoint)
 
@@ -310,6 +318,11 @@ def show_stages(plan: Plan, found: Inspection) -> None:
             path, f'{length.iterations:,}', str(length.batch), f'{length.passes:.0f}'
         )
     console.print(table)
+    if plan.by_words:
+        files = plan.files
+        unlabeled = str(files.lists / 'unlabeled.txt')
+        command = sam3_command(str(files.images), unlabeled, plan.classes, store(plan))
+        console.print(f'Label first: {command}', soft_wrap=True)
     console.print(
         f'Train all: for stage in {" ".join(plan.stages)}; do mim train {mim_name()} '
         f'configs/{plan.name}/$stage.py; done',

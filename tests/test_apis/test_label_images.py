@@ -84,8 +84,9 @@ def files(store):
     }
 
 
-def test_entries_equal_the_detectors_predictions(teacher_world, teacher, tmp_path):
-    store = create(teacher_world, tmp_path / 's')
+def test_entries_equal_the_detectors_predictions(either, tmp_path):
+    teacher_world, teacher = either
+    store = create(teacher_world, tmp_path / 's', min_score=0.0)
     label(teacher_world, teacher, store)
     for name in teacher_world.names[:3]:
         expected = inference_detector(
@@ -99,6 +100,11 @@ def test_entries_equal_the_detectors_predictions(teacher_world, teacher, tmp_pat
         np.testing.assert_allclose(entry.bboxes, expected.bboxes, atol=0.0051)
         masks = np.stack([mask_utils.decode(rle) for rle in entry.masks])
         assert (masks == expected.masks.numpy()).all()
+        for key in ('class_scores', 'mask_qualities'):
+            if 'mask_qualities' in expected:
+                np.testing.assert_allclose(vars(entry)[key], expected[key], atol=1e-6)
+            else:
+                assert vars(entry)[key] is None
 
 
 def test_summary_counts_old_and_new(teacher_world, teacher, tmp_path):

@@ -22,7 +22,7 @@ def view(*instances):
 
 
 def by_score(instances):
-    return sorted(zip(*instances, strict=True), key=lambda each: -each[1])
+    return sorted(zip(*instances[:4], strict=True), key=lambda each: -each[1])
 
 
 def test_score_box_and_mask_of_an_instance():
@@ -34,7 +34,7 @@ def test_score_box_and_mask_of_an_instance():
             view((1, 0.3, (0, 2, 12, 12))),
         ]
     )
-    assert found.labels == (1,)
+    assert found.labels == [1]
     assert found.scores == pytest.approx([1.8 / 3])
     # (0.9 * 2 + 0.6 * 2) / 1.8, and (0.9 * 10 + 0.9 * 12) / 1.8
     assert found.bboxes[0] == pytest.approx([3 / 1.8, 2, 12, 11])
@@ -65,7 +65,7 @@ def test_nothing_found():
     nothing = Instances([], [], [], [])
     assert merge([nothing, nothing]) == nothing
     found = merge([nothing, view((0, 0.5, (1, 1, 5, 5)))])
-    assert found.scores == (0.25,)
+    assert found.scores == [0.25]
 
 
 def test_sizes_of_a_pipeline():
@@ -95,3 +95,15 @@ def test_left_without_right_cannot_be_mirrored():
     assert Views(flip=False).turns(['left_eye', 'mouth'])
     with pytest.raises(ValueError, match='without mirrored views'):
         Views(flip=True).turns(['left_eye', 'mouth'])
+
+
+def test_class_score_and_mask_quality_are_merged_if_all_views_have_them():
+    box = (0, 0, 10, 10)
+    first = view((0, 0.6, box))._replace(class_scores=[0.8], mask_qualities=[0.75])
+    second = view((0, 0.2, box))._replace(class_scores=[0.4], mask_qualities=[0.5])
+    found = merge([first, second])
+    assert found.class_scores == pytest.approx([0.6])
+    assert found.mask_qualities == pytest.approx([(0.6 * 0.75 + 0.2 * 0.5) / 0.8])
+    assert found.best(1, 0.0).class_scores == found.class_scores
+    without = merge([first, view((0, 0.2, box))])
+    assert (without.class_scores, without.mask_qualities) == (None, None)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from mmdet.registry import DATASETS, TRANSFORMS
 
-from mmcast.datasets.transforms.images import UnreadableImageError, bits_per_channel
+from mmcast.datasets.image_bits import bits_per_channel
+from mmcast.datasets.transforms.images import UnreadableImageError
 from mmcast.testing import THINGS
 
 TWELVE_BITS = np.arange(0, 4096, dtype=np.uint16).reshape(64, 64)

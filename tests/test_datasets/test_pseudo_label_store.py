@@ -40,7 +40,7 @@ def store(tmp_path):
     return PseudoLabelStore.create(tmp_path / 'store', classes=CLASSES, teacher=TEACHER)
 
 
-def write(store, name, masks, scores, labels=None):
+def write(store, name, masks, scores, labels=None, **parts):
     store.write(
         name,
         (20, 30),
@@ -48,6 +48,7 @@ def write(store, name, masks, scores, labels=None):
         scores,
         [[0, 0, 30, 20]] * len(masks),
         [rle(mask) for mask in masks],
+        **parts,
     )
 
 
@@ -69,6 +70,50 @@ def test_an_entry_without_instances(store):
     entry = store.read('a.png')
     assert entry.bboxes.shape == (0, 4)
     assert entry.masks == []
+
+
+OLD = """{"image":"a.png","size":[2,3],"instances":[{"label":1,"score":0.9,
+"bbox":[0,0,2,2],"segmentation":{"size":[2,3],"counts":"042"}}]}"""
+
+
+def test_a_file_without_the_parts_of_the_score_is_read(store):
+    (store.root / 'a.json').write_text(OLD)
+    entry = store.read('a.png')
+    assert entry.scores.tolist() == [np.float32(0.9)]
+    assert mask_utils.decode(entry.masks[0]).tolist() == [[1, 1, 0], [1, 1, 0]]
+    assert entry.class_scores is entry.mask_qualities is None
+
+
+def test_class_score_and_mask_quality_stay_with_their_instance(store):
+    masks = [rectangle(0, 0, 5, 5), rectangle(5, 5, 20, 30)]
+    parts = dict(class_scores=[0.5, 1.0], mask_qualities=[0.6, 0.75])
+    write(store, 'a.png', masks, [0.3, 0.75], [1, 0], **parts)
+    entry = store.read('a.png')
+    assert entry.labels.tolist() == [0, 1]
+    assert entry.class_scores.tolist() == [1, 0.5]
+    assert entry.mask_qualities.dtype == np.float32
+    assert entry.mask_qualities.tolist() == [0.75, np.float32(0.6)]
+    write(store, 'b.png', masks, [0.3, 0.75], mask_qualities=[0.6, 0.7])
+    assert store.read('b.png').class_scores is None
+    with pytest.raises(ValueError, match=r'a mask_quality is outside \[0, 1\]'):
+        write(store, 'c.png', masks, [0.3, 0.75], mask_qualities=[0.6, 1.1])
+
+
+def test_loading_by_class_score_and_mask_quality(store):
+    masks = [rectangle(0, 0, 5, 5), rectangle(5, 5, 9, 9), rectangle(10, 9, 20, 30)]
+    parts = dict(class_scores=[0.9, 0.8, 0.7], mask_qualities=[0.7, 0.8, 0.9])
+    write(store, 'a.png', masks, [0.6, 0.5, 0.4], [0, 1, 0], **parts)
+
+    def areas(**options):
+        return load(store, **options)['gt_masks'].masks.sum((1, 2)).tolist()
+
+    assert areas() == [25, 16, 210]
+    assert areas(class_score_thr=0.75) == [25, 16]
+    assert areas(mask_quality_thr=0.75) == [16, 210]
+    assert areas(mask_quality_thr=0.75, class_score_thr=0.75) == [16]
+    write(store, 'a.png', masks, [0.6, 0.5, 0.4])
+    with pytest.raises(ValueError, match='remove mask_quality_thr'):
+        load(store, mask_quality_thr=0.75)
 
 
 def test_missing_keeps_the_order_and_checks_subfolders(store):

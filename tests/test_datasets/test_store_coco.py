@@ -35,7 +35,11 @@ def store(tmp_path: Path) -> PseudoLabelStore:
             masks.append(mask_utils.encode(np.asfortranarray(pixels)))
             boxes.append([x + 0.25, y - 0.5, x + 12.5, y + 9])
         scores = rng.random(len(masks))
-        made.write(name, (20, 30), [1, 0, 1][: len(masks)], scores, boxes, masks)
+        parts = dict(class_scores=scores, mask_qualities=scores[::-1])
+        if name == 'a.jpg':
+            parts.pop('class_scores')
+        labels = [1, 0, 1][: len(masks)]
+        made.write(name, (20, 30), labels, scores, boxes, masks, **parts)
     return made
 
 
@@ -48,6 +52,8 @@ def test_a_store_comes_back_as_it_was(store, tmp_path):
     for name in ('b/0.png', 'a.jpg', 'empty.png'):
         one, other = store.read(name), PseudoLabelStore.open(tmp_path / 'second')
         assert one.masks == other.read(name).masks
+        assert (one.class_scores is None) == (name == 'a.jpg')
+        assert one.mask_qualities is not None
     opened = PseudoLabelStore.open(tmp_path / 'second')
     assert opened.teacher.checkpoint == 'first.json'
     assert len(opened.teacher.digest) == 64

@@ -82,7 +82,10 @@ def test_another_segmenter(tmp_path):
         )
         teacher = MODELS.build(config)
         boxes = torch.tensor([[2.0, 3, 10, 9], [0, 0, 4, 4]])
-        masks = predict_masks(teacher.segmenter, torch.zeros(3, 20, 30), boxes, 1)
+        masks, qualities = predict_masks(
+            teacher.segmenter, torch.zeros(3, 20, 30), boxes, 1
+        )
+        assert qualities is None
         assert masks.shape == (2, 20, 30)
         assert masks.flatten(1).sum(1).tolist() == [48, 16]
         assert masks[0, 3:9, 2:10].all()

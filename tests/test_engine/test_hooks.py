@@ -288,6 +288,17 @@ def test_labels_of_another_tool_are_a_teacher(teacher_world, tmp_path):
             str(Path(p).relative_to(teacher_world.img_root)) for p in record.seen
         )
     )
+    filled = [dict(type='PseudoLabelHook', teacher=str(store.root))]
+    runner, again = make_runner(tmp_path / 'f', unlabelled(teacher_world, None), filled)
+    runner.train()
+    assert again.seen == record.seen
+    store.path(teacher_world.names[0]).unlink()
+    runner, _ = make_runner(tmp_path / 'g', unlabelled(teacher_world, None), filled)
+    command = (
+        f'mmcast label --teacher sam3 --images {teacher_world.img_root}.* --classes'
+    )
+    with pytest.raises(FileNotFoundError, match=f'1 of 10 images .* {command} person'):
+        runner.train()
     content['images'].pop()
     content['annotations'].pop()
     other = tmp_path / 'other' / 'labels.json'

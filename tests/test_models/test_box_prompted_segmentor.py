@@ -55,7 +55,7 @@ def test_loss_is_20_times_focal_plus_dice(model):
     focal, dice = [], []
     for image, sample in zip(images, samples, strict=True):
         with torch.no_grad():
-            logits = model.segmenter.mask_logits(
+            logits, _ = model.segmenter.segment(
                 model.segmenter.encode(image), sample.gt_instances.bboxes, (64, 64)
             )
         logits = F.interpolate(logits[None], (64, 64), mode='bilinear').double()
@@ -108,11 +108,11 @@ def test_number_of_boxes_per_image_is_limited(model, monkeypatch):
         masks=BitmapMasks(given.masks.masks.repeat(50, 0), 64, 64),
     )
     counts = []
-    logits = model.segmenter.mask_logits
+    segment = model.segmenter.segment
     monkeypatch.setattr(
         model.segmenter,
-        'mask_logits',
-        lambda e, b, s: counts.append(len(b)) or logits(e, b, s),
+        'segment',
+        lambda e, b, s: counts.append(len(b)) or segment(e, b, s),
     )
     model.loss(images, samples)
     assert counts == [32]
@@ -170,4 +170,4 @@ def test_masks_equal_those_of_predict_masks(model):
     model.eval()
     masks = model.predict(images, samples)[0].pred_instances.masks
     boxes = samples[0].gt_instances.bboxes
-    assert torch.equal(masks, predict_masks(model.segmenter, images[0], boxes, 32))
+    assert torch.equal(masks, predict_masks(model.segmenter, images[0], boxes, 32)[0])

@@ -133,7 +133,8 @@ def run_transformers(sam2, image, boxes):
     sizes = inputs.pop('original_sizes')
     with torch.no_grad():
         outputs = sam2(**inputs, multimask_output=False)
-    return processor.post_process_masks(outputs.pred_masks, sizes, binarize=False)[0]
+    masks = processor.post_process_masks(outputs.pred_masks, sizes, binarize=False)[0]
+    return masks, outputs.iou_scores[0, :, 0]
 
 
 BOXES = [
@@ -150,7 +151,8 @@ def test_masks_equal_those_of_transformers(chunk):
     image = picture(90, 150)
     model = teacher_with_boxes(BOXES, box_chunk=chunk)
     (sample,) = predict(model, image, scale=0.5)
-    expected = run_transformers(model.segmenter.sam2, image, BOXES)[:, 0]
+    expected, qualities = run_transformers(model.segmenter.sam2, image, BOXES)
+    expected = expected[:, 0]
     sure = expected.abs() > 1e-3
     assert sure.float().mean() > 0.99
     kept = (expected > 0).flatten(1).any(1)
@@ -161,6 +163,8 @@ def test_masks_equal_those_of_transformers(chunk):
     assert found.masks.shape == (int(kept.sum()), 90, 150)
     assert torch.equal(found.masks[sure[kept]], (expected > 0)[kept][sure[kept]])
     torch.testing.assert_close(found.bboxes, torch.tensor(BOXES)[kept])
+    torch.testing.assert_close(found.mask_qualities, qualities[kept])
+    assert len(set(qualities.tolist())) == len(BOXES)
 
 
 def test_logits_equal_transformers_and_boxes_do_not_change(segmenter):
@@ -168,9 +172,9 @@ def test_logits_equal_transformers_and_boxes_do_not_change(segmenter):
     rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)
     boxes = torch.tensor(BOXES)
     with torch.no_grad():
-        logits = segmenter.mask_logits(segmenter.encode(rgb), boxes, (90, 150))
+        logits, _ = segmenter.segment(segmenter.encode(rgb), boxes, (90, 150))
     logits = nn.functional.interpolate(logits[:, None], (90, 150), mode='bilinear')
-    expected = run_transformers(segmenter.sam2, image, BOXES)
+    expected, _ = run_transformers(segmenter.sam2, image, BOXES)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(boxes, torch.tensor(BOXES))
 
@@ -180,11 +184,11 @@ def test_boxes_run_in_chunks_and_image_is_encoded_once(monkeypatch):
     boxes = torch.cat([corners, corners + 20], 1).tolist()
     model = teacher_with_boxes(boxes, box_chunk=32, max_per_img=300, score_thr=0.0)
     calls, encoded = [], []
-    logits, encode = model.segmenter.mask_logits, model.segmenter.encode
+    segment, encode = model.segmenter.segment, model.segmenter.encode
     monkeypatch.setattr(
         model.segmenter,
-        'mask_logits',
-        lambda e, b, s: calls.append(len(b)) or logits(e, b, s),
+        'segment',
+        lambda e, b, s: calls.append(len(b)) or segment(e, b, s),
     )
     monkeypatch.setattr(
         model.segmenter, 'encode', lambda i: encoded.append(i.shape) or encode(i)
@@ -354,7 +358,7 @@ def test_boxes_equal_those_of_the_detector(teacher):
     expected = expected[order[area[order] > 0][:50]]
     with torch.no_grad():
         rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
-        masks = predict_masks(teacher.segmenter, rgb, expected.bboxes, 32)
+        masks, qualities = predict_masks(teacher.segmenter, rgb, expected.bboxes, 32)
     kept = masks.flatten(1).any(1)
     assert kept.sum() > 10
     assert len(set(found.labels.tolist())) > 1
@@ -362,6 +366,8 @@ def test_boxes_equal_those_of_the_detector(teacher):
     torch.testing.assert_close(found.scores, expected.scores[kept])
     torch.testing.assert_close(found.bboxes, expected.bboxes[kept])
     assert torch.equal(found.masks, masks[kept])
+    assert torch.equal(found.class_scores, found.scores)
+    assert torch.equal(found.mask_qualities, qualities[kept])
 
 
 def test_chunked_prompts_join_the_detectors_results(teacher, bert, monkeypatch):

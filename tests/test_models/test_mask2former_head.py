@@ -351,6 +351,9 @@ def test_instances_equal_mmdets(max_pixels, rescale, monkeypatch):
             assert torch.equal(one[name], other[name]), name
             assert one[name].dtype == other[name].dtype
         torch.testing.assert_close(one.scores, other.scores)
+        torch.testing.assert_close(one.class_scores * one.mask_qualities, other.scores)
+        chances = classes[0 if one is found[0]['ins_results'] else 1].softmax(-1)
+        assert torch.isin(one.class_scores, chances).all()
     assert not found[0]['ins_results'].masks.flatten(1).any(1).all()
 
 

@@ -8,10 +8,10 @@ from mmdet.structures.mask import BitmapMasks
 
 from mmcast.models.factored_masks import FactoredMasks
 from mmcast.models.losses import Grid
+from mmcast.models.mask_nms import mask_nms
 from mmcast.models.pseudo_labels import (
     count_found,
     mask_boxes,
-    mask_nms,
     masks_on_grid,
     query_pseudo_labels,
 )

@@ -440,6 +440,22 @@ def test_a_teacher_of_your_own_for_a_student_of_ours(folder, monkeypatch):
     assert class_count(MODELS.build(load('teacher').model)) == 2
 
 
+def test_sam3_is_a_teacher_that_nothing_trains(folder, monkeypatch, capsys):
+    run(monkeypatch, *PETS, '--teacher', 'sam3')
+    files = sorted((folder / 'configs/pets').iterdir())
+    names = [file.stem for file in files]
+    assert names == ['data', 'distill', 'finetune', 'supervised']
+    check_style(files, 15)
+    store = 'work_dirs/pets/teacher/pseudo_labels'
+    hook = load('distill').default_hooks.pseudo_labels
+    assert (hook.type, hook.teacher) == ('PseudoLabelHook', store)
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert 'mmcast label --teacher sam3 --images ' in printed
+    assert f"""--classes cat 'dog'"'"'s friend' --store {store}""" in printed
+    with pytest.raises(ValueError, match='give a config and a checkpoint, or sam3'):
+        run(monkeypatch, *PETS, '--teacher', 'sam2')
+
+
 @pytest.mark.parametrize(
     ('classes', 'message'),
     [

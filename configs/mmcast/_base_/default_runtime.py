@@ -1,14 +1,17 @@
-# Settings for every entry point: the plugin, hooks, logging, and two switches.
+# Settings for every entry point: the plugin, hooks, logging, and three switches.
 custom_imports = dict(imports=['mmcast'], allow_failed_imports=False)
 default_scope = 'mmdet'
 
 # Switches are environment variables: SPLIT=5pct reads the lists in splits/5pct,
-# STUDENT=r50_dpt trains _base_/models/student_r50_dpt.py, STUDENT=FILE.py your own. A
+# STUDENT=r50_dpt trains _base_/models/student_r50_dpt.py, STUDENT=FILE.py your own,
+# TEACHER=sam3 takes the labels of stage 2 from work_dirs/sam3_DATA/pseudo_labels. A
 # run with a switch leaves its files in folders of its own: work_dirs/5pct,
-# work_dirs/5pct/r50_dpt, work_dirs/5pct/FILE.
+# work_dirs/5pct/r50_dpt, work_dirs/sam3/r50_dpt.
 root = 'work_dirs/{{$SPLIT:10pct}}'.removesuffix('/10pct')
 student_name = '{{$STUDENT:default}}'.rpartition('/')[2].removesuffix('.py')
-student_root = f'{root}/{student_name}'.removesuffix('/default')
+teacher_name = '{{$TEACHER:default}}'
+switches = [name for name in (teacher_name, student_name) if name != 'default']
+student_root = '/'.join([root, *switches])
 out = None if student_root == 'work_dirs' else student_root
 
 default_hooks = dict(

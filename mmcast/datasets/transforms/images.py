@@ -1,7 +1,6 @@
 """Load images: one message for a file that cannot be read, and for a lost folder."""
 
 import os
-import struct
 from typing import Any
 
 import cv2
@@ -11,7 +10,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 
-_TIFF_BITS_PER_SAMPLE = 258
+from mmcast.datasets.image_bits import check_bits
 
 
 class UnreadableImageError(ValueError):
@@ -69,12 +68,8 @@ class LoadImage(LoadImageFromFile):
         keeps_bits = (
             self.color_type == 'unchanged' or self.imdecode_backend == 'tifffile'
         )
-        bits = bits_per_channel(content)
-        if bits > 8 and not keeps_bits:
-            raise ValueError(
-                f'it has {bits} bits a channel, and loading keeps the upper 8: convert '
-                "it to 8 bits, or load it with color_type='unchanged'"
-            )
+        if not keeps_bits:
+            check_bits(content)
         image = mmcv.imfrombytes(
             content, flag=self.color_type, backend=self.imdecode_backend
         )
@@ -128,33 +123,3 @@ def _check_folder(results: dict[str, Any]) -> None:
             f"image folder '{folder}' is gone, or empty: bring it back (is its disk "
             'mounted?), then continue with --resume'
         )
-
-
-def bits_per_channel(content: bytes) -> int:
-    """Return the bits per channel that a PNG's or TIFF's header states; else 8.
-
-    Args:
-        content: The file's bytes; nothing is decoded.
-    """
-    try:
-        if content[:8] == b'\x89PNG\r\n\x1a\n':
-            return content[24]
-        if content[:4] in (b'II*\0', b'MM\0*'):
-            return _tiff_bits(content, '<' if content[:2] == b'II' else '>')
-    except (IndexError, struct.error):
-        pass  # damaged, as the decoder will say
-    return 8
-
-
-def _tiff_bits(content: bytes, order: str) -> int:
-    (directory,) = struct.unpack_from(f'{order}I', content, 4)
-    (entries,) = struct.unpack_from(f'{order}H', content, directory)
-    for start in range(directory + 2, directory + 2 + 12 * entries, 12):
-        tag, _, count = struct.unpack_from(f'{order}HHI', content, start)
-        if tag == _TIFF_BITS_PER_SAMPLE:
-            place = start + 8
-            if count > 2:  # too long for the entry itself
-                (place,) = struct.unpack_from(f'{order}I', content, place)
-            (bits,) = struct.unpack_from(f'{order}H', content, place)
-            return bits
-    return 1

@@ -84,6 +84,9 @@ class LoadPseudoAnnotations(BaseTransform):
         store: Folder of the pseudo-labels; None for the one that ``PseudoLabelHook``
             fills.
         score_thr: Only instances with a higher score are used.
+        class_score_thr: Only instances with a higher class score are used; the teacher
+            must have given it. None for all.
+        mask_quality_thr: As ``class_score_thr``, for the quality of the mask.
         min_area: Masks with fewer pixels are dropped; 1 drops empty ones only.
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
         min_left: A mask is dropped if ``remove_overlap`` leaves a smaller share of its
@@ -103,6 +106,8 @@ class LoadPseudoAnnotations(BaseTransform):
         self,
         store: str | None = None,
         score_thr: float = 0.3,
+        class_score_thr: float | None = None,
+        mask_quality_thr: float | None = None,
         min_area: int = 1,
         remove_overlap: bool = True,
         min_left: float = 0.0,
@@ -110,8 +115,14 @@ class LoadPseudoAnnotations(BaseTransform):
         skip_empty: bool = True,
         classes: Sequence[str] | None = None,
     ) -> None:
-        if not 0 <= score_thr < 1:
-            raise ValueError(f'score_thr is {score_thr}: give a number in [0, 1).')
+        thresholds = dict(
+            score_thr=score_thr,
+            class_score_thr=class_score_thr,
+            mask_quality_thr=mask_quality_thr,
+        )
+        for key, value in thresholds.items():
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f'{key} is {value}: give a number in [0, 1).')
         if min_area < 1:
             raise ValueError(f'min_area is {min_area}: give at least 1 pixel.')
         if not 0 <= min_left <= 1:
@@ -120,6 +131,8 @@ class LoadPseudoAnnotations(BaseTransform):
             raise ValueError(f"boxes is {boxes!r}: give 'masks' or 'stored'.")
         self.store = store
         self.score_thr = score_thr
+        self.class_score_thr = class_score_thr
+        self.mask_quality_thr = mask_quality_thr
         self.min_area = min_area
         self.remove_overlap = remove_overlap
         self.min_left = min_left
@@ -171,11 +184,24 @@ class LoadPseudoAnnotations(BaseTransform):
                 f'{store.path(name)} and start again.'
             )
 
+        wanted = entry.scores > self.score_thr
+        for key, values, least_value in (
+            ('class_score', entry.class_scores, self.class_score_thr),
+            ('mask_quality', entry.mask_qualities, self.mask_quality_thr),
+        ):
+            if least_value is None:
+                continue
+            if values is None:
+                raise ValueError(
+                    f'{store.path(name)} has no {key}, but {key}_thr is {least_value}: '
+                    f'remove {key}_thr of LoadPseudoAnnotations, or label with a '
+                    'teacher that has both numbers.'
+                )
+            wanted &= values > least_value
         taken: dict[str, Any] | None = None
         masks, kept = [], []
-        for i, (score, rle) in enumerate(zip(entry.scores, entry.masks, strict=True)):
-            if score <= self.score_thr:
-                continue
+        for i in np.flatnonzero(wanted).tolist():
+            rle = entry.masks[i]
             least = float(self.min_area)
             if self.remove_overlap and taken is not None:
                 least = max(least, self.min_left * mask_utils.area(rle))
@@ -201,7 +227,8 @@ class LoadPseudoAnnotations(BaseTransform):
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(store={self.store!r}, '
-            f'score_thr={self.score_thr}, min_area={self.min_area}, '
+            f'score_thr={self.score_thr}, class_score_thr={self.class_score_thr}, '
+            f'mask_quality_thr={self.mask_quality_thr}, min_area={self.min_area}, '
             f'remove_overlap={self.remove_overlap}, min_left={self.min_left}, '
             f'boxes={self.boxes!r}, '
             f'skip_empty={self.skip_empty})'

@@ -27,7 +27,14 @@ from mmcast.datasets.semi_supervised import SemiSupervisedDataset, leaves
 from mmcast.datasets.store_coco import from_coco
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.engine.loader import restart_loader
-from mmcast.engine.stages import command_of, config_of, labels_of, mask_ap
+from mmcast.engine.stages import (
+    command_of,
+    config_of,
+    is_file,
+    labels_of,
+    mask_ap,
+    sam3_command,
+)
 from mmcast.files import check_writable
 
 
@@ -40,11 +47,13 @@ class PseudoLabelHook(Hook):
     The teacher is built only if the store lacks labels; a complete store does not need
     its checkpoint.
 
-    Labels of any other tool come in by its COCO JSON, which then is the teacher.
+    Labels of any other tool come in by its COCO JSON, or by a folder that it filled,
+    which then is the teacher.
 
     Args:
-        teacher: The teacher's checkpoint file, or a COCO JSON with labels of the
-            unlabelled images (:func:`mmcast.apis.from_coco`). Of several checkpoints,
+        teacher: The teacher's checkpoint file; or a COCO JSON with labels of the
+            unlabelled images (:func:`mmcast.apis.from_coco`); or the folder of their
+            labels (`mmcast label --teacher sam3`). Of several checkpoints,
             the one with the highest mask AP is taken, as the stages that left them
             measured it; the first if it was not measured.
         config: Its config: of a plain detector, or of a wrapper with the teacher as
@@ -138,6 +147,17 @@ class PseudoLabelHook(Hook):
             check_writable(
                 transform.store, "give a folder as pseudo_labels=dict(store='...')"
             )
+            if not is_file(self.teacher):
+                fill = sam3_command(
+                    dataset.data_prefix['img'],
+                    dataset.ann_file,
+                    dataset.metainfo['classes'],
+                    transform.store,
+                )
+                raise FileNotFoundError(
+                    f'{len(missing)} of {len(names)} images have no labels in '
+                    f'{transform.store}: {examples(missing)}. Fill it with: {fill}'
+                )
             if not Path(self.teacher).is_file():
                 command = command_of(self.teacher, runner.cfg)
                 raise FileNotFoundError(

@@ -24,7 +24,7 @@ class InstanceFusionHead(MaskFormerFusionHead):
     """mmdet's ``MaskFormerFusionHead`` for instances, with bounded memory.
 
     It chooses the instances by their class scores first, and only then computes their
-    masks, a few at a time. The results are mmdet's.
+    masks, a few at a time. The results are mmdet's, and what the scores are made of.
 
     Args:
         kwargs: As mmdet's ``MaskFormerFusionHead``; its ``test_cfg`` must have
@@ -69,8 +69,9 @@ class InstanceFusionHead(MaskFormerFusionHead):
             kwargs: Not used; mmdet's heads take any.
 
         Returns:
-            For each image ``ins_results``: ``scores`` (n,), ``labels`` (n,), ``bboxes``
-            (n, 4) and bool ``masks`` (n, H, W), not contiguous.
+            For each image ``ins_results``: ``scores`` (n,), which are ``class_scores``
+            (n,) times ``mask_qualities`` (n,), ``labels`` (n,), ``bboxes`` (n, 4) and
+            bool ``masks`` (n, H, W), not contiguous.
         """
         masks = as_factored(mask_pred_results)
         return [
@@ -120,6 +121,8 @@ class InstanceFusionHead(MaskFormerFusionHead):
             labels=labels,
             scores=scores * quality[slot],
             masks=found,
+            class_scores=scores,
+            mask_qualities=quality[slot],
         )
 
 

@@ -71,7 +71,7 @@ class BoxPromptedSegmentor(BaseDetector):
             masks = sample.gt_instances.masks[chosen.numpy()]
             target = masks.to_tensor(torch.float32, image.device)
             target = target[:, :height, :width].flatten(1)
-            logits = self.segmenter.mask_logits(
+            logits, _ = self.segmenter.segment(
                 self.segmenter.encode(image[:, :height, :width]),
                 boxes[chosen.to(boxes.device)],
                 (height, width),
@@ -114,7 +114,7 @@ class BoxPromptedSegmentor(BaseDetector):
                 )
             given = sample.gt_instances
             height, width = sample.img_shape[:2]
-            masks = predict_masks(
+            masks, _ = predict_masks(
                 self.segmenter,
                 image[:, :height, :width],
                 given.bboxes,

@@ -139,7 +139,9 @@ class GroundedSam2(BaseDetector):
         Returns:
             The samples with ``pred_instances``, n in descending score: ``bboxes``
             (n, 4) float, ``labels`` (n,) int64, ``scores`` (n,) float and ``masks``
-            (n, H, W) bool. An instance without a pixel is left out.
+            (n, H, W) bool. An instance without a pixel is left out. ``class_scores``
+            are the scores again; ``mask_qualities`` (n,) are the segmenter's, if it
+            has them.
 
         Raises:
             ValueError: The pipeline kept no image.
@@ -213,7 +215,12 @@ class GroundedSam2(BaseDetector):
         return found[order[: self.max_per_img]]
 
     def _segment(self, image: Tensor, found: InstanceData) -> InstanceData:
-        masks = predict_masks(self.segmenter, image, found.bboxes, self.box_chunk)
+        masks, qualities = predict_masks(
+            self.segmenter, image, found.bboxes, self.box_chunk
+        )
+        if qualities is not None:
+            found.class_scores = found.scores
+            found.mask_qualities = qualities
         if self.remove_overlap:
             masks = remove_overlap(masks)
         found.masks = masks

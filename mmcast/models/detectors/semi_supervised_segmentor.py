@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from mmcast.models.dense_heads.pixel_contrast_head import labeled_instances
 from mmcast.models.factored_masks import as_factored
 from mmcast.models.losses import Grid
+from mmcast.models.mask_nms import mask_nms
 from mmcast.models.pseudo_labels import (
     mask_boxes,
-    mask_nms,
     query_pseudo_labels,
     teacher_stats,
 )

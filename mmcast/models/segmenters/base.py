@@ -15,10 +15,12 @@ class BoxSegmenter(Protocol):
             image: RGB, (3, H, W), uint8 or float in [0, 255].
 
         Returns:
-            The image in the form that :meth:`mask_logits` takes.
+            The image in the form that :meth:`segment` takes.
         """
 
-    def mask_logits(self, encoded: Any, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    def segment(
+        self, encoded: Any, boxes: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor | None]:
         """Segment the objects in some boxes of the encoded image.
 
         Args:
@@ -28,5 +30,6 @@ class BoxSegmenter(Protocol):
 
         Returns:
             Logits, float (n, h, w), at any resolution, for the whole image; above 0 is
-            the object.
+            the object. And how good each mask is, float (n,) in [0, 1]; None if the
+            segmenter does not know.
         """

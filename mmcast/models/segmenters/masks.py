@@ -10,7 +10,7 @@ from .base import BoxSegmenter
 @torch.no_grad()
 def predict_masks(
     segmenter: BoxSegmenter, image: Tensor, boxes: Tensor, chunk: int
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Segment the boxes of one image, which is encoded once.
 
     Args:
@@ -20,22 +20,28 @@ def predict_masks(
         chunk: Boxes per call of the segmenter; bounds the memory for logits.
 
     Returns:
-        Masks, bool (n, H, W).
+        Masks, bool (n, H, W), and their qualities, float32 (n,); None if the segmenter
+        does not know them.
     """
     height, width = image.shape[-2:]
     masks = torch.zeros(
         (len(boxes), height, width), dtype=torch.bool, device=boxes.device
     )
+    qualities = boxes.new_zeros(len(boxes), dtype=torch.float32)
     if not len(boxes):
-        return masks
+        return masks, qualities
+    known = True
     encoded = segmenter.encode(image)
     for start in range(0, len(boxes), chunk):
         part = slice(start, start + chunk)
-        logits = segmenter.mask_logits(encoded, boxes[part], (height, width))
+        logits, quality = segmenter.segment(encoded, boxes[part], (height, width))
         masks[part] = (
             F.interpolate(logits[None], (height, width), mode='bilinear')[0] > 0
         )
-    return masks
+        known = quality is not None
+        if quality is not None:
+            qualities[part] = quality
+    return masks, qualities if known else None
 
 
 def remove_overlap(masks: Tensor) -> Tensor:

@@ -132,13 +132,14 @@ class Sam2Segmenter(BaseModule):
         )['pixel_values']
         return self.sam2.get_image_embeddings(pixels.to(self.sam2.dtype))
 
-    def mask_logits(
+    def segment(
         self, encoded: list[Tensor], boxes: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        """Return the logits of one mask per box; see :class:`BoxSegmenter`.
+    ) -> tuple[Tensor, Tensor]:
+        """Return one mask per box; see :class:`BoxSegmenter`.
 
         Returns:
-            Logits, float (n, s, s), s a quarter of SAM 2's square.
+            Logits, float (n, s, s), s a quarter of SAM 2's square, and the IoU with the
+            true mask that SAM 2 expects, (n,).
         """
         height, width = size
         scale = boxes.new_tensor([self.side / width, self.side / height] * 2)
@@ -147,7 +148,7 @@ class Sam2Segmenter(BaseModule):
         output = self.sam2(
             image_embeddings=encoded, input_boxes=prompts, multimask_output=False
         )
-        return output.pred_masks[0, :, 0]
+        return output.pred_masks[0, :, 0], output.iou_scores[0, :, 0]
 
 
 def _rename(state: State) -> State:

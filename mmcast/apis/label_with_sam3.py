@@ -1,0 +1,277 @@
+"""Label a folder of images with SAM 3, by words, into a store."""
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from mmcast import sam3
+from mmcast.apis.label import names_to_label
+from mmcast.apis.label_summary import LabelSummary, summarise
+from mmcast.console import make_console
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.sam3.environment import python_of
+from mmcast.sam3.job import Job
+
+# Files of facebook/sam3 that are read here; the tokenizer's are the library's business.
+_FILES = ('model.safetensors', 'config.json', 'processor_config.json')
+_SCRIPT = Path(sam3.__file__).with_name('__main__.py')
+_LOG_SECONDS = 10
+
+
+def label_with_sam3(
+    img_root: str | Path,
+    store: str | Path,
+    classes: Sequence[str],
+    *,
+    prompts: Sequence[str] = (),
+    list: str | Path | None = None,
+    weights: str | Path = 'checkpoints/sam3',
+    env: str | Path = '.venv-sam3',
+    processes: int | None = None,
+    chunk: int = 8,
+    iou_thr: float = 0.7,
+    link_root: str | Path | None = None,
+) -> LabelSummary:
+    """Label the images of a folder that the store lacks with SAM 3.
+
+    It can be killed at any time and called again. Images that cannot be read are named
+    in a warning and have no labels.
+
+    Args:
+        img_root: Folder of the images.
+        store: Folder of the labels.
+        classes: Class names of the student, in its order.
+        prompts: Noun phrases, each as ``CLASS=PHRASE``; other classes are called by
+            name.
+        list: List of images; None for the whole folder.
+        weights: Folder with the files of ``facebook/sam3``.
+        env: Environment that SAM 3 runs in; it is made if it does not exist.
+        processes: Processes that share the images; None for one on each GPU, or one.
+        chunk: Prompts that run together; bounds the memory.
+        iou_thr: A mask is suppressed if its intersection over union with a better one,
+            of any class, is above this.
+        link_root: Links in the image folder may lead to places below this one.
+
+    Raises:
+        FileNotFoundError: A file or folder does not exist.
+        RuntimeError: The environment cannot be made, or labelling failed.
+        ValueError: A class or prompt cannot be used, the weights are others, the store
+            belongs to another teacher, or no image can be read.
+    """
+    words = phrases(classes, prompts)
+    if chunk < 1 or (processes is not None and processes < 1) or not 0 < iou_thr <= 1:
+        raise ValueError(
+            'chunk and processes are at least 1, and iou_thr is a number above 0, up '
+            f'to 1; found {chunk}, {processes} and {iou_thr}'
+        )
+    weights = Path(weights)
+    _check_weights(weights)
+    names = names_to_label(img_root, list, link_root)
+    python = python_of(env)
+    opened = PseudoLabelStore.create(
+        store, classes=classes, teacher=_teacher(weights, words, iou_thr)
+    )
+    opened.remove_leftovers()
+    missing = opened.missing(names)
+    gpus = torch.cuda.device_count()
+    count = min(processes or max(1, gpus), max(1, len(missing)))
+    unreadable: dict[str, str] = {}
+    if missing:
+        print_log(
+            f'Labelling {len(missing)} of {len(names)} images into {store} with SAM 3',
+            logger='current',
+        )
+        jobs = [
+            Job(
+                images=str(img_root),
+                names=missing[part::count],
+                store=str(store),
+                weights=str(weights),
+                prompts=words,
+                device=f'cuda:{part % gpus}' if gpus else 'cpu',
+                chunk=chunk,
+                iou_thr=iou_thr,
+            )
+            for part in range(count)
+        ]
+        unreadable = _run(python, jobs, len(missing))
+    if unreadable:
+        print_log(
+            f'{len(unreadable)} of {len(names)} images cannot be read and have no '
+            f'labels: {"; ".join(unreadable.values())}',
+            logger='current',
+            level=logging.WARNING,
+        )
+    if len(unreadable) == len(names):
+        raise ValueError(f'no image of {img_root} can be read')
+    summary = summarise(
+        opened,
+        [name for name in names if name not in unreadable],
+        len(missing) - len(unreadable),
+    )
+    print_log(str(summary), logger='current')
+    return summary
+
+
+def phrases(classes: Sequence[str], prompts: Sequence[str] = ()) -> Sequence[str]:
+    """Return the noun phrase of each class.
+
+    Args:
+        classes: Class names.
+        prompts: ``CLASS=PHRASE``; other classes are called by name.
+
+    Raises:
+        ValueError: A class is there twice, a prompt is none, names no class or is that
+            of two classes.
+    """
+    twice = sorted({name for name in classes if [*classes].count(name) > 1})
+    if twice or not classes:
+        raise ValueError(
+            f'the class {twice[0]!r} is there twice: name each class once'
+            if twice
+            else 'there is no class: name at least one'
+        )
+    found = {name: name for name in classes}
+    for prompt in prompts:
+        name, _, phrase = prompt.partition('=')
+        if not phrase.strip():
+            raise ValueError(
+                f"{prompt!r} is no prompt: write CLASS='the phrase', as in "
+                "rider='person on a bicycle'"
+            )
+        if name not in found:
+            raise ValueError(
+                f'{prompt!r} is for the class {name!r}, but the classes are '
+                f'{", ".join(classes)}'
+            )
+        found[name] = phrase.strip()
+    same = [name for name in classes if [*found.values()].count(found[name]) > 1]
+    if same:
+        raise ValueError(
+            f'{same[0]!r} and {same[1]!r} both have the prompt {found[same[0]]!r}: '
+            'give one of them another'
+        )
+    return [*found.values()]
+
+
+def _check_weights(folder: Path) -> None:
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f'{folder / missing[0]} of SAM 3 is missing. Its weights are gated: accept '
+            'their licence at https://huggingface.co/facebook/sam3, log in with `hf '
+            "auth login`, then fetch them with: hf download facebook/sam3 --exclude '*."
+            f"pt' --local-dir {folder}"
+        )
+
+
+def _teacher(weights: Path, words: Sequence[str], iou_thr: float) -> Teacher:
+    """Describe what decides about the labels: weights, prompts and suppression."""
+    file = Teacher.from_files('SAM 3', weights / 'model.safetensors')
+    settings = json.dumps([file.digest, [*words], iou_thr])
+    return Teacher(
+        f'SAM 3: {"; ".join(words)}',
+        file.checkpoint,
+        hashlib.sha256(settings.encode()).hexdigest(),
+    )
+
+
+def _run(python: str, jobs: Sequence[Job], total: int) -> dict[str, str]:
+    """Run the processes; return the images that cannot be read, with reasons.
+
+    Raises:
+        RuntimeError: One failed; the others have finished their shares.
+    """
+    unreadable: dict[str, str] = {}
+    errors: Any = []
+    with _progress(total) as advance, _processes(python, jobs) as (lines, running):
+        for line in lines:
+            said = json.loads(line)
+            if 'error' in said:
+                errors.append(said['error'])
+                continue
+            if 'unreadable' in said:
+                unreadable[said['name']] = said['unreadable']
+            advance()
+        codes = [each.wait() for each in running]
+    if any(codes):
+        code = next(code for code in codes if code)
+        why = errors[0] if errors else f'a process ended with code {code}, see above'
+        raise RuntimeError(f'SAM 3 failed ({why}); what is labelled is kept')
+    return unreadable
+
+
+@contextmanager
+def _processes(python: str, jobs: Sequence[Job]) -> Iterator[tuple[Any, Any]]:
+    """Start a process for each job; yield their lines, and the processes.
+
+    All write to one pipe, and lines of this length do not mix.
+    """
+    reading, writing = os.pipe()
+    running: Any = []
+    try:
+        for job in jobs:
+            process = subprocess.Popen(
+                [python, '-I', str(_SCRIPT)], stdin=subprocess.PIPE, stdout=writing
+            )
+            running.append(process)
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(asdict(job)).encode())
+            process.stdin.close()
+        os.close(writing)
+        with os.fdopen(reading) as lines:
+            yield lines, running
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """Show how many images are done: a bar, or lines where there is no terminal."""
+    with Progress(
+        TextColumn('Labelling'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=make_console(),
+    ) as bar:
+        task = bar.add_task('', total=total)
+        last = time.monotonic()
+
+        def advance() -> None:
+            nonlocal last
+            bar.advance(task)
+            if bar.console.is_terminal or time.monotonic() - last < _LOG_SECONDS:
+                return
+            last = time.monotonic()
+            state = bar.tasks[task]
+            left = timedelta(seconds=round(state.time_remaining or 0))
+            print_log(
+                f'Labelled [{state.completed:.0f}/{total}]  eta: {left}',
+                logger='current',
+            )
+
+        yield advance
