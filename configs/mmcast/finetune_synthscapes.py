@@ -2,7 +2,8 @@
 # Reads work_dirs/distill_synthscapes/student.pth;
 # leaves work_dirs/finetune_synthscapes/student.pth.
 _base_ = './supervised_synthscapes.py'
-# Batch norm keeps its statistics from labelled and unlabelled images.
+# The backbone's batch norm keeps its statistics from labelled and unlabelled images;
+# that of the pixel decoder goes on.
 model = dict(backbone=dict(norm_eval=True))
 load_from = 'work_dirs/distill_synthscapes/student.pth'
 optim_wrapper = dict(optimizer=dict(lr=2e-5))

@@ -1,5 +1,6 @@
 """The rows of docs/photographs.md, on Clothing Co-Parsing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from results_bench import LABELED, LABELLER, PSEUDO_LABELS, UNLABELED, Bench, Row
@@ -106,7 +107,7 @@ def rows_with(count: int) -> dict[str, Row]:
             against=supervised,
         ),
     }
-    return {of(name, count): row for name, row in rows.items()}
+    return {of(name, count): replace(row, labels=count) for name, row in rows.items()}
 
 
 ROWS = {name: row for count in LABELS for name, row in rows_with(count).items()}
@@ -121,6 +122,7 @@ ROWS |= {
             'model.backbone.norm_eval': False,
         },
         against='supervised_student',
+        labels=LABELS[0],
     ),
     'oracle_student': Row(
         'student on the true labels of all 604',
@@ -188,6 +190,7 @@ BENCH = Bench(
     data=DATA,
     make_data=make_data,
     images=dict(train=604, val=100, test=300, unlabeled=600),
+    image_size=(384, 255),
     options=evaluated_on,
     # The list is the same for each number of labels.
     unlabeled=(

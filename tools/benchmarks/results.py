@@ -39,6 +39,7 @@ import results_rows
 from mmengine.runner import Runner
 from results_bench import CONFIGS, LABELLER, PSEUDO_LABELS, Bench
 from runs import (
+    count_gflops,
     count_parameters,
     digest,
     hardware,
@@ -211,7 +212,9 @@ class Results:
             mask_ap=[of_row[seed]['mask_ap'] for seed in seeds],
             mask_ap50=[of_row[seed]['mask_ap50'] for seed in seeds],
             iterations=self.iterations(name),
+            labels=self.bench.rows[name].labels,
             params_m=of_row[seeds[0]]['params_m'],
+            gflops=of_row[seeds[0]].get('gflops'),
             paper=self.bench.rows[name].paper,
         )
         gain = self.gain(name)
@@ -374,7 +377,10 @@ def evaluate(results: Results, name: str, seed: int) -> dict:
     bench, folder, split = results.bench, results.folder(name, seed), results.args.split
     row = bench.rows[name]
     config, tested = bench.path(row.judge), folder / 'test'
-    params = round(count_parameters(config) / 1e6, 3)
+    size = dict(
+        params_m=round(count_parameters(config) / 1e6, 3),
+        gflops=round(count_gflops(config, bench.image_size), 2),
+    )
     options = bench.options(split)
     if row.views and row.config is None:
         (read,) = row.reads.values()
@@ -386,7 +392,7 @@ def evaluate(results: Results, name: str, seed: int) -> dict:
         gold = (
             results.args.out / f'seed{seed}' / str(options['test_evaluator.ann_file'])
         )
-        return dict(label_ap(store, gold), params_m=params)
+        return label_ap(store, gold) | size
     shutil.rmtree(tested, ignore_errors=True)
     command = ('test', mim_name(), config, '--checkpoint', results.left(name, seed))
     given = [f'{key}={value}' for key, value in options.items()]
@@ -397,7 +403,7 @@ def evaluate(results: Results, name: str, seed: int) -> dict:
     return dict(
         mask_ap=round(100 * found['coco/segm_mAP'], 2),
         mask_ap50=round(100 * found['coco/segm_mAP_50'], 2),
-        params_m=params,
+        **size,
     )
 
 

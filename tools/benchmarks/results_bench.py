@@ -33,6 +33,7 @@ class Row:
         against: The row that its gain is measured from, seed by seed.
         paper: Mask AP of the paper: Cityscapes, 10 % of the labels.
         share: Factor on the config's iterations.
+        labels: Number of labelled images; None for all.
         views: Whether its labels are merged from the bench's views. If nothing is
             trained, the row is these labels of what it reads.
     """
@@ -46,6 +47,7 @@ class Row:
     against: str | None = None
     paper: float | None = None
     share: float = 1.0
+    labels: int | None = None
     views: bool = False
 
 
@@ -62,6 +64,7 @@ class Bench:
         data: Folder of the data in a seed's folder.
         make_data: Makes it, given this folder and the seed.
         images: How many of each there are.
+        image_size: (height, width) of a typical one, to count operations.
         inputs: What else the data depend on, beside the seed.
         options: Options that evaluate on ``'val'`` or ``'test'``.
         unlabeled: What is labelled, as arguments of ``mmcast label`` with ``{seed}``.
@@ -76,6 +79,7 @@ class Bench:
     data: Path
     make_data: Callable[[Path, int], None]
     images: Mapping[str, object]
+    image_size: tuple[int, int]
     options: Callable[[str], dict[str, object]]
     unlabeled: tuple[str, ...]
     inputs: tuple[object, ...] = ()

@@ -212,12 +212,17 @@ def with_labels(name: str, count: int) -> Row:
         row,
         title=f'{row.title}, {count} labels',
         options={**row.options, **changes},
+        labels=count,
         reads={key: f'{read}_{count}' for key, read in row.reads.items()},
         against=against,
         paper=None,
     )
 
 
+ROWS = {
+    name: row if name == 'oracle_student' else replace(row, labels=IMAGES['labeled'])
+    for name, row in ROWS.items()
+}
 ROWS |= {
     f'{name}_{count}': with_labels(name, count)
     for count in MORE_LABELS
@@ -321,6 +326,7 @@ BENCH = Bench(
     data=DATA,
     make_data=make_data,
     images=IMAGES,
+    image_size=(128, 256),
     inputs=(MORE_LABELS, GENERATOR_VERSION),
     options=evaluated_on,
     unlabeled=('--img-root', str(DATA / 'leftImg8bit' / 'train')),

@@ -199,6 +199,37 @@ def count_parameters(config: Path) -> int:
     return sum(p.numel() for p in MODELS.build(cfg.model).parameters())
 
 
+def count_gflops(config: Path, size: tuple[int, int]) -> float:
+    """Count the operations of predicting an image of noise, in 1e9.
+
+    As in mmdet's tools, a multiplication with its addition is one.
+
+    Args:
+        config: Config of the detector; it starts from random weights.
+        size: Height and width of the image.
+    """
+    from mmcv.transforms import Compose
+    from mmdet.registry import MODELS
+    from mmengine.registry import init_default_scope
+    from torch.utils.flop_counter import FlopCounterMode
+
+    cfg = Config.fromfile(config)
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).eval().requires_grad_(False)
+    noise = torch.randint(0, 256, (*size, 3), dtype=torch.uint8).numpy()
+    skipped = ('LoadImageFromFile', 'LoadAnnotations')
+    steps = cfg.test_dataloader.dataset.pipeline
+    pipeline = Compose([step for step in steps if step['type'] not in skipped])
+    item = pipeline(
+        dict(img=noise, img_shape=size, ori_shape=size, img_id=0, img_path='')
+    )
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        model.test_step(data)
+    return counted.get_total_flops() / 2e9
+
+
 def label_ap(store: Path, annotations: Path) -> dict[str, float]:
     """Return ``mask_ap`` and ``mask_ap50`` (0 to 100) of a store's labels.
 
