@@ -8,6 +8,6 @@ _base_ = [
     './_base_/teacher_runtime.py',
 ]
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
-# For 10 labels: longer adaptation is worse on average (docs/results.md).
+# For 10 labels: longer adaptation is worse on average (docs/results_tables.md).
 train_cfg = dict(max_iters=30)
 default_hooks = dict(logger=dict(interval=10))

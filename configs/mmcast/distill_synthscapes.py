@@ -1,7 +1,7 @@
 # CAST stage 2 on SynthScapes: the student learns from labels and the frozen teacher.
 # A batch has 1 labelled and 7 unlabelled images, which weigh the same: the loss is
 # 8 x (mean over the images + 0.1 x contrast). With half of the weight, 10 labelled
-# images are learnt by heart and hold the student back (docs/results.md).
+# images are learnt by heart and hold the student back (docs/results_tables.md).
 # The teacher comes from stage 1, step 1: step 2 does not improve it, with three seeds.
 # Reads work_dirs/adapt_synthscapes/teacher.pth;
 # leaves work_dirs/distill_synthscapes/student.pth.

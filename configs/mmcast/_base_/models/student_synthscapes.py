@@ -21,7 +21,7 @@ model = dict(
             ),
         ),
     ),
-    # Stride 16: the last map has only 32 cells an image (docs/results.md).
+    # Stride 16: the last map has only 32 cells an image (docs/results_tables.md).
     pixel_contrast=dict(in_index=2, in_channels=32, embed_channels=64),
     train_cfg=dict(num_points=512),
     test_cfg=dict(max_per_image=50),
