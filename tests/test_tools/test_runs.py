@@ -1,12 +1,16 @@
-"""Test that a run is done once, and what its digest depends on."""
+"""Test runs that are done once, their digests, and the AP of labels."""
 
 import hashlib
 import json
 import os
 import signal
 
+import numpy as np
 import pytest
-from runs import digest, mim, once
+from pycocotools import mask as mask_utils
+from runs import digest, label_ap, mim, once
+
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
 
 def test_digest_depends_on_file_names_and_contents(tmp_path):
@@ -89,3 +93,44 @@ def test_a_killed_command_says_so(script, tmp_path, monkeypatch):
     fake_mim(tmp_path, monkeypatch, script)
     with pytest.raises(RuntimeError, match='"mim train" was killed'):
         mim('train', log=tmp_path / 'x.log')
+
+
+def test_rules_of_the_papers_teacher(tmp_path):
+    """A sure object, a ghost of another class, and an image where nothing is sure."""
+    size, everywhere = (20, 20), dict(size=[20, 20])
+    mask = np.zeros(size, np.uint8, order='F')
+    mask[5:15, 5:15] = 1
+    rle = mask_utils.encode(mask)
+    ghost = mask_utils.encode(np.asfortranarray(np.roll(mask, 6)))
+    text = dict(everywhere, counts=rle['counts'].decode())
+    truth = dict(
+        images=[dict(id=i, file_name=f'{i}.png', height=20, width=20) for i in (1, 2)],
+        categories=[dict(id=1, name='a')],
+        annotations=[
+            dict(
+                id=i,
+                image_id=i,
+                category_id=1,
+                segmentation=text,
+                area=100,
+                bbox=[5, 5, 10, 10],
+                iscrowd=0,
+            )
+            for i in (1, 2)
+        ],
+    )
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    store = PseudoLabelStore.create(
+        tmp_path / 'store', classes=['a'], teacher=Teacher('', '', '')
+    )
+    box = [5, 5, 15, 15]
+    store.write(
+        *('1.png', size, [0, 0], [0.7, 0.5], [box, box], [ghost, rle]),
+        *([0.2, 0.9], [0.9, 0.6]),
+    )
+    store.write('2.png', size, [0], [0.1], [box], [rle], [0.25], [0.4])
+    stock = label_ap(store.root, tmp_path / 'truth.json')
+    # Ranked ghost, object, object: precision 1/2 and then 2/3, which is 2/3 at all.
+    assert stock['mask_ap50'] == pytest.approx(66.67, abs=0.01)
+    theirs = label_ap(store.root, tmp_path / 'truth.json', 'teacher')
+    assert theirs == dict(mask_ap=100.0, mask_ap50=100.0)

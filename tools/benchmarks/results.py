@@ -11,8 +11,9 @@ where tools/dataset_converters/ccp.py wrote them, in ``data/ccp``. Rows train th
 mmdet`` and are evaluated through ``mim test mmdet``. If a row reads another row's
 file, that one is trained first.
 
-``results.json`` and ``results.md`` in ``--out`` are written after each run. A later
-call continues from ``results.json``: it repeats a run only if configs, options, weights
+``results.json`` and ``results.md`` in ``--out`` are written after each run (with
+``--rules teacher`` files of other names, from the same models). A later call continues
+from ``results.json``: it repeats a run only if configs, options, weights
 or data have changed, or if another run needs its file and the file is gone.
 
 Settings are chosen on the other split than the published tables use: on
@@ -72,6 +73,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--scale', type=float, default=1.0, help="factor on the students' iterations"
     )
+    parser.add_argument(
+        '--rules',
+        choices=('stock', 'teacher'),
+        default='stock',
+        help="evaluate as CocoMetric, or as CAST's code evaluates its teacher",
+    )
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument(
         '--out', type=Path, help='default: work_dirs/results, or results_test for test'
@@ -91,7 +98,7 @@ def parse_args() -> argparse.Namespace:
 def command_line(args: argparse.Namespace) -> str:
     """Return the command line, without what depends on the machine."""
     words = ['python', 'tools/benchmarks/results.py']
-    for name in ('data', 'seeds', 'tables', 'rows', 'split', 'scale'):
+    for name in ('data', 'seeds', 'tables', 'rows', 'split', 'scale', 'rules'):
         value = getattr(args, name)
         if value:
             each = value if isinstance(value, list) else [value]
@@ -106,7 +113,8 @@ class Results:
         self.args = args
         self.bench: Bench = BENCHES[args.data]
         self.lock = threading.Lock()
-        self.file = args.out / 'results.json'
+        rules = '' if args.rules == 'stock' else f'_{args.rules}_rules'
+        self.file = args.out / f'results{rules}.json'
         self.runs: dict[str, dict[str, dict]] = {}
         self.commands: list[str] = []
         if self.file.is_file():
@@ -141,6 +149,7 @@ class Results:
             repr((self.bench.images, *self.bench.inputs, seed, self.args.split)),
             repr(self.iterations(name)),
             *([repr(self.bench.views)] if row.views else []),
+            *([self.args.rules] if self.args.rules != 'stock' else []),
             content_of(self.bench, row.judge),
             *(self.key(read, seed) for read in row.reads.values()),
         ]
@@ -382,17 +391,16 @@ def evaluate(results: Results, name: str, seed: int) -> dict:
         gflops=round(count_gflops(config, bench.image_size), 2),
     )
     options = bench.options(split)
-    if row.views and row.config is None:
-        (read,) = row.reads.values()
-        dataset = bench.config(row.judge).test_dataloader.dataset
-        root = Path(dataset.data_root)
-        images = options['test_dataloader.dataset.data_prefix.img']
-        store = folder / 'labels'
-        label(results, read, seed, True, ('--img-root', root / str(images)), store)
-        gold = (
-            results.args.out / f'seed{seed}' / str(options['test_evaluator.ann_file'])
-        )
-        return label_ap(store, gold) | size
+    merged = row.views and row.config is None
+    if merged or results.args.rules != 'stock':
+        (read,) = row.reads.values() if merged else (name,)
+        root = bench.config(row.judge).test_dataloader.dataset.data_root
+        images = Path(root, str(options['test_dataloader.dataset.data_prefix.img']))
+        store = folder / f'labels_of_{split}'
+        label(results, read, seed, merged, ('--img-root', images), store)
+        truth = Path(str(options['test_evaluator.ann_file']))
+        of_seed = results.args.out / f'seed{seed}'
+        return label_ap(store, of_seed / truth, results.args.rules) | size
     shutil.rmtree(tested, ignore_errors=True)
     command = ('test', mim_name(), config, '--checkpoint', results.left(name, seed))
     given = [f'{key}={value}' for key, value in options.items()]
@@ -472,7 +480,9 @@ def main() -> None:
         if kind == 'data':
             bench.make_data(args.out / f'seed{seed}', seed)
         elif kind == 'train':
-            train(results, name, seed)
+            # Other rules judge the same models.
+            if args.rules == 'stock' or not results.left(name, seed).is_file():
+                train(results, name, seed)
             results.add(name, seed, evaluate(results, name, seed))
         else:
             views = kind == 'merged labels'

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from rich.progress import (
@@ -230,12 +231,15 @@ def count_gflops(config: Path, size: tuple[int, int]) -> float:
     return counted.get_total_flops() / 2e9
 
 
-def label_ap(store: Path, annotations: Path) -> dict[str, float]:
+def label_ap(store: Path, annotations: Path, rules: str = 'stock') -> dict[str, float]:
     """Return ``mask_ap`` and ``mask_ap50`` (0 to 100) of a store's labels.
 
     Args:
         store: Labels of all images of the COCO file.
         annotations: The COCO file with the truth.
+        rules: ``'stock'``, or ``'teacher'`` as CAST's research code evaluates its
+            teacher: instances with a class score above 0.3 alone, ranked by mask
+            quality; images without any of them do not count.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -247,19 +251,30 @@ def label_ap(store: Path, annotations: Path) -> dict[str, float]:
         truth = COCO(str(annotations))
         images = {each['file_name']: each['id'] for each in truth.dataset['images']}
         names = {each['name']: each['id'] for each in truth.dataset['categories']}
-        found = [
-            dict(
-                image_id=images[name],
-                category_id=names[opened.classes[label]],
-                score=float(score),
-                segmentation=mask,
-            )
-            for name, entry in opened.entries()
-            for label, score, mask in zip(
-                entry.labels, entry.scores, entry.masks, strict=True
-            )
-        ]
+        found = []
+        for name, entry in opened.entries():
+            scores, kept = entry.scores, np.ones(len(entry.scores), bool)
+            if rules == 'teacher':
+                if entry.class_scores is None or entry.mask_qualities is None:
+                    raise ValueError(
+                        f'{store} has one score for each label: these rules need '
+                        'class score and mask quality'
+                    )
+                scores, kept = entry.mask_qualities, entry.class_scores > 0.3
+            found += [
+                dict(
+                    image_id=images[name],
+                    category_id=names[opened.classes[entry.labels[i]]],
+                    score=float(scores[i]),
+                    segmentation=entry.masks[i],
+                )
+                for i in np.flatnonzero(kept)
+            ]
+        if not found:
+            return dict(mask_ap=0.0, mask_ap50=0.0)
         measured = COCOeval(truth, truth.loadRes(found), 'segm')
+        if rules == 'teacher':
+            measured.params.imgIds = sorted({each['image_id'] for each in found})
         measured.evaluate()
         measured.accumulate()
         measured.summarize()
