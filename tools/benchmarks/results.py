@@ -354,8 +354,6 @@ def train(results: Results, name: str, seed: int) -> None:
         options['default_hooks.pseudo_labels.config'] = judge
         store = labels_of(results, teacher, seed, row.views)
         options[f'{PSEUDO_LABELS}store'] = store
-        for key, value in bench.views.items() if row.views else ():
-            options[f'default_hooks.pseudo_labels.views.{key}'] = value
     if row.config.startswith('guided'):
         update = bench.config(row.config).default_hooks.teacher_update
         factor = row.share * results.scale_of(name)

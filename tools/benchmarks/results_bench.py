@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from runs import TOOLS
@@ -34,8 +35,8 @@ class Row:
         paper: Mask AP of the paper: Cityscapes, 10 % of the labels.
         share: Factor on the config's iterations.
         labels: Number of labelled images; None for all.
-        views: Whether its labels are merged from the bench's views. If nothing is
-            trained, the row is these labels of what it reads.
+        views: Whether its labels are merged from the views of stage 2's config. If
+            nothing is trained, the row is these labels of what it reads.
     """
 
     title: str
@@ -69,7 +70,6 @@ class Bench:
         options: Options that evaluate on ``'val'`` or ``'test'``.
         unlabeled: What is labelled, as arguments of ``mmcast label`` with ``{seed}``.
         starts: File that decides a row's start, by the row's judge.
-        views: The views of labels, as ``dict(flip=True, scales=[1.0, 1.25])``.
     """
 
     name: str
@@ -84,7 +84,11 @@ class Bench:
     unlabeled: tuple[str, ...]
     inputs: tuple[object, ...] = ()
     starts: Mapping[str, Path] = field(default_factory=dict)
-    views: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def views(self) -> dict[str, Any]:
+        """The views that stage 2 merges."""
+        return dict(self.config('distill').default_hooks.pseudo_labels.views)
 
     def path(self, stage: str) -> Path:
         """Return the config of a stage."""
