@@ -1,11 +1,13 @@
 # CAST stage 2 on photographs: the student learns from labels and the frozen teacher.
+# A batch has 1 labelled and 3 unlabelled images, which weigh the same: the loss is
+# 4 x (mean over the images + 0.1 x contrast).
 # Reads work_dirs/adapt_ccp/teacher.pth; leaves work_dirs/distill_ccp/student.pth.
 _base_ = './supervised_ccp.py'
 contrast = dict(
     type='PixelContrastHead',
     in_channels=64,
     in_index=1,
-    loss=dict(type='PixelContrastLoss', loss_weight=0.1),
+    loss=dict(type='PixelContrastLoss', loss_weight=0.4),
 )
 model = dict(
     _delete_=True,

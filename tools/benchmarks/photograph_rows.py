@@ -8,8 +8,8 @@ from results_bench import LABELED, LABELLER, PSEUDO_LABELS, UNLABELED, Bench, Ro
 LABELS = (60, 30, 180)  # the first one has no number in its rows' names
 DATA = Path('data/ccp')
 NO_CONTRAST = {'model.pixel_contrast': None}
-# Scores of merged views are lower. Both thresholds are near the best F1 of the labels on
-# `val`.
+# Scores of merged views are lower. Both thresholds are near the best F1 of the labels
+# on `val`.
 ONE_VIEW = {
     'default_hooks.pseudo_labels.views': None,
     f'{PSEUDO_LABELS}score_thr': 0.6,
