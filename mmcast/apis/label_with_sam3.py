@@ -88,9 +88,16 @@ def label_with_sam3(
     _check_weights(weights)
     names = names_to_label(img_root, list, link_root)
     python = python_of(env)
-    opened = PseudoLabelStore.create(
-        store, classes=classes, teacher=_teacher(weights, words, iou_thr)
-    )
+    teacher = _teacher(weights, words, iou_thr)
+    if PseudoLabelStore.exists(store):
+        found = PseudoLabelStore.open(store).teacher
+        if found.digest != teacher.digest:
+            raise ValueError(
+                f'{store} has labels of {found.config!r}, and {teacher.config!r} with '
+                f'these weights and iou_thr={iou_thr:g} is wanted: give another folder '
+                'as --store, or delete this one'
+            )
+    opened = PseudoLabelStore.create(store, classes=classes, teacher=teacher)
     opened.remove_leftovers()
     missing = opened.missing(names)
     gpus = torch.cuda.device_count()

@@ -82,12 +82,13 @@ def test_two_processes_label_what_can_be_read(world, monkeypatch):
         for i, rle in zip((0, 1), entry.masks, strict=True):
             assert (mask_utils.decode(rle) == (image[..., i] > 128)).all()
     # What decides about the labels cannot change in a store.
-    for words, classes in (
-        ([], CLASSES),
-        (['--prompts', 'car=red car', '--iou-thr', '0.9'], CLASSES),
-        (['--prompts', 'car=red car'], CLASSES[::-1]),
+    mine = "has labels of 'SAM 3: person; red car', and 'SAM 3: "
+    for words, classes, message in (
+        ([], CLASSES, f"{mine}person; car' .* another folder as --store"),
+        (['--prompts', 'car=red car', '--iou-thr', '0.9'], CLASSES, 'iou_thr=0.9 is'),
+        (['--prompts', 'car=red car'], CLASSES[::-1], f"{mine}red car; person'"),
     ):
-        with pytest.raises(ValueError, match='delete the folder'):
+        with pytest.raises(ValueError, match=message):
             label('s', *words, classes=classes)
 
 
