@@ -36,12 +36,21 @@ def rows_with(count: int) -> dict[str, Row]:
         'model.teacher.checkpoint': None,
     }
     teacher = dict(file='teacher.pth', judge='adapt')
+    start = {'model.student.init_cfg.checkpoint': supervised}
+    by_teacher = {**start, LABELLER: adapted}
     rows = {
         'supervised_student': Row('student on labels alone', 'supervised', labeled),
         'supervised_student_twice': Row(
             *('the same, twice as long', 'supervised', labeled),
             against=supervised,
             share=2.0,
+        ),
+        'continued_student': Row(
+            'the same, trained on as long as the distilled one',
+            'supervised',
+            {**labeled, 'optim_wrapper.optimizer.lr': 7e-4},
+            {'load_from': supervised},
+            against=supervised,
         ),
         'adapted_teacher': Row(
             'teacher, adapted on labels',
@@ -71,20 +80,20 @@ def rows_with(count: int) -> dict[str, Row]:
             'labels and pseudo-labels of one view',
             'distill',
             {**both, **NO_CONTRAST, **ONE_VIEW},
-            {LABELLER: adapted},
+            by_teacher,
             against=supervised,
         ),
         'pseudo_labels_student': Row(
             'labels and pseudo-labels',
             'distill',
             {**both, **NO_CONTRAST},
-            {LABELLER: adapted},
-            against=supervised,
+            by_teacher,
+            against=of('continued_student', count),
             views=True,
         ),
         'distilled_student': Row(
             'CAST, distilled: + contrast',
-            *('distill', both, {LABELLER: adapted}),
+            *('distill', both, by_teacher),
             against=pseudo,
             views=True,
         ),
@@ -95,7 +104,7 @@ def rows_with(count: int) -> dict[str, Row]:
         ),
         'second_round_student': Row(
             "second round: the student's own labels",
-            *('distill', {**both, **NO_CONTRAST}, {LABELLER: pseudo}),
+            *('distill', {**both, **NO_CONTRAST}, {**start, LABELLER: pseudo}),
             against=pseudo,
             views=True,
         ),
@@ -135,7 +144,8 @@ ROWS |= {
     ),
 }
 MAIN = (
-    *('supervised_student', 'supervised_student_twice', 'random_student'),
+    *('supervised_student', 'supervised_student_twice', 'continued_student'),
+    'random_student',
     *('adapted_teacher', 'adapted_teacher_views', 'selftrained_teacher'),
     *('plain_labels_student', 'pseudo_labels_student', 'distilled_student'),
     *('refined_student', 'second_round_student'),
@@ -143,9 +153,9 @@ MAIN = (
 )
 # In the order of what they are worth, if the hours end early.
 BY_LABELS = (
-    *('supervised_student', 'adapted_teacher', 'adapted_teacher_views'),
-    *('pseudo_labels_student', 'distilled_student', 'refined_student'),
-    'guided_student',
+    *('supervised_student', 'continued_student', 'adapted_teacher'),
+    *('adapted_teacher_views', 'pseudo_labels_student', 'distilled_student'),
+    *('refined_student', 'guided_student'),
 )
 
 
