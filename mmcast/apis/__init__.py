@@ -8,6 +8,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mmcast.datasets.store_coco import Imported, from_coco, to_coco
+from mmcast.datasets.store_copy import (
+    Copied,
+    Verified,
+    convert_store,
+    merge_stores,
+    verify_store,
+)
 
 from .export_onnx import export_onnx
 from .label import label
@@ -26,22 +33,27 @@ if TYPE_CHECKING:
 _LATER = {'own_data': 'mmcast.own_data.prepare'}
 
 __all__ = [
+    'Copied',
     'Imported',
     'LabelSummary',
     'ModelEntry',
+    'Verified',
     'Views',
+    'convert_store',
     'export_onnx',
     'from_coco',
     'label',
     'label_images',
     'label_with_sam3',
     'load_model',
+    'merge_stores',
     'model_files',
     'models',
     'own_data',
     'report',
     'split',
     'to_coco',
+    'verify_store',
 ]
 
 

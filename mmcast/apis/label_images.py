@@ -110,11 +110,18 @@ def label_images(
         is_new = len(missing) == len(names)
         pipelines = [_test_pipeline(model, *each) for each in views.all()]
         images = _Images(missing[rank::world], img_root, pipelines)
-        unreadable = raise_on_all_ranks(
-            lambda: _label(
-                model, images, store, turns, batch_size, num_workers, progress, is_new
-            )
-        )
+
+        def work() -> list[str]:
+            try:
+                return _label(
+                    *(model, images, store, turns, batch_size, num_workers),
+                    progress,
+                    is_new,
+                )
+            finally:
+                store.flush()
+
+        unreadable = raise_on_all_ranks(work)
     failed = [line for share in all_gather_object(unreadable) for line in share]
     if len(failed) > allowed_unreadable:
         raise ValueError(
