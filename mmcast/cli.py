@@ -180,6 +180,14 @@ def _label(add: Callable) -> None:
         nargs='+',
         help='factors on its test size, as 1 1.25; all views are merged',
     )
+    add(
+        '--layout',
+        choices=('folder', 'shards'),
+        help='of a new store: a file an image (default), or shards for a million',
+    )
+    add(
+        '--shard', metavar='I/N', help='label the I-th of N parts, as a job of an array'
+    )
 
 
 def _label_with_sam3(add: Callable) -> None:

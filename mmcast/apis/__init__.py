@@ -21,6 +21,7 @@ from .label import label
 from .label_images import label_images
 from .label_summary import LabelSummary
 from .label_with_sam3 import label_with_sam3
+from .labeler import Labeler, Row
 from .load_model import load_model
 from .merged_views import Views
 from .models import ModelEntry, model_files, models
@@ -36,7 +37,9 @@ __all__ = [
     'Copied',
     'Imported',
     'LabelSummary',
+    'Labeler',
     'ModelEntry',
+    'Row',
     'Verified',
     'Views',
     'convert_store',

@@ -114,7 +114,7 @@ def save_unfinished(path: Path, check: Callable[[str, bytes], object]) -> None:
         check: Raises a ValueError for a member that is no entry. Such a member and all
             behind it are lost, as after a power failure.
     """
-    with suppress(FileNotFoundError), open(path, 'rb+') as file:
+    with suppress(FileNotFoundError, PermissionError), open(path, 'rb+') as file:
         # Its writer may have sealed it between the opening and the lock.
         if not lock(file) or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return
