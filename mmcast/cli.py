@@ -26,9 +26,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if words is None:
         sys.excepthook = errors.show
     parser = _parser()
-    options = vars(
-        parser.parse_args(_with_teacher(sys.argv[1:] if words is None else words))
-    )
+    options = vars(parser.parse_args(_joined(sys.argv[1:] if words is None else words)))
     verb, show = options.pop('verb'), options.pop('show')
     given = {key: value for key, value in options.items() if value is not None}
     from mmcast import load
@@ -41,8 +39,10 @@ def main(words: Sequence[str] | None = None) -> None:
         show(result, given)
 
 
-def _with_teacher(words: Sequence[str]) -> Sequence[str]:
-    """Join a verb and its teacher to one word, since their options differ."""
+def _joined(words: Sequence[str]) -> Sequence[str]:
+    """Join `store` or a teacher to its verb, since their options differ."""
+    if words[:1] == ['store'] and len(words) > 1:
+        return [' '.join(words[:2]), *words[2:]]
     if words[:1] != ['label'] or '--teacher' not in words[:-1]:
         return words
     place = words.index('--teacher')
@@ -82,6 +82,30 @@ def _parser() -> argparse.ArgumentParser:
     _export_onnx(add('export-onnx', 'export a model to ONNX', _show_export))
     _to_coco(add('to-coco', 'write the labels of a store as COCO JSON', _show_file))
     _from_coco(add('from-coco', "make a store of another tool's labels", _show))
+    _convert_store(
+        add(
+            'store convert',
+            'copy labels from a folder of files to shards, or back',
+            _show_copy,
+            function='convert_store',
+        )
+    )
+    _merge_stores(
+        add(
+            'store merge',
+            'copy stores of one teacher into one of full shards',
+            _show_copy,
+            function='merge_stores',
+        )
+    )
+    _verify_store(
+        add(
+            'store verify',
+            'check every byte of a store',
+            _show,
+            function='verify_store',
+        )
+    )
     _report(add('report', 'write a page that shows what trainings did', _show_file))
     add('models', 'list the models of the package', _show_models)
     return parser
@@ -156,6 +180,14 @@ def _label(add: Callable) -> None:
         nargs='+',
         help='factors on its test size, as 1 1.25; all views are merged',
     )
+    add(
+        '--layout',
+        choices=('folder', 'shards'),
+        help='of a new store: a file an image (default), or shards for a million',
+    )
+    add(
+        '--shard', metavar='I/N', help='label the I-th of N parts, as a job of an array'
+    )
 
 
 def _label_with_sam3(add: Callable) -> None:
@@ -213,6 +245,20 @@ def _from_coco(add: Callable) -> None:
     add('--classes', nargs='+', help="the student's classes, in its order")
 
 
+def _convert_store(add: Callable) -> None:
+    add('store', help='folder of the labels')
+    add('out', help='folder of the copy')
+
+
+def _merge_stores(add: Callable) -> None:
+    add('stores', nargs='+', metavar='store', help='folders of the labels')
+    add('--out', required=True, metavar='DIR', help='folder of the copy')
+
+
+def _verify_store(add: Callable) -> None:
+    add('store', help='folder of the labels')
+
+
 def _report(add: Callable) -> None:
     add('work_dirs', nargs='+', metavar='DIR', help='work folders, or folders above')
     add('--out', metavar='FILE', help='default: report.html in the first folder')
@@ -220,6 +266,10 @@ def _report(add: Callable) -> None:
 
 def _show(result: Any, options: dict[str, Any]) -> None:
     print(f'{options["store"]}: {result}')
+
+
+def _show_copy(result: Any, options: dict[str, Any]) -> None:
+    print(f'{options["out"]}: {result}')
 
 
 def _show_file(result: Any, options: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Write files that appear whole or not at all."""
 
+import hashlib
 import os
 import tempfile
 import time
@@ -36,7 +37,7 @@ def open_atomic(
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
         with os.fdopen(handle, 'wb') as file:
-            _lock(file)
+            lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -95,22 +96,49 @@ def remove_unfinished(path: str | os.PathLike[str], min_age: float) -> None:
     # Open for writing, as NFS needs it for a lock.
     with suppress(FileNotFoundError, PermissionError), open(path, 'rb+') as file:
         age = time.time() - os.fstat(file.fileno()).st_mtime
-        if age > min_age and _lock(file):
+        if age > min_age and lock(file) is not False:
             os.unlink(path)
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Lock a file; return False if another process holds it.
+def create_locked(folder: str | os.PathLike[str], prefix: str) -> tuple[BinaryIO, Path]:
+    """Make a file that is locked as long as its writer lives.
 
-    Where the system has no locks, nothing is locked and all is free.
+    It gets its name after the lock, so a file of this name without a lock is one that a
+    killed writer left.
+
+    Args:
+        folder: It is made if it is missing.
+        prefix: Start of the file's name.
+
+    Returns:
+        The file without a buffer, and its path.
     """
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix='.new.')
+    file = os.fdopen(handle, 'wb', buffering=0)
+    lock(file)
+    os.chmod(temporary, 0o666 & ~_umask())
+    path = folder / f'{prefix}{Path(temporary).name[5:]}'
+    os.rename(temporary, path)
+    return file, path
+
+
+def lock(file: BinaryIO) -> bool | None:
+    """Lock a file until it is closed, or its process ends.
+
+    Returns:
+        Whether it is locked now: False if another process holds it, None if the system
+        has no locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
     return True
 
 
@@ -127,6 +155,15 @@ def _rename_to_new(temporary: str, path: Path) -> None:
         os.replace(temporary, path)
     else:
         os.unlink(temporary)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def check_writable(folder: str | os.PathLike[str], remedy: str) -> None:

@@ -35,6 +35,8 @@ def label(
     link_root: str | Path | None = None,
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
+    layout: str | None = None,
+    shard: str | None = None,
 ) -> LabelSummary:
     """Label the images of a folder that the store lacks.
 
@@ -55,11 +57,15 @@ def label(
         flip: Whether the detector sees each image mirrored, too.
         scales: At which factors of its test size it sees each image. What it finds in
             several views is merged (:mod:`mmcast.apis.merged_views`).
+        layout: How a new store keeps the labels: ``'folder'``, a file for each image,
+            or ``'shards'``, for a million images.
+        shard: ``I/N`` for the I-th of N parts of the images, as a job of an array does
+            it; all parts go to one store, and each can be started again.
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
         ValueError: The checkpoint does not fit, the store belongs to another teacher,
-            or no image can be read.
+            no image can be read, or ``shard`` names no part.
     """
     views = Views(scales, flip)
     if 'LOCAL_RANK' in os.environ and not torch.distributed.is_initialized():
@@ -68,7 +74,7 @@ def label(
         if cuda:
             torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
         torch.distributed.init_process_group('nccl' if cuda else 'gloo')
-    names = names_to_label(img_root, list, link_root)
+    names = _part(names_to_label(img_root, list, link_root), shard)
     model = load_model(
         config, checkpoint, device or ('cuda' if torch.cuda.is_available() else 'cpu')
     )
@@ -79,6 +85,7 @@ def label(
                 classes=model.dataset_meta['classes'],  # type: ignore[index, arg-type]
                 teacher=Teacher.from_files(config, checkpoint),
                 views=views.names(),
+                layout=layout,
             ).root
         )
     )
@@ -89,9 +96,27 @@ def label(
         PseudoLabelStore.open(store),
         batch_size=batch_size,
         num_workers=num_workers,
-        allowed_unreadable=len(names) - 1,
+        allowed_unreadable=max(len(names) - 1, 0),
         views=views,
     )
+
+
+def _part(names: Sequence[str], shard: str | None) -> Sequence[str]:
+    """Return the part of the images that ``I/N`` names."""
+    if shard is None:
+        return names
+    number, slash, count = shard.partition('/')
+    if not (
+        slash
+        and number.isdecimal()
+        and count.isdecimal()
+        and 1 <= int(number) <= int(count)
+    ):
+        raise ValueError(
+            f'shard is {shard}: give I/N with I from 1 to N, as 3/64 for the third of '
+            '64 jobs'
+        )
+    return names[int(number) - 1 :: int(count)]
 
 
 def names_to_label(

@@ -1,7 +1,6 @@
 """Label images with a detector: resumable, split over ranks, in constant memory."""
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,10 +9,8 @@ from typing import Any
 
 import cv2
 import torch
-from mmcv.transforms import Compose
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
-from mmengine.registry import init_default_scope
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,29 +18,20 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmcast.apis.label_summary import LabelSummary, summarise
-from mmcast.apis.merged_views import (
-    Instances,
-    Turn,
-    Views,
-    merge,
-    view_pipeline,
-)
+from mmcast.apis.labeler import Labeler, ViewLoader
+from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.console import make_console
-from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
-from mmcast.datasets.transforms.images import UnreadableImageError
 from mmcast.datasets.workers import end_with_parent
 
 _LOG_SECONDS = 10
 # So many failures without a success are not the images' fault.
 _MOST_ODD = 10
-# Masks of larger images are taken at a half, a third, ... of the height and width.
-_MOST_PIXELS = 1 << 22
 
 
 def label_images(
@@ -90,7 +78,12 @@ def label_images(
     check_classes(model, store)
     views = views or Views()
     store.check(views=views.names())
-    turns = views.turns(store.classes)
+    labeler = Labeler(
+        model,
+        min_score=store.min_score,
+        max_instances=store.max_instances,
+        views=views,
+    )
     if device is not None:
         model.to(device)
     model.eval()
@@ -108,13 +101,17 @@ def label_images(
             logger='current',
         )
         is_new = len(missing) == len(names)
-        pipelines = [_test_pipeline(model, *each) for each in views.all()]
-        images = _Images(missing[rank::world], img_root, pipelines)
-        unreadable = raise_on_all_ranks(
-            lambda: _label(
-                model, images, store, turns, batch_size, num_workers, progress, is_new
-            )
-        )
+        images = _Images(missing[rank::world], img_root, labeler.loader())
+
+        def work() -> list[str]:
+            try:
+                return _label(
+                    labeler, images, store, batch_size, num_workers, progress, is_new
+                )
+            finally:
+                store.flush()
+
+        unreadable = raise_on_all_ranks(work)
     failed = [line for share in all_gather_object(unreadable) for line in share]
     if len(failed) > allowed_unreadable:
         raise ValueError(
@@ -154,69 +151,21 @@ def check_classes(model: nn.Module, store: PseudoLabelStore) -> None:
 
 
 class _Images(Dataset):
-    """All views of images, by a pipeline each; for an unreadable one, an error text."""
+    """All views of images; for an unreadable one, an error text."""
 
     def __init__(
-        self, names: list[str], img_root: str | Path, pipelines: list[Compose]
+        self, names: list[str], img_root: str | Path, load: ViewLoader
     ) -> None:
         self.names = names
         self.root = Path(img_root)
-        self.pipelines = pipelines
+        self.load = load
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[str, list[dict[str, Any]] | str]:
         name = self.names[index]
-        path = str(self.root / name)
-        item = {'img_path': path, 'img_name': name, 'img_id': index}
-        try:
-            found = [pipeline(dict(item)) for pipeline in self.pipelines]
-        except UnreadableImageError as error:
-            return name, error.brief
-        except cv2.error as error:  # as for an image that shrinks to no pixel
-            return name, f'{path} ({" ".join(str(error).split())})'
-        for each in found:
-            _limit(each['data_samples'])
-        return name, found
-
-
-def _limit(sample: Any) -> None:
-    """Let the model give masks of a part of the image's size if it is very large.
-
-    Masks of 100 objects in an image of 33 megapixels take 3.4 GB, while the network saw
-    a hundredth of the pixels.
-    """
-    height, width = sample.ori_shape[:2]
-    times = math.ceil(math.sqrt(height * width / _MOST_PIXELS))
-    # Grounding-DINO with SAM 2 takes the masks from the image itself, `image`.
-    if times > 1 and 'image' not in sample:
-        x, y = sample.get('scale_factor', (1.0, 1.0))
-        sample.set_metainfo(
-            dict(
-                times=times,
-                full_shape=(height, width),
-                ori_shape=(-(-height // times), -(-width // times)),
-                scale_factor=(x * times, y * times),
-            )
-        )
-
-
-def _test_pipeline(model: nn.Module, scale: float, flip: bool) -> Compose:
-    """Build a view's test pipeline from the model's, without annotation loading.
-
-    ``LoadImage`` replaces mmcv's, to tell an unreadable image from a bug.
-    """
-    cfg: Any = model.cfg
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    transforms = [
-        {**transform, 'type': 'mmdet.LoadImage'}
-        if str(transform['type']).endswith('LoadImageFromFile')
-        else transform
-        for transform in cfg.test_dataloader.dataset.pipeline
-        if not str(transform['type']).endswith('Annotations')
-    ]
-    return Compose(view_pipeline(transforms, scale, flip))
+        return name, self.load(self.root / name, img_name=name, img_id=index)
 
 
 def _start_worker(worker_id: int) -> None:
@@ -225,12 +174,10 @@ def _start_worker(worker_id: int) -> None:
     end_with_parent(worker_id)
 
 
-@torch.no_grad()
 def _label(
-    model: nn.Module,
+    labeler: Labeler,
     images: _Images,
     store: PseudoLabelStore,
-    turns: Sequence[Turn],
     batch_size: int,
     num_workers: int,
     progress: bool,
@@ -272,7 +219,13 @@ def _label(
             good = [(name, item) for name, item in batch if not isinstance(item, str)]
             unreadable += [item for _, item in batch if isinstance(item, str)]
             if good:
-                labelled += _label_batch(model, good, store, turns, odd)
+                rows = labeler.predict(good)
+                for (name, _), row in zip(good, rows, strict=True):
+                    if row.error is None:
+                        store.write(name, row.size, *row.instances)
+                        labelled += 1
+                    else:
+                        odd.append((row.error, name, row.size))
             if len(odd) >= _MOST_ODD and not labelled:
                 raise odd[0][0]
             bar.advance(task, len(batch))
@@ -290,98 +243,3 @@ def _label(
     for _, name, size in odd:
         store.write(name, size, [], [], [], [])
     return unreadable
-
-
-def _label_batch(
-    model: nn.Module,
-    batch: list[tuple[str, list[dict[str, Any]]]],
-    store: PseudoLabelStore,
-    turns: Sequence[Turn],
-    odd: list[tuple[Exception, str, tuple[int, int]]],
-) -> int:
-    """Label a batch; return the number of images that the model did not fail on.
-
-    If it fails, each image is tried alone. One that it fails on is added to ``odd``:
-    the error, its name and its size.
-    """
-    found: list[list[Instances]] = []
-    for view, turn in enumerate(turns):
-        items = [(name, items[view]) for name, items in batch]
-        try:
-            samples = model.test_step(  # type: ignore[operator]
-                {
-                    'inputs': [item['inputs'] for _, item in items],
-                    'data_samples': [item['data_samples'] for _, item in items],
-                }
-            )
-        except (
-            ArithmeticError,
-            IndexError,
-            MemoryError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            if _is_out_of_memory(error):
-                raise RuntimeError(
-                    f'the teacher ran out of memory at {_sizes(items)}: lower its '
-                    'batch_size or the size in its test pipeline, then start again; '
-                    'what is labelled is kept'
-                ) from error
-            if len(batch) > 1:
-                return sum(
-                    _label_batch(model, [each], store, turns, odd) for each in batch
-                )
-            print_log(
-                f'The teacher failed on {_sizes(items)}, which has no labels: '
-                f'{type(error).__name__}: {error}',
-                logger='current',
-                level=logging.WARNING,
-            )
-            ((name, item),) = items
-            odd.append((error, name, _full_size(item['data_samples'])))
-            return 0
-        found.append([_instances(store, turn(sample)) for sample in samples])
-    for (name, items), *views in zip(batch, *found, strict=True):
-        instances = views[0] if len(views) == 1 else merge(views)
-        kept = instances.best(store.max_instances, store.min_score)
-        store.write(name, _full_size(items[0]['data_samples']), *kept)
-    return len(batch)
-
-
-def _full_size(sample: Any) -> tuple[int, int]:
-    return sample.get('full_shape', sample.ori_shape[:2])
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On a CPU torch raises a plain RuntimeError.
-    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
-
-
-def _sizes(batch: list[tuple[str, dict[str, Any]]]) -> str:
-    """Name each image of a batch, with its size and the size that the model sees."""
-    texts = []
-    for name, item in batch:
-        height, width = _full_size(item['data_samples'])
-        seen = 'x'.join(map(str, item['inputs'].shape[-2:]))
-        texts.append(f'{name} ({height}x{width} pixels, seen at {seen})')
-    return ', '.join(texts)
-
-
-def _instances(store: PseudoLabelStore, sample: Any) -> Instances:
-    """Return one image's predictions that the store keeps, encoded one by one."""
-    predicted = sample.pred_instances
-    scores: Tensor = predicted.scores
-    order = torch.argsort(scores, descending=True, stable=True)[: store.max_instances]
-    order = order[scores[order] >= store.min_score]
-    size, times = _full_size(sample), sample.get('times', 1)
-    return Instances(
-        predicted.labels[order].tolist(),
-        scores[order].tolist(),
-        (times * predicted.bboxes[order]).tolist(),
-        [encode(predicted.masks[index], times, size) for index in order.tolist()],
-        *(
-            predicted[key][order].tolist() if key in predicted else None
-            for key in ('class_scores', 'mask_qualities')
-        ),
-    )

@@ -1,20 +1,19 @@
-"""A folder of pseudo-labels that mirrors the image tree, one file per image.
+"""The pseudo-labels of many images, in one of two layouts.
 
-``manifest.json`` says what the store holds and which teacher made it. The labels of
-``aachen/x.png`` are in ``aachen/x.json``. Files appear whole or not at all, so a
-labelling run can be killed at any time and continued. Two processes may fill one store
-at once: both write the same. If a store was deleted or replaced by that of another
-teacher, a process that still reads or writes the old one ends. Entries include low
-scores; ``LoadPseudoAnnotations`` applies the thresholds on reading.
+``manifest.json`` says what the store holds and which teacher made it. In a *folder* the
+labels of ``aachen/x.png`` are the file ``aachen/x.json``; *shards* hold some thousand
+images each, for more images than a file system likes to have files
+(:mod:`mmcast.datasets.label_shards`). Labels appear whole or not at all, so a labelling
+run can be killed at any time and continued. Processes may fill one store at once: all
+write the same. If a store was deleted or replaced by that of another teacher, a process
+that still reads or writes the old one ends. Entries include low scores;
+``LoadPseudoAnnotations`` applies the thresholds on reading.
 """
 
-import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +21,19 @@ import numpy as np
 
 from mmcast.datasets.image_names import check_name
 from mmcast.datasets.pseudo_label_entry import PseudoLabels, format_entry, parse_entry
-from mmcast.files import open_atomic, remove_unfinished, write_atomic
+from mmcast.files import write_atomic
 
-_FORMAT = 'mmcast-pseudo-labels'
-_VERSION = 1
+from .label_folder import LabelFolder
+from .label_shards import LabelShards
+from .store_manifest import (
+    LAYOUTS,
+    VERSION,
+    Teacher,
+    format_manifest,
+    parse_manifest,
+)
+
 _MANIFEST = 'manifest.json'
-# A temporary file is locked milliseconds after it was made.
-_STALE_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The model that made the labels: names for people, a digest to compare.
-
-    Attributes:
-        config: Config file name.
-        checkpoint: Checkpoint file name.
-        digest: SHA-256 of the checkpoint file, hexadecimal.
-    """
-
-    config: str
-    checkpoint: str
-    digest: str
-
-    @classmethod
-    def from_files(cls, config: str | Path, checkpoint: str | Path) -> 'Teacher':
-        """Describe the teacher in a checkpoint file."""
-        digest = hashlib.sha256()
-        with open(checkpoint, 'rb') as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-        return cls(Path(config).name, Path(checkpoint).name, digest.hexdigest())
 
 
 class PseudoLabelStore:
@@ -65,6 +46,7 @@ class PseudoLabelStore:
         min_score: Instances below this score were not kept.
         max_instances: Most instances that were kept per image.
         views: What the teacher saw of each image: scale, and whether it is mirrored.
+        layout: How the labels are stored: ``'folder'`` or ``'shards'``.
     """
 
     def __init__(
@@ -76,6 +58,7 @@ class PseudoLabelStore:
         min_score: float,
         max_instances: int,
         views: Sequence[str] = ('1',),
+        layout: str = 'folder',
     ) -> None:
         self.root = Path(root)
         self.classes = tuple(classes)
@@ -83,6 +66,12 @@ class PseudoLabelStore:
         self.min_score = min_score
         self.max_instances = max_instances
         self.views = tuple(views)
+        self.layout = layout
+        self.files: LabelFolder | LabelShards = (
+            LabelShards(self.root, self._check_unchanged)
+            if layout == 'shards'
+            else LabelFolder(self.root, _MANIFEST, self._check_unchanged)
+        )
         self._manifest: tuple[int, ...] | None = None  # as it was last checked
 
     @classmethod
@@ -100,6 +89,7 @@ class PseudoLabelStore:
         min_score: float = 0.05,
         max_instances: int = 100,
         views: Sequence[str] = ('1',),
+        layout: str | None = None,
     ) -> 'PseudoLabelStore':
         """Make a store, or open an existing one with the same settings.
 
@@ -110,11 +100,16 @@ class PseudoLabelStore:
             min_score: Lowest score that is kept.
             max_instances: Most instances that are kept per image.
             views: What the teacher sees of each image.
+            layout: ``'folder'`` or ``'shards'``; None for that of an existing store, or
+                a folder.
 
         Raises:
-            ValueError: The folder holds another store, or something else.
+            ValueError: The folder holds another store, or something else; or there is
+                no such layout.
         """
         root = Path(root)
+        if layout not in (None, *LAYOUTS):
+            raise ValueError(f'layout is {layout!r}: give {" or ".join(LAYOUTS)}')
         wanted = cls(
             root,
             classes=classes,
@@ -122,6 +117,7 @@ class PseudoLabelStore:
             min_score=min_score,
             max_instances=max_instances,
             views=views,
+            layout=layout or 'folder',
         )
         if root.exists() and not root.is_dir():
             raise ValueError(f'{root} is a file: point `store` at a folder.')
@@ -135,22 +131,17 @@ class PseudoLabelStore:
                 f'{root} holds files but no {_MANIFEST}, so it is no pseudo-label '
                 'store: point `store` at a new or empty folder.'
             )
-        manifest = {
-            'format': _FORMAT,
-            'version': _VERSION,
-            'classes': list(wanted.classes),
-            'teacher': vars(teacher),
-            'min_score': min_score,
-            'max_instances': max_instances,
-            'views': list(wanted.views),
-            'created': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-        }
         if not is_used:
-            text = json.dumps(manifest, indent=2) + '\n'
+            text = format_manifest(wanted)
             with suppress(FileExistsError):  # another process was faster
                 write_atomic(root / _MANIFEST, text, replace=False)
         found = cls.open(root)
-        found.check(**wanted._settings())
+        found.check(**wanted.settings())
+        if layout not in (None, found.layout):
+            raise ValueError(
+                f'{root} has the layout {found.layout}, but {layout} is wanted: change '
+                'it with mmcast store convert, or point `store` elsewhere.'
+            )
         return found
 
     @classmethod
@@ -163,7 +154,7 @@ class PseudoLabelStore:
         """
         path = Path(root) / _MANIFEST
         try:
-            return cls(root, **_parse_manifest(json.loads(path.read_bytes())))
+            return cls(root, **parse_manifest(json.loads(path.read_bytes())))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f'There is no pseudo-label store at {root} (no {_MANIFEST}): train '
@@ -172,7 +163,7 @@ class PseudoLabelStore:
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'{path} is not the manifest of a pseudo-label store of version '
-                f'{_VERSION} ({error}): delete the folder, or point `store` '
+                f'{VERSION} ({error}): delete the folder, or point `store` '
                 'elsewhere.'
             ) from None
 
@@ -199,7 +190,7 @@ class PseudoLabelStore:
                 )
 
     def path(self, name: str) -> Path:
-        """Return the path of an image's labels.
+        """Return the file with an image's labels; a shard holds those of others, too.
 
         Args:
             name: The image's path relative to the image root.
@@ -207,7 +198,7 @@ class PseudoLabelStore:
         Raises:
             ValueError: `check_name` refuses the name, or it is reserved.
         """
-        return self.root / _entry(name, self.root)
+        return self.files.path(_entry(name, self.root))
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return the images that have no labels yet, in the order given.
@@ -222,8 +213,8 @@ class PseudoLabelStore:
         hashes.sort()
         if (hashes[1:] == hashes[:-1]).any():
             unique = self._without_repeats(unique)
-        present = {path for path, _ in self._walk()}
-        return [name for name in unique if _entry(name, self.root) not in present]
+        has = self.files.has(_entry(name, self.root) for name in unique)
+        return [name for name, found in zip(unique, has, strict=True) if not found]
 
     def _without_repeats(self, names: Iterable[str]) -> list[str]:
         entries: dict[str, str] = {}
@@ -237,10 +228,12 @@ class PseudoLabelStore:
         return [*entries.values()]
 
     def remove_leftovers(self) -> None:
-        """Delete the temporary files of writers that were killed."""
-        for path, hidden in self._walk():
-            if hidden:
-                remove_unfinished(self.root / path, _STALE_SECONDS)
+        """Delete what killed writers left; in shards, save the whole entries of it."""
+        self.files.remove_leftovers(self.parse)
+
+    def flush(self) -> None:
+        """Finish writing: only then do readers see all that was written to shards."""
+        self.files.flush()
 
     def write(
         self,
@@ -254,6 +247,8 @@ class PseudoLabelStore:
         mask_qualities: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         """Write the labels of one image, n instances in any order.
+
+        In a folder they replace earlier ones, in shards they do not.
 
         Args:
             name: The image's path relative to the image root.
@@ -275,11 +270,9 @@ class PseudoLabelStore:
             name, size, labels, scores, bboxes, masks_rle, class_scores, mask_qualities
         )
         parse_entry(entry, name, len(self.classes))
-        path = self.path(name)
+        content = json.dumps(entry, separators=(',', ':')).encode() + b'\n'
         self._check_unchanged()
-        with open_atomic(path) as file:
-            file.write(json.dumps(entry, separators=(',', ':')).encode() + b'\n')
-            self._check_unchanged()
+        self.files.put(_entry(name, self.root), content)
 
     def read(self, name: str) -> PseudoLabels:
         """Read the labels of one image.
@@ -289,43 +282,63 @@ class PseudoLabelStore:
             ValueError: The file is damaged or no pseudo-label file, or the store was
                 replaced by another one.
         """
-        path = self.path(name)
+        entry = _entry(name, self.root)
         self._check_unchanged()
         try:
-            entry = json.loads(path.read_bytes())
-            return parse_entry(entry, name, len(self.classes))
+            content = self.files.get(entry)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f'{name} has no pseudo-labels in {self.root}: train with '
                 f'PseudoLabelHook, or label what is missing with mmcast label.'
             ) from None
+        try:
+            return parse_entry(json.loads(content), name, len(self.classes))
         except (ValueError, RecursionError) as error:
+            only = 'this image is' if self.layout == 'folder' else 'its images are'
             raise ValueError(
-                f'{path} is not a whole pseudo-label file of {name} ({error}): delete '
-                'this file and start again. Only this image is labelled again.'
+                f'{self.path(name)} is not a whole pseudo-label file of {name} '
+                f'({error}): delete this file and start again. Only {only} labelled '
+                'again.'
             ) from None
 
     def entries(self) -> Iterator[tuple[str, PseudoLabels]]:
-        """Yield the name and the labels of every labelled image, sorted by entry.
+        """Yield the name and the labels of every labelled image.
+
+        A folder is sorted by name; shards come one after the other.
 
         Raises:
             ValueError: A file is damaged or no pseudo-label file.
         """
-        for path in sorted(path for path, hidden in self._walk() if not hidden):
+        for entry, content in self.files.all():
             try:
-                entry = json.loads((self.root / path).read_bytes())
-                name: Any = entry.get('image') if isinstance(entry, dict) else None
-                if _entry(name, self.root) != path:
-                    raise ValueError(f'it belongs to image {name!r}')
-                labels = parse_entry(entry, name, len(self.classes))
-            except (ValueError, RecursionError) as error:
+                name, labels = self.parse(entry, content)
+            except ValueError as error:
                 raise ValueError(
-                    f'{self.root / path} is not a pseudo-label file ({error}): delete '
-                    'it and start again.'
+                    f'{self.files.path(entry)} is not a pseudo-label file ({error}): '
+                    'delete it and start again.'
                 ) from None
             yield name, labels
 
-    def _settings(self) -> dict[str, Any]:
+    def parse(self, entry: str, content: bytes) -> tuple[str, PseudoLabels]:
+        """Return name and labels of the image that an entry is of.
+
+        Args:
+            entry: Where it is stored, as ``aachen/x.json``.
+            content: Its JSON.
+
+        Raises:
+            ValueError: It is damaged, or belongs elsewhere.
+        """
+        try:
+            parsed = json.loads(content)
+            name: Any = parsed.get('image') if isinstance(parsed, dict) else None
+            if _entry(name, self.root) != entry:
+                raise ValueError(f'it belongs to image {str(name)[:100]!r}')
+            return name, parse_entry(parsed, name, len(self.classes))
+        except RecursionError as error:
+            raise ValueError(f'{error}') from None
+
+    def settings(self) -> dict[str, Any]:
         """Return what two stores must share to hold the same labels."""
         return dict(
             classes=self.classes,
@@ -346,22 +359,8 @@ class PseudoLabelStore:
             status = os.stat(self.root / _MANIFEST)
             found = status.st_ino, status.st_mtime_ns, status.st_size
         if found is None or found != self._manifest:
-            self.open(self.root).check(**self._settings())
+            self.open(self.root).check(**self.settings())
             self._manifest = found
-
-    def _walk(self) -> Iterator[tuple[str, bool]]:
-        """Yield the relative path of each entry, and of each temporary file (True).
-
-        One directory walk, since a ``stat`` for each of 100,000 names is slow.
-        """
-        for folder, _, files in os.walk(self.root):
-            relative = Path(folder).relative_to(self.root).as_posix()
-            prefix = '' if relative == '.' else f'{relative}/'
-            for file in files:
-                is_entry = file.endswith('.json')
-                hidden = not is_entry and file.startswith('.') and '.json.' in file
-                if hidden or (is_entry and prefix + file != _MANIFEST):
-                    yield prefix + file, hidden
 
 
 def find_shared(names: Iterable[str]) -> list[str]:
@@ -376,43 +375,6 @@ def find_shared(names: Iterable[str]) -> list[str]:
     return [
         name for name in names if owner.setdefault(_entry(name, Path()), name) != name
     ]
-
-
-def _parse_manifest(manifest: Any) -> dict[str, Any]:
-    """Return the arguments of the store; raise a ValueError if they are not whole."""
-    if not isinstance(manifest, dict):
-        raise ValueError('it is no JSON object')
-    if (manifest.get('format'), manifest.get('version')) != (_FORMAT, _VERSION):
-        raise ValueError(
-            f'format {str(manifest.get("format"))[:100]!r}, '
-            f'version {str(manifest.get("version"))[:100]!r}'
-        )
-    classes: Any = manifest.get('classes')
-    teacher: Any = manifest.get('teacher')
-    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
-        raise ValueError('its classes are no list of names')
-    if (
-        not isinstance(teacher, dict)
-        or teacher.keys() != {field.name for field in fields(Teacher)}
-        or not all(isinstance(value, str) for value in teacher.values())
-    ):
-        raise ValueError('its teacher is not config, checkpoint and digest')
-    min_score: Any = manifest.get('min_score')
-    most: Any = manifest.get('max_instances')
-    if type(min_score) not in (int, float) or not 0 <= min_score <= 1:
-        raise ValueError('its min_score is no number from 0 to 1')
-    if type(most) is not int or most < 0:
-        raise ValueError('its max_instances is no count')
-    views: Any = manifest.get('views', ['1'])  # older stores have none
-    if not isinstance(views, list) or not all(isinstance(v, str) for v in views):
-        raise ValueError('its views are no list of names')
-    return dict(
-        classes=classes,
-        teacher=Teacher(**teacher),
-        min_score=float(min_score),
-        max_instances=most,
-        views=views,
-    )
 
 
 def _entry(name: Any, root: Path) -> str:

@@ -156,6 +156,7 @@ def from_coco(
             [_rle(each['segmentation'], sizes[name]) for each in found],
             *(_part(found, key) for key in PARTS),
         )
+    opened.flush()
     return Imported(len(sizes), sum(map(len, kept.values())), left_out)
 
 

@@ -65,6 +65,7 @@ def run(job: Job, out: TextIO, load: Callable[[Job], Labeller] | None = None) ->
                 found.qualities.tolist(),
             )
             say(name=name)
+        store.flush()
     except BrokenPipeError:  # the command that started this process was killed
         # Python would complain again when it closes the file.
         out = open(out.fileno(), 'w', closefd=False)  # noqa: SIM115

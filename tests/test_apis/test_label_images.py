@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import random
 import runpy
 import signal
@@ -21,9 +22,9 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from mmcast.apis import Views, label_images
-from mmcast.apis.label_images import _instances
+from mmcast.apis import Labeler, Views, label_images
 from mmcast.apis.label_summary import summarise
+from mmcast.apis.labeler import _instances
 from mmcast.cli import main
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
@@ -666,3 +667,59 @@ def test_command_merges_views(teacher_world, tmp_path):
         assert all(mask['size'] == [48, 72] for mask in found.masks)
         assert (found.bboxes >= 0).all()
         assert (found.bboxes <= [72, 48, 72, 48]).all()
+
+
+def test_labeler_is_a_function_that_can_be_pickled(teacher_world, teacher, tmp_path):
+    """Rows of a batch are what label_images stores, one image at a time."""
+    world = teacher_world
+    store = create(world, tmp_path / 's')
+    label(world, teacher, store)
+    (tmp_path / 'bad.png').write_bytes(b'no image')
+    paths = [world.img_root / name for name in world.names[:3]]
+    arrays = [cv2.imread(str(path)) for path in paths]
+    two_files = Labeler((world.config, world.checkpoint), device='cpu')
+    assert len(pickle.dumps(two_files)) < 2000
+    for labeler in (pickle.loads(pickle.dumps(two_files)), Labeler(teacher)):
+        *rows, bad = labeler([*paths, tmp_path / 'bad.png'])
+        assert 'bad.png' in str(bad.error)
+        assert bad.instances.labels == []
+        other = create(world, tmp_path / f'{id(labeler)}')
+        for name, row, alike in zip(world.names, rows, labeler(arrays), strict=False):
+            assert row.error is None
+            assert alike == row
+            other.write(name, row.size, *row.instances)
+        assert files(other).items() <= files(store).items()
+        assert len(files(other)) == 3
+    assert len(pickle.dumps(two_files)) < 2000
+
+
+def test_jobs_of_an_array_fill_one_store_of_shards(teacher_world, teacher, tmp_path):
+    """Kill one of three jobs; start it again, without a process group."""
+    world = teacher_world
+    expected = create(world, tmp_path / 'one')
+    label(world, teacher, expected)
+
+    def job(part):
+        words = ['label', str(world.config), str(world.checkpoint), '--images']
+        words += [str(world.img_root), '--store', str(tmp_path / 's'), '--num-workers']
+        main([*words, '0', '--device', 'cpu', '--layout', 'shards', '--shard', part])
+
+    job('1/3')
+    process = fork.Process(target=job, args=('2/3',))
+    process.start()
+    while not list((tmp_path / 's/shards').glob('.open.*')):
+        assert process.is_alive(), 'it was too fast to be killed'
+        time.sleep(0.001)
+    process.kill()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    for part in ('3/3', '2/3', '20/20'):
+        job(part)
+    store = PseudoLabelStore.open(tmp_path / 's')
+    assert store.missing(world.names) == []
+    main(['store', 'verify', str(store.root)])
+    main(['store', 'convert', str(store.root), str(tmp_path / 'back')])
+    assert files(PseudoLabelStore.open(tmp_path / 'back')) == files(expected)
+    for wrong in ('0/3', '4/3', '3', 'a/b', '1/-1'):
+        with pytest.raises(ValueError, match='give I/N'):
+            job(wrong)

@@ -11,7 +11,7 @@ import pytest
 from gloo_ranks import fork
 from pycocotools import mask as mask_utils
 
-from mmcast.datasets import pseudo_label_store
+from mmcast.datasets import label_folder, pseudo_label_store
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.files import open_atomic
 
@@ -147,7 +147,7 @@ def test_leftovers_are_the_files_of_writers_that_ended(killed, tmp_path):
 
 def test_temporary_file_that_vanishes_is_no_error(tmp_path, monkeypatch):
     store = create(tmp_path / 's')
-    monkeypatch.setattr(store, '_walk', lambda: [('town/.a.json.abcdefgh', True)])
+    monkeypatch.setattr(store.files, '_walk', lambda: [('town/.a.json.abcdefgh', True)])
     store.remove_leftovers()
 
 
@@ -196,7 +196,7 @@ def test_store_that_is_replaced_during_a_write_gets_no_entry(tmp_path, monkeypat
             new.rename(old.root / 'manifest.json')
             yield file
 
-    monkeypatch.setattr(pseudo_label_store, 'open_atomic', replace_first)
+    monkeypatch.setattr(label_folder, 'open_atomic', replace_first)
     with pytest.raises(ValueError, match='were made with teacher'):
         write(old, 'a.png')
     assert os.listdir(old.root) == ['manifest.json']
