@@ -1,9 +1,7 @@
 """Label images with a detector: resumable, split over ranks, in constant memory."""
 
 import logging
-import time
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +9,17 @@ import cv2
 import torch
 from mmengine.dist import all_gather_object, get_dist_info
 from mmengine.logging import print_log
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.labeler import Labeler, ViewLoader
 from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
-from mmcast.console import make_console
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.workers import end_with_parent
 
-_LOG_SECONDS = 10
 # So many failures without a success are not the images' fault.
 _MOST_ODD = 10
 
@@ -68,7 +58,7 @@ def label_images(
         allowed_unreadable: So many images may be unreadable; they are named in a
             warning and have no labels.
         views: What the model sees of an image; None for the image as it is. The
-            instances of several views are merged (:func:`~mmcast.apis.merge`).
+            instances of several views are merged (:mod:`mmcast.apis.merged_views`).
 
     Raises:
         ValueError: The model's classes are not the store's, it predicts no masks, the
@@ -203,18 +193,7 @@ def _label(
     odd: list[tuple[Exception, str, tuple[int, int]]] = []
     rank, world = get_dist_info()
     share = '' if world == 1 else f" (rank 0's share, 1 of {world})"
-    with Progress(
-        TextColumn('Labelling' + share),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=make_console(),
-        disable=not progress or rank != 0,
-    ) as bar:
-        task = bar.add_task('', total=len(images))
-        # A log shows no bar, so it gets lines.
-        to_log = not (bar.disable or bar.console.is_terminal)
-        last = time.monotonic()
+    with labelling(len(images), share, progress and rank == 0) as advance:
         for batch in batches:
             good = [(name, item) for name, item in batch if not isinstance(item, str)]
             unreadable += [item for _, item in batch if isinstance(item, str)]
@@ -228,16 +207,7 @@ def _label(
                         odd.append((row.error, name, row.size))
             if len(odd) >= _MOST_ODD and not labelled:
                 raise odd[0][0]
-            bar.advance(task, len(batch))
-            if to_log and time.monotonic() - last > _LOG_SECONDS:
-                last = time.monotonic()
-                state = bar.tasks[task]
-                left = timedelta(seconds=round(state.time_remaining or 0))
-                print_log(
-                    f'Labelled [{state.completed:.0f}/{len(images)}]{share}  '
-                    f'eta: {left}',
-                    logger='current',
-                )
+            advance(len(batch))
     if odd and not labelled and is_new:
         raise odd[0][0]
     for _, name, size in odd:

@@ -6,28 +6,19 @@ import logging
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from mmcast import sam3
 from mmcast.apis.label import names_to_label
+from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary, summarise
-from mmcast.console import make_console
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.sam3.environment import python_of
 from mmcast.sam3.job import Job
@@ -35,7 +26,6 @@ from mmcast.sam3.job import Job
 # Files of facebook/sam3 that are read here; the tokenizer's are the library's business.
 _FILES = ('model.safetensors', 'config.json', 'processor_config.json')
 _SCRIPT = Path(sam3.__file__).with_name('__main__.py')
-_LOG_SECONDS = 10
 
 
 def label_with_sam3(
@@ -211,7 +201,7 @@ def _run(python: str, jobs: Sequence[Job], total: int) -> dict[str, str]:
     """
     unreadable: dict[str, str] = {}
     errors: Any = []
-    with _progress(total) as advance, _processes(python, jobs) as (lines, running):
+    with labelling(total) as advance, _processes(python, jobs) as (lines, running):
         for line in lines:
             said = json.loads(line)
             if 'error' in said:
@@ -219,7 +209,7 @@ def _run(python: str, jobs: Sequence[Job], total: int) -> dict[str, str]:
                 continue
             if 'unreadable' in said:
                 unreadable[said['name']] = said['unreadable']
-            advance()
+            advance(1)
         codes = [each.wait() for each in running]
     if any(codes):
         code = next(code for code in codes if code)
@@ -253,32 +243,3 @@ def _processes(python: str, jobs: Sequence[Job]) -> Iterator[tuple[Any, Any]]:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """Show how many images are done: a bar, or lines where there is no terminal."""
-    with Progress(
-        TextColumn('Labelling'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=make_console(),
-    ) as bar:
-        task = bar.add_task('', total=total)
-        last = time.monotonic()
-
-        def advance() -> None:
-            nonlocal last
-            bar.advance(task)
-            if bar.console.is_terminal or time.monotonic() - last < _LOG_SECONDS:
-                return
-            last = time.monotonic()
-            state = bar.tasks[task]
-            left = timedelta(seconds=round(state.time_remaining or 0))
-            print_log(
-                f'Labelled [{state.completed:.0f}/{total}]  eta: {left}',
-                logger='current',
-            )
-
-        yield advance

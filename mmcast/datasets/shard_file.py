@@ -13,6 +13,7 @@ in order; :func:`save_unfinished` makes a shard of them.
 import hashlib
 import os
 import struct
+import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,6 @@ _END = bytes(2 * _BLOCK)
 _TABLE = '__index__'
 _FOOTER = struct.Struct('<8sQ')
 _MAGIC = b'mmshard1'
-_HEADER = struct.Struct('100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x')
 
 
 def hashes(names: Iterable[str]) -> np.ndarray:
@@ -217,27 +217,9 @@ def verify(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _header(name: str, size: int) -> bytes:
     """Return the header of a regular file, in POSIX's pax format if it needs that."""
-    raw = name.encode()
-    if len(raw) <= 100 and raw.isascii():
-        return _block(raw, size, b'0')
-    record = b' path=' + raw + b'\n'
-    length = len(record) + 2
-    length = len(record) + len(str(len(record) + len(str(length))))
-    record = str(length).encode() + record
-    return (
-        _block(b'././@PaxHeader', length, b'x')
-        + _padded(record)
-        + _block(raw[:100], size, b'0')
-    )
-
-
-def _block(name: bytes, size: int, kind: bytes) -> bytes:
-    fields = [
-        *(name, b'0000644', b'0000000', b'0000000', b'%011o' % size, b'0' * 11),
-        *(b' ' * 8, kind, b'', b'ustar\x0000', b'', b'', b'', b'', b''),
-    ]
-    fields[6] = b'%06o\0 ' % sum(_HEADER.pack(*fields))
-    return _HEADER.pack(*fields)
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.PAX_FORMAT)
 
 
 def _size(block: bytes, most: int) -> int:

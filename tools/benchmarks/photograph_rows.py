@@ -81,7 +81,7 @@ def rows_with(count: int) -> dict[str, Row]:
             'distill',
             {**both, **NO_CONTRAST, **ONE_VIEW},
             by_teacher,
-            against=supervised,
+            against=of('continued_student', count),
         ),
         'pseudo_labels_student': Row(
             'labels and pseudo-labels',
@@ -200,7 +200,6 @@ BENCH = Bench(
         'adapted teacher over supervised student': ('adapted_teacher', 0.0, None),
         'supervised student, twice as long': ('supervised_student_twice', None, 0.5),
     },
-    data=DATA,
     make_data=make_data,
     images=dict(train=604, val=100, test=300, unlabeled=600),
     image_size=(384, 255),

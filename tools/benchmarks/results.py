@@ -7,14 +7,13 @@
 A seed has a folder in ``--out``: the draw of the labelled images and all trainings
 come from the seed, and SynthScapes' images, too. The photographs (``--data ccp``) are
 where tools/dataset_converters/ccp.py wrote them, in ``data/ccp``. Rows train through
-``mim train
-mmdet`` and are evaluated through ``mim test mmdet``. If a row reads another row's
-file, that one is trained first.
+``mim train mmdet`` and are evaluated through ``mim test mmdet``. If a row reads another
+row's file, that one is trained first.
 
 ``results.json`` and ``results.md`` in ``--out`` are written after each run (with
 ``--rules teacher`` files of other names, from the same models). A later call continues
-from ``results.json``: it repeats a run only if configs, options, weights
-or data have changed, or if another run needs its file and the file is gone.
+from there: it repeats a run only if configs, options, weights or data have changed, or
+if another run needs its file and the file is gone.
 
 Settings are chosen on the other split than the published tables use: on
 SynthScapes' ``test`` and the photographs' ``val``.

@@ -62,8 +62,7 @@ class Bench:
         tables: Title and rows of each table, by name.
         regime: What must hold before methods are compared: the row whose gain is
             bounded, its lowest and its highest mean.
-        data: Folder of the data in a seed's folder.
-        make_data: Makes it, given this folder and the seed.
+        make_data: Makes the data, given a seed's folder and the seed.
         images: How many of each there are.
         image_size: (height, width) of a typical one, to count operations.
         inputs: What else the data depend on, beside the seed.
@@ -76,7 +75,6 @@ class Bench:
     rows: dict[str, Row]
     tables: Mapping[str, tuple[str, tuple[str, ...]]]
     regime: Mapping[str, tuple[str, float | None, float | None]]
-    data: Path
     make_data: Callable[[Path, int], None]
     images: Mapping[str, object]
     image_size: tuple[int, int]

@@ -323,7 +323,6 @@ BENCH = Bench(
         'adapted teacher over zero-shot': ('adapted_teacher', 5.0, None),
         'zero-shot teacher': ('zero_shot_teacher', 15.0, None),
     },
-    data=DATA,
     make_data=make_data,
     images=IMAGES,
     image_size=(128, 256),

@@ -184,11 +184,12 @@ def main() -> None:
     parser.add_argument('source', type=Path, help='the cloned repository')
     parser.add_argument('--out', type=Path, required=True, help='folder of the data')
     args = parser.parse_args()
-    if not (args.source / 'photos').is_dir():
-        parser.error(
-            f'{args.source} has no folder photos: clone '
-            'github.com/bearpaw/clothing-co-parsing and give its folder'
-        )
+    for part in ('photos', 'annotations/pixel-level', 'label_list.mat'):
+        if not (args.source / part).exists():
+            parser.error(
+                f'{args.source} has no {part}: clone '
+                'github.com/bearpaw/clothing-co-parsing and give its folder'
+            )
     convert(args.source, args.out)
 
 

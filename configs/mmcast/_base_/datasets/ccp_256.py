@@ -2,19 +2,9 @@
 # in training.
 _base_ = './ccp.py'
 size = (256, 256)
-train_dataloader = dict(
-    batch_size=4,
-    dataset=dict(
-        weak_view=[
-            dict(
-                type='RandomResize', scale=size, ratio_range=(0.7, 1.1), keep_ratio=True
-            ),
-            dict(type='RandomCrop', crop_size=size, allow_negative_crop=True),
-            dict(type='RandomFlip', prob=0.5),
-            _base_.filter_annotations,
-        ]
-    ),
-)
+resize, crop, *rest = _base_.train_dataloader.dataset.weak_view
+weak_view = [dict(resize, scale=size), dict(crop, crop_size=size), *rest]
+train_dataloader = dict(batch_size=4, dataset=dict(weak_view=weak_view))
 pipeline = [
     _base_.load_image,
     dict(type='Resize', scale=size, keep_ratio=True),
