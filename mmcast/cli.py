@@ -127,7 +127,7 @@ def _own_data(add: Callable) -> None:
     add(
         '--teacher',
         nargs='+',
-        metavar='WORD',
+        metavar=('CONFIG', 'CHECKPOINT'),
         help='CONFIG CHECKPOINT of a detector that was trained on the classes; or sam3',
     )
     add('--fraction', type=float, help='labelled share of the annotated images, 0 to 1')

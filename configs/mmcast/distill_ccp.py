@@ -3,20 +3,9 @@
 # Reads work_dirs/supervised_ccp/student.pth and work_dirs/adapt_ccp/teacher.pth;
 # leaves work_dirs/distill_ccp/student.pth.
 _base_ = './supervised_ccp.py'
-contrast = dict(
-    type='PixelContrastHead',
-    in_channels=64,
-    in_index=1,
-    loss=dict(type='PixelContrastLoss', loss_weight=0.1),
-)
 start = f'{_base_.student_root}/supervised_ccp/student.pth'
 student = dict(_base_.model, init_cfg=dict(type='Pretrained', checkpoint=start))
-model = dict(
-    _delete_=True,
-    type='SemiSupervisedSegmentor',
-    student=student,
-    pixel_contrast=contrast,
-)
+model = dict(_base_.semi_supervised, _delete_=True, student=student)
 train_dataloader = dict(dataset=_base_.with_unlabeled)
 teacher = f'{_base_.root}/adapt_ccp/teacher.pth'
 default_hooks = dict(pseudo_labels=dict(_base_.labelled_by, teacher=teacher))

@@ -227,9 +227,10 @@ def test_all_configs_are_tested():
     tested = {f'{s}_{d}' for s in STAGES for d in ALL}
     tested |= {f'{s}_{d}_mask2former' for s in STAGES[:2] for d in REAL}
     tested |= {f'adapt_sam2_{d}' for d in REAL}
+    tested |= {f'{s}_ccp' for s in STAGES}  # in tests/test_datasets/test_ccp.py
     assert names == tested
     names = {path.stem for path in CONFIGS.glob('guided_distillation/*.py')}
-    datasets = ('cityscapes', 'coco', 'synthscapes')
+    datasets = ('ccp', 'cityscapes', 'coco', 'synthscapes')
     assert names == {f'{s}_{d}' for s in GUIDED for d in datasets}
 
 

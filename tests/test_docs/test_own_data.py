@@ -165,7 +165,7 @@ def test_options_of_the_command_exist(capsys) -> None:
     assert re.search(r' --student \S+$', first)
     assert '--student CONFIG' in described
     assert re.search(r' --teacher \S+ \S+$', second)
-    assert '--teacher CONFIG CHECKPOINT' in described
+    assert '--teacher CONFIG [CHECKPOINT ...]' in described
     for option in re.findall(
         r'`(--(?:look|val|val-images|seed|size|fraction|out|link-root))\b', PAGE
     ):

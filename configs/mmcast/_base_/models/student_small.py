@@ -38,3 +38,13 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=150)),
 )
+# Stage 2 may train it so: the contrast is on the neck's map of stride 8.
+semi_supervised = dict(
+    type='SemiSupervisedSegmentor',
+    pixel_contrast=dict(
+        type='PixelContrastHead',
+        in_channels=width,
+        in_index=1,
+        loss=dict(type='PixelContrastLoss', loss_weight=0.1),
+    ),
+)
