@@ -25,6 +25,8 @@ from transformers import (  # noqa: E402
     Sam3ImageProcessor,
     Sam3Model,
     Sam3Processor,
+    Sam3VideoConfig,
+    Sam3VideoModel,
 )
 
 from mmcast.sam3.model import Sam3Labeller, load_model  # noqa: E402
@@ -147,6 +149,18 @@ def check_loading(folder: Path) -> None:
         assert re.search(message, found), found
 
 
+def check_names() -> None:
+    """The published size has the listed weights."""
+    with torch.device('meta'):
+        video = Sam3VideoModel(Sam3VideoConfig()).state_dict()
+        own = Sam3Model(Sam3VideoConfig()).state_dict()
+    lists = runpy.run_path(str(HERE / 'tests/weight_lists.py'))
+    assert lists['fold'](video) == lists['fold'](lists['read']('sam3'))
+    prefix = 'detector_model.'
+    found = {key for key in video if key.startswith(prefix)}
+    assert found == {prefix + key for key in own}
+
+
 def by_library(model, processor, image, prompt, threshold):
     """Run one prompt as the library's documentation shows."""
     inputs = processor(images=image, text=prompt, return_tensors='pt')
@@ -203,6 +217,7 @@ def check_results(folder: Path) -> None:
 
 if __name__ == '__main__':
     make(Path(sys.argv[1]))
+    check_names()
     check_loading(Path(sys.argv[1]))
     check_results(Path(sys.argv[1]))
     print('all checks passed')
