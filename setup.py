@@ -26,7 +26,10 @@ COPIED = (
     'tools/misc/convert_swinmtl.py',
     'tools/misc/export_part.py',
 )
-EXTRAS = ('mim', 'mminstall', 'onnx', 'openvino', 'report', 'tests', 'timm', 'vfm')
+EXTRAS = (
+    *('mim', 'mminstall', 'onnx', 'openvino', 'ray', 'report', 'tests', 'timm'),
+    'vfm',
+)
 
 
 def read_requirements(name: str) -> list[str]:

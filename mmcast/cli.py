@@ -40,14 +40,15 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _joined(words: Sequence[str]) -> Sequence[str]:
-    """Join `store` or a teacher to its verb, since their options differ."""
+    """Join `store`, a teacher or an engine to its verb, since their options differ."""
     if words[:1] == ['store'] and len(words) > 1:
         return [' '.join(words[:2]), *words[2:]]
-    if words[:1] != ['label'] or '--teacher' not in words[:-1]:
-        return words
-    place = words.index('--teacher')
-    verb = ' '.join([words[0], *words[place : place + 2]])
-    return [verb, *words[1:place], *words[place + 2 :]]
+    for option in '--teacher', '--engine':
+        if words[:1] == ['label'] and option in words[:-1]:
+            place = words.index(option)
+            verb = ' '.join([words[0], *words[place : place + 2]])
+            return [verb, *words[1:place], *words[place + 2 :]]
+    return words
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     _own_data(add('own-data', 'look at your images, write the configs of all stages'))
     _split(add('split', 'draw labelled and unlabelled images', _show_splits))
     _label(add('label', 'label images with a detector, into a store'))
+    _label_with_ray(
+        add(
+            'label --engine ray',
+            'label images with a detector on a Ray cluster, into a store of shards',
+            function='label_with_ray',
+        )
+    )
     _label_with_sam3(
         add(
             'label --teacher sam3',
@@ -167,19 +175,8 @@ def _split(add: Callable) -> None:
 
 
 def _label(add: Callable) -> None:
-    add('config', help='config of the detector')
-    add('checkpoint', help='its checkpoint')
-    _images_to_label(add)
-    add('--batch-size', type=int, help='images of a forward pass (default: 1)')
-    add('--num-workers', type=int, help='processes that read images (default: 2)')
+    _detector(add)
     add('--device', help='default: a GPU if there is one')
-    add('--flip', action='store_true', help='the detector sees images mirrored, too')
-    add(
-        '--scales',
-        type=float,
-        nargs='+',
-        help='factors on its test size, as 1 1.25; all views are merged',
-    )
     add(
         '--layout',
         choices=('folder', 'shards'),
@@ -187,6 +184,27 @@ def _label(add: Callable) -> None:
     )
     add(
         '--shard', metavar='I/N', help='label the I-th of N parts, as a job of an array'
+    )
+
+
+def _label_with_ray(add: Callable) -> None:
+    _detector(add)
+    add('--num-gpus', type=float, help='of an actor (default: 1 if there are any)')
+    add('--concurrency', type=int, help='number of actors (default: all that fit)')
+
+
+def _detector(add: Callable) -> None:
+    add('config', help='config of the detector')
+    add('checkpoint', help='its checkpoint')
+    _images_to_label(add)
+    add('--batch-size', type=int, help='images of a forward pass (default: 1)')
+    add('--num-workers', type=int, help='processes that read images (default: 2)')
+    add('--flip', action='store_true', help='the detector sees images mirrored, too')
+    add(
+        '--scales',
+        type=float,
+        nargs='+',
+        help='factors on its test size, as 1 1.25; all views are merged',
     )
 
 
@@ -206,7 +224,7 @@ def _images_to_label(add: Callable) -> None:
         *('--img-root', '--images'),
         required=True,
         metavar='DIR',
-        help='folder of the images',
+        help='folder of the images, or tar://FOLDER of tars of images',
     )
     add('--store', required=True, metavar='DIR', help='folder of the labels')
     add('--list', help='list of images (default: the whole folder)')

@@ -20,6 +20,7 @@ from .export_onnx import export_onnx
 from .label import label
 from .label_images import label_images
 from .label_summary import LabelSummary
+from .label_with_ray import label_with_ray
 from .label_with_sam3 import label_with_sam3
 from .labeler import Labeler, Row
 from .load_model import load_model
@@ -47,6 +48,7 @@ __all__ = [
     'from_coco',
     'label',
     'label_images',
+    'label_with_ray',
     'label_with_sam3',
     'load_model',
     'merge_stores',

@@ -12,7 +12,7 @@ from mmcast.apis.label_images import label_images
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.load_model import load_model
 from mmcast.apis.merged_views import Views
-from mmcast.apis.ranks import on_rank_zero
+from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_list import ImageListDataset
 from mmcast.datasets.image_names import examples
 from mmcast.datasets.pseudo_label_store import (
@@ -47,7 +47,7 @@ def label(
     Args:
         config: Config of a detector that predicts masks.
         checkpoint: Its checkpoint.
-        img_root: Folder of the images.
+        img_root: Folder of the images, or ``tar://FOLDER`` for tars of images.
         store: Folder of the labels.
         list: List of images; None for the whole folder.
         batch_size: Images per forward pass.
@@ -93,7 +93,8 @@ def label(
         model,
         names,
         img_root,
-        PseudoLabelStore.open(store),
+        # It fails where a node does not see the files of rank 0's.
+        raise_on_all_ranks(lambda: PseudoLabelStore.open(store)),
         batch_size=batch_size,
         num_workers=num_workers,
         allowed_unreadable=max(len(names) - 1, 0),

@@ -17,6 +17,7 @@ from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.labeler import Labeler, ViewLoader
 from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
+from mmcast.datasets.image_tars import image_path
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.workers import end_with_parent
 
@@ -48,7 +49,7 @@ def label_images(
         model: Detector with ``cfg`` and ``dataset_meta``, as
             ``mmdet.apis.init_detector`` returns it, that predicts masks.
         names: Image paths relative to ``img_root``.
-        img_root: Folder of the images.
+        img_root: Folder of the images, or ``tar://FOLDER``.
         store: The store to write to.
         batch_size: Images per forward pass.
         device: Device to run the model on; None to leave the model where it is.
@@ -91,18 +92,47 @@ def label_images(
             logger='current',
         )
         is_new = len(missing) == len(names)
-        images = _Images(missing[rank::world], img_root, labeler.loader())
-
-        def work() -> list[str]:
-            try:
-                return _label(
-                    labeler, images, store, batch_size, num_workers, progress, is_new
-                )
-            finally:
-                store.flush()
-
-        unreadable = raise_on_all_ranks(work)
+        share = missing[rank::world]
+        unreadable = raise_on_all_ranks(
+            lambda: write_labels(
+                labeler,
+                share,
+                img_root,
+                store,
+                batch_size=batch_size,
+                num_workers=num_workers,
+                progress=progress,
+                is_new=is_new,
+            )
+        )
     failed = [line for share in all_gather_object(unreadable) for line in share]
+    return finish(
+        store, names, len(missing), failed, allowed_unreadable, score_thr=score_thr
+    )
+
+
+def finish(
+    store: PseudoLabelStore,
+    names: Sequence[str],
+    missing: int,
+    failed: Sequence[str],
+    allowed_unreadable: int,
+    *,
+    score_thr: float = 0.0,
+) -> LabelSummary:
+    """Name the images that cannot be read, and summarise the labels.
+
+    Args:
+        store: The store.
+        names: All images.
+        missing: How many of them had no labels before.
+        failed: Those that cannot be read, with reasons.
+        allowed_unreadable: So many may be unreadable.
+        score_thr: The summary counts instances with a higher score as used.
+
+    Raises:
+        ValueError: More images cannot be read.
+    """
     if len(failed) > allowed_unreadable:
         raise ValueError(
             f'{len(failed)} of {len(names)} images cannot be read: '
@@ -121,9 +151,7 @@ def label_images(
         without = set(store.missing(names))
         labeled = [name for name in names if name not in without]
     summary = on_rank_zero(
-        lambda: summarise(
-            store, labeled, len(missing) - len(failed), score_thr=score_thr
-        )
+        lambda: summarise(store, labeled, missing - len(failed), score_thr=score_thr)
     )
     print_log(str(summary), logger='current', level=logging.INFO)
     return summary
@@ -144,10 +172,10 @@ class _Images(Dataset):
     """All views of images; for an unreadable one, an error text."""
 
     def __init__(
-        self, names: list[str], img_root: str | Path, load: ViewLoader
+        self, names: Sequence[str], img_root: str | Path, load: ViewLoader
     ) -> None:
         self.names = names
-        self.root = Path(img_root)
+        self.root = img_root
         self.load = load
 
     def __len__(self) -> int:
@@ -155,13 +183,50 @@ class _Images(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, list[dict[str, Any]] | str]:
         name = self.names[index]
-        return name, self.load(self.root / name, img_name=name, img_id=index)
+        path = image_path(self.root, name)
+        return name, self.load(path, img_name=name, img_id=index)
 
 
 def _start_worker(worker_id: int) -> None:
     # A fork does not copy OpenCV's threads, and the worker would wait for them.
     cv2.setNumThreads(0)
     end_with_parent(worker_id)
+
+
+def write_labels(
+    labeler: Labeler,
+    names: Sequence[str],
+    img_root: str | Path,
+    store: PseudoLabelStore,
+    *,
+    batch_size: int,
+    num_workers: int,
+    progress: bool = False,
+    is_new: bool = False,
+) -> list[str]:
+    """Label images and write what is found, until readers can see it.
+
+    Args:
+        labeler: The teacher.
+        names: This rank's images, which have no labels yet.
+        img_root: Folder of the images, or ``tar://FOLDER``.
+        store: The store.
+        batch_size: Images per forward pass.
+        num_workers: Processes that read images; 0 for none.
+        progress: Whether rank 0 shows a progress bar.
+        is_new: Whether no image has labels yet.
+
+    Returns:
+        The images that cannot be read, with reasons.
+
+    Raises:
+        Exception: The model failed on all of many images, or of a new store.
+    """
+    try:
+        images = _Images(names, img_root, labeler.loader())
+        return _label(labeler, images, store, batch_size, num_workers, progress, is_new)
+    finally:
+        store.flush()
 
 
 def _label(
@@ -173,11 +238,7 @@ def _label(
     progress: bool,
     is_new: bool,
 ) -> list[str]:
-    """Label this rank's images; return those that cannot be read, with reasons.
-
-    Raises:
-        Exception: The model failed on all of many images, or of a new store.
-    """
+    """See :func:`write_labels`."""
     loader: DataLoader = DataLoader(
         images,
         batch_size=batch_size,

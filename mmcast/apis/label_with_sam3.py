@@ -19,6 +19,7 @@ from mmcast import sam3
 from mmcast.apis.label import names_to_label
 from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary, summarise
+from mmcast.datasets.image_tars import in_tars
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.sam3.environment import python_of
 from mmcast.sam3.job import Job
@@ -76,6 +77,10 @@ def label_with_sam3(
         )
     weights = Path(weights)
     _check_weights(weights)
+    if in_tars(img_root):
+        raise ValueError(
+            f'{img_root}: SAM 3 is given files, not tars: unpack them into a folder'
+        )
     names = names_to_label(img_root, list, link_root)
     python = python_of(env)
     teacher = _teacher(weights, words, iou_thr)

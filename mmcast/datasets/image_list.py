@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 
 from .coco_file import CocoFile, read_coco
 from .image_names import IMAGE_SUFFIXES, examples, find_images, find_missing
+from .image_tars import PREFIX, ImageTars, image_path, in_tars
 from .splits import check_known, read_list
 from .transforms.loading import LoadInstances
 
@@ -37,7 +38,7 @@ def _check_folders(dataset: BaseDetDataset) -> None:
             "the image folder as data_prefix=dict(img='...')"
         )
     images = dataset.data_prefix['img']
-    if not osp.isdir(images or '.'):
+    if not osp.isdir(images.removeprefix(PREFIX) or '.'):
         raise FileNotFoundError(
             f"image folder '{images}' does not exist (looked in '{os.getcwd()}'): put "
             "the images there or correct data_prefix=dict(img='...') in the config"
@@ -57,7 +58,8 @@ class ImageListDataset(BaseDetDataset):
     Args:
         ann_file (str): List of images; empty for all images below
             ``data_prefix['img']``, sorted.
-        data_prefix (dict): ``dict(img=...)``, the image folder.
+        data_prefix (dict): ``dict(img=...)``, the image folder; ``tar://FOLDER`` for
+            images in the tars of a folder (`mmcast.datasets.image_tars`).
         link_root (str, optional): Links in the image folder may lead to places below
             this folder, too, as a cache of DVC; see `mmcast.datasets.image_names`.
         **kwargs: As for `mmdet.datasets.BaseDetDataset`.
@@ -75,15 +77,28 @@ class ImageListDataset(BaseDetDataset):
         self.link_root = link_root
         super().__init__(*args, **kwargs)
 
+    def _join_prefix(self) -> None:
+        prefix: dict[str, str] = self.data_prefix
+        has_tars = in_tars(prefix.get('img', ''))
+        if has_tars:
+            prefix['img'] = prefix['img'].removeprefix(PREFIX)
+        super()._join_prefix()
+        if has_tars:
+            prefix['img'] = PREFIX + prefix['img']
+
     def load_data_list(self) -> list[str]:
         """Return the image names; `_serialize_data` packs them."""
         _check_folders(self)
         folder = self.data_prefix['img'] or '.'
-        if self.ann_file:
-            names = read_list(self.ann_file)
-            missing = find_missing(names, folder, self.link_root)
+        tars = ImageTars(folder) if in_tars(folder) else None
+        names = read_list(self.ann_file) if self.ann_file else None
+        missing: list[int] = []
+        if names is None:
+            names = tars.names() if tars else find_images(folder, self.link_root)
+        elif tars:
+            missing = tars.missing(names)
         else:
-            names, missing = find_images(folder, self.link_root), []
+            missing = find_missing(names, folder, self.link_root)
         if not names:
             raise ValueError(
                 f"there is no image below '{folder}' ({', '.join(IMAGE_SUFFIXES)}): "
@@ -140,7 +155,7 @@ class ImageListDataset(BaseDetDataset):
         else:
             name = self.data_list[idx]
         return {
-            'img_path': osp.join(self.data_prefix['img'], name),
+            'img_path': image_path(self.data_prefix['img'], name),
             'img_name': name,
             'img_id': idx,
             'sample_idx': idx,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .image_list import ImageListDataset
+from .image_tars import image_path, in_tars
 
 
 def image_paths(dataset: Any) -> Iterator[str]:
@@ -17,7 +18,11 @@ def image_paths(dataset: Any) -> Iterator[str]:
     """
     paths: Iterator[str]
     if isinstance(dataset, ImageListDataset):
-        folder = os.path.join(dataset.data_prefix['img'], '')
+        folder = dataset.data_prefix['img']
+        if in_tars(folder):  # they are nobody else's files
+            yield from (image_path(folder, name) for name in dataset.names())
+            return
+        folder = os.path.join(folder, '')
         paths = (folder + name for name in dataset.names())
     else:
         infos = (dataset.get_data_info(index) for index in range(len(dataset)))

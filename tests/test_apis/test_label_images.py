@@ -23,6 +23,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from mmcast.apis import Labeler, Views, label_images
+from mmcast.apis import label as label_folder
 from mmcast.apis.label_summary import summarise
 from mmcast.apis.labeler import _instances
 from mmcast.cli import main
@@ -526,6 +527,21 @@ def test_failure_of_one_rank_raises_on_both(teacher_world, teacher, tmp_path):
 
     assert two_ranks(work, tmp_path) == [0, 0]
     assert len(files(store)) == 5
+
+
+def test_nodes_without_a_common_file_system_end(teacher_world, tmp_path, monkeypatch):
+    """Give rank 1 another folder for the store, as on a disk of its own."""
+
+    def work(rank):
+        (tmp_path / f'node{rank}').mkdir()
+        monkeypatch.chdir(tmp_path / f'node{rank}')
+        teacher = teacher_world.config, teacher_world.checkpoint
+        with pytest.raises(
+            (RuntimeError, FileNotFoundError), match='There is no pseudo-label store'
+        ):
+            label_folder(*teacher, teacher_world.img_root, 'store', device='cpu')
+
+    assert two_ranks(work, tmp_path) == [0, 0]
 
 
 def command(*arguments):

@@ -3,6 +3,9 @@
 SwinMTL's tests are in test_critic_training.py.
 """
 
+import tarfile
+from pathlib import Path
+
 import pytest
 import torch
 from gloo_ranks import two_ranks
@@ -182,3 +185,40 @@ def test_two_ranks(left, synthscapes, tmp_path, monkeypatch):
         for name in ('straight', 'resumed')
     )
     assert_same_end(resumed, straight)
+
+
+def test_images_in_tars_train_as_those_in_a_folder(
+    left, synthscapes, tmp_path, monkeypatch
+):
+    """Stop and resume with other workers, reading from three tars in another order."""
+    folder, runs = left
+    monkeypatch.chdir(folder)
+    images = synthscapes / 'leftImg8bit/train'
+    (tmp_path / 'tars').mkdir()
+    for part in range(3):
+        with tarfile.open(tmp_path / f'tars/{part}.tar', 'w') as tar:
+            for path in sorted(images.rglob('*.png'), reverse=True)[part::3]:
+                tar.add(path, path.relative_to(images))
+    seen, end = runs['distill']
+
+    def from_tars(workers):
+        config = config_of('distill', synthscapes, tmp_path / 'work', workers)
+        unlabeled = config.train_dataloader.dataset.unlabeled_dataset
+        unlabeled.data_prefix = dict(img=f'tar://{tmp_path}/tars')
+        return config
+
+    first, _ = run(from_tars(2), stop=2)
+    again, found = run(from_tars(0), resume=True, load_from=None)
+    names = {
+        at: [path.split('/tars!/')[-1] for path in paths]
+        for at, paths in {0: first[0], 1: first[1], **again}.items()
+    }
+    of_folder = {
+        at: [
+            path if index % 2 == 0 else str(Path(path).relative_to(images))
+            for index, path in enumerate(paths)
+        ]
+        for at, paths in seen.items()
+    }
+    assert names == of_folder
+    assert_same_end(found, end)

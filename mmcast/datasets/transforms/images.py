@@ -11,6 +11,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 
 from mmcast.datasets.image_bits import check_bits
+from mmcast.datasets.image_tars import PREFIX, in_tars
 
 
 class UnreadableImageError(ValueError):
@@ -109,9 +110,11 @@ def _check_folder(results: dict[str, Any]) -> None:
     """
     path = results['img_path']
     folder = os.path.dirname(path)
-    if 'img_name' in results:
+    if in_tars(path):
+        folder = path.removeprefix(PREFIX).partition('!/')[0]
+    elif 'img_name' in results:
         folder = path.removesuffix(results['img_name'])
-    if '://' in path:
+    if '://' in folder:
         return
     try:
         with os.scandir(folder or '.') as entries:

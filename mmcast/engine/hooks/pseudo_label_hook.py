@@ -215,7 +215,8 @@ class PseudoLabelHook(Hook):
             return store.missing(names)
 
         missing = on_rank_zero(prepare)
-        store = PseudoLabelStore.open(root)
+        # It fails where a node does not see the files of rank 0's.
+        store = raise_on_all_ranks(lambda: PseudoLabelStore.open(root))
         if not missing:
             summary = on_rank_zero(
                 lambda: summarise(store, names, score_thr=transform.score_thr)

@@ -1,0 +1,165 @@
+"""Label images on a Ray cluster: actors of Ray Data's ``map_batches``."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
+
+from mmcast.apis.label import names_to_label
+from mmcast.apis.label_images import check_classes, finish, write_labels
+from mmcast.apis.label_summary import LabelSummary
+from mmcast.apis.labeler import Labeler
+from mmcast.apis.load_model import load_model
+from mmcast.apis.merged_views import Views
+from mmcast.datasets.image_tars import PREFIX, in_tars
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+
+# Images of a task. A task that is lost with its node is done again.
+_MOST_IMAGES = 512
+
+
+def label_with_ray(
+    config: str | Path,
+    checkpoint: str | Path,
+    img_root: str | Path,
+    store: str | Path,
+    *,
+    list: str | Path | None = None,
+    batch_size: int = 1,
+    num_workers: int = 2,
+    link_root: str | Path | None = None,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    num_gpus: float | None = None,
+    concurrency: int | None = None,
+) -> LabelSummary:
+    """Label the images that a store lacks, on the Ray cluster of ``RAY_ADDRESS``.
+
+    Without such a cluster, Ray starts one on this machine. Each task writes shards of
+    its own into the store. It can be killed at any time and called again; if a node
+    dies, the others do its work. All nodes need the same file system.
+
+    Args:
+        config: Config of a detector that predicts masks.
+        checkpoint: Its checkpoint.
+        img_root: Folder of the images, or ``tar://FOLDER`` for tars of images.
+        store: Folder of the labels, which has or gets the layout ``shards``.
+        list: List of images; None for the whole folder.
+        batch_size: Images per forward pass.
+        num_workers: Processes of each actor that read images; 0 for none.
+        link_root: Links in the image folder may lead to places below this one.
+        flip: Whether the detector sees each image mirrored, too.
+        scales: At which factors of its test size it sees each image.
+        num_gpus: GPUs of an actor; 0.5 for two actors on one. None for 1, or 0 if the
+            cluster has none.
+        concurrency: Number of actors; None for as many as there are GPUs, or CPUs, for.
+
+    Raises:
+        FileNotFoundError: A file or folder does not exist.
+        ImportError: Ray Data is missing.
+        ValueError: The checkpoint does not fit, the store belongs to another teacher or
+            is a folder of files, or no image can be read.
+    """
+    try:
+        import pyarrow
+        import ray.data
+    except ImportError as error:
+        raise ImportError(
+            f"--engine ray needs Ray Data ({error}): pip install 'ray[data]'"
+        ) from error
+    views = Views(scales, flip)
+    names = names_to_label(img_root, list, link_root)
+    # On a CPU: a driver may have no GPU.
+    model = load_model(config, checkpoint)
+    classes: Any = model.dataset_meta['classes']  # type: ignore[index]
+    opened = PseudoLabelStore.create(
+        store,
+        classes=classes,
+        teacher=Teacher.from_files(config, checkpoint),
+        views=views.names(),
+        layout='shards',
+    )
+    check_classes(model, opened)
+    del model
+    opened.remove_leftovers()
+    missing = opened.missing(names)
+    failed: Any = []
+    if missing:
+        print_log(
+            f'Labelling {len(missing)} of {len(names)} images into {store}',
+            logger='current',
+        )
+        started = not ray.is_initialized()
+        if started:
+            ray.init()
+        found = ray.cluster_resources()
+        gpus = float('GPU' in found) if num_gpus is None else num_gpus
+        most = found['GPU'] / gpus if gpus else found['CPU']
+        actors = concurrency or max(int(most), 1)
+        size = min(_MOST_IMAGES, -(-len(missing) // (4 * actors)))
+        tasks = ray.data.from_arrow(
+            pyarrow.table({'name': missing}),
+            override_num_blocks=-(-len(missing) // size),
+        ).map_batches(
+            _Part,
+            fn_constructor_args=(
+                Labeler(
+                    (os.path.abspath(config), os.path.abspath(checkpoint)),
+                    min_score=opened.min_score,
+                    max_instances=opened.max_instances,
+                    views=views,
+                ),
+                _absolute(img_root),
+                os.path.abspath(store),
+                batch_size,
+                num_workers,
+            ),
+            batch_size=None,
+            num_cpus=1,
+            num_gpus=gpus,
+            compute=ray.data.ActorPoolStrategy(size=actors),
+        )
+        try:
+            failed = [
+                line
+                for row in tasks.iter_rows()
+                for line in row['unreadable'].splitlines()
+            ]
+        finally:
+            if started:
+                ray.shutdown()
+        opened.remove_leftovers()  # of actors that were killed
+    return finish(opened, names, len(missing), failed, max(len(names) - 1, 0))
+
+
+class _Part:
+    """An actor: labels the images of a task into shards of their own."""
+
+    def __init__(
+        self,
+        labeler: Labeler,
+        img_root: str,
+        store: str,
+        batch_size: int,
+        num_workers: int,
+    ) -> None:
+        self.labeler = labeler
+        self.img_root = img_root
+        self.store = PseudoLabelStore.open(store)
+        self.sizes = dict(batch_size=batch_size, num_workers=num_workers)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = [str(name) for name in batch['name']]
+        failed = write_labels(
+            self.labeler, names, self.img_root, self.store, **self.sizes
+        )
+        return {'unreadable': np.array(['\n'.join(failed)], object)}
+
+
+def _absolute(img_root: str | Path) -> str:
+    """Return an image folder that is the same in another process's current folder."""
+    folder = os.path.abspath(str(img_root).removeprefix(PREFIX))
+    return PREFIX + folder if in_tars(img_root) else folder
