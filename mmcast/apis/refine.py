@@ -138,6 +138,7 @@ def refine(
 
 def _segmenter(with_: str) -> tuple[Any, str]:
     """Return the config of SAM 2 and its file of weights, which exists."""
+    weights: Any
     if with_ in _NAMES:
         size = _NAMES[with_]
         weights, fetch = _FILE.format(size), _FETCH.format(size)
@@ -200,7 +201,7 @@ def _refine(
     masks = list(labels.masks)
     qualities = np.zeros(len(masks))
     # Without a pixel there is nothing to prompt with.
-    filled = np.flatnonzero(mask_utils.area(masks)) if masks else []
+    filled = np.flatnonzero(mask_utils.area(masks)).tolist() if masks else []
     if len(filled):
         device = next(segmenter.parameters()).device
         digest = hashlib.sha256(name.encode()).digest()

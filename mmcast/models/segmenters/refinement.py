@@ -58,12 +58,9 @@ def refine_masks(
         current = list(masks[start : start + chunk])
         scores = torch.zeros(0)
         for _ in range(rounds):
-            prompts = prompt(current, segmenter.mask_size, random)
-            on_device = Prompts(
-                *(None if each is None else each.to(image.device) for each in prompts)
-            )
+            prompts = prompt(current, segmenter.mask_size, random).to(image.device)
             size = current[0].shape
-            logits, scores = segmenter.best_of_three(encoded, on_device, size)
+            logits, scores = segmenter.best_of_three(encoded, prompts, size)
             current = [
                 _mask(each, old) for each, old in zip(logits, current, strict=True)
             ]

@@ -83,6 +83,11 @@ class Prompts(NamedTuple):
     boxes: Tensor | None = None
     masks: Tensor | None = None
 
+    def to(self, device: torch.device) -> 'Prompts':
+        """Return the same on a device."""
+        moved: Any = (None if each is None else each.to(device) for each in self)
+        return Prompts(*moved)
+
 
 @MODELS.register_module()
 class Sam2Segmenter(BaseModule):
