@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
             function='label_with_sam3',
         )
     )
+    _refine(add('refine', 'refine the masks of a store with SAM 2, into a new store'))
     _export_onnx(add('export-onnx', 'export a model to ONNX', _show_export))
     _to_coco(add('to-coco', 'write the labels of a store as COCO JSON', _show_file))
     _from_coco(add('from-coco', "make a store of another tool's labels", _show))
@@ -182,9 +183,7 @@ def _label(add: Callable) -> None:
         choices=('folder', 'shards'),
         help='of a new store: a file an image (default), or shards for a million',
     )
-    add(
-        '--shard', metavar='I/N', help='label the I-th of N parts, as a job of an array'
-    )
+    _shard(add, 'label')
 
 
 def _label_with_ray(add: Callable) -> None:
@@ -217,6 +216,39 @@ def _label_with_sam3(add: Callable) -> None:
     add('--processes', type=int, help='default: one on each GPU, or one')
     add('--chunk', type=int, help='prompts that run together (default: 8)')
     add('--iou-thr', type=float, help='masks that overlap more: one stays (0.7)')
+
+
+def _refine(add: Callable) -> None:
+    add('store', help='folder of the labels')
+    add(
+        *('--img-root', '--images'),
+        required=True,
+        metavar='DIR',
+        help='folder of the images',
+    )
+    add('--out', required=True, metavar='DIR', help='folder of the new labels')
+    add(
+        '--with',
+        dest='with_',
+        metavar='MODEL',
+        help='sam2 (default), sam2-base-plus, sam2-small, sam2-tiny, or a config',
+    )
+    add(
+        '--recipe',
+        choices=('s4m', 'samrefiner'),
+        help='three points (default); or points, box and mask, five rounds',
+    )
+    add('--chunk', type=int, help='masks that run together (default: 32)')
+    add('--device', help='default: a GPU if there is one')
+    _shard(add, 'refine')
+
+
+def _shard(add: Callable, verb: str) -> None:
+    add(
+        '--shard',
+        metavar='I/N',
+        help=f'{verb} the I-th of N parts, as a job of an array',
+    )
 
 
 def _images_to_label(add: Callable) -> None:

@@ -26,6 +26,7 @@ from .labeler import Labeler, Row
 from .load_model import load_model
 from .merged_views import Views
 from .models import ModelEntry, model_files, models
+from .refine import refine
 from .report import report
 from .split import split
 
@@ -55,6 +56,7 @@ __all__ = [
     'model_files',
     'models',
     'own_data',
+    'refine',
     'report',
     'split',
     'to_coco',

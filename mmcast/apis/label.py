@@ -74,7 +74,7 @@ def label(
         if cuda:
             torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
         torch.distributed.init_process_group('nccl' if cuda else 'gloo')
-    names = _part(names_to_label(img_root, list, link_root), shard)
+    names = part_of(names_to_label(img_root, list, link_root), shard)
     model = load_model(
         config, checkpoint, device or ('cuda' if torch.cuda.is_available() else 'cpu')
     )
@@ -102,8 +102,12 @@ def label(
     )
 
 
-def _part(names: Sequence[str], shard: str | None) -> Sequence[str]:
-    """Return the part of the images that ``I/N`` names."""
+def part_of(names: Sequence[str], shard: str | None) -> Sequence[str]:
+    """Return the part of the images that ``I/N`` names; all for None.
+
+    Raises:
+        ValueError: ``shard`` names no part.
+    """
     if shard is None:
         return names
     number, slash, count = shard.partition('/')

@@ -2,11 +2,11 @@
 
 SAM 2 (arXiv 2408.00714). CAST prompts its image predictor with boxes only and takes
 one mask per box (``multimask_output=False``; the best of three replaces an unstable
-mask).
+mask). To refine a mask, points and a mask are prompts, too.
 """
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.registry import MODELS
@@ -65,6 +65,28 @@ def sam2_config(arch: str | dict) -> Any:
             backbone_config=encoder, backbone_channel_list=channels[::-1]
         )
     )
+
+
+class Prompts(NamedTuple):
+    """What SAM 2 is told of n objects of an image.
+
+    Attributes:
+        points: Float (n, k, 2), x and y in pixels of the image; the first pixel's
+            centre is at 0.5, 0.5.
+        labels: Int (n, k): 1 inside the object, 0 outside, -1 no point.
+        boxes: Float (n, 4), xyxy in pixels of the image; None for none.
+        masks: Logits, float (n, h, w) of the whole image; None for none.
+    """
+
+    points: Tensor
+    labels: Tensor
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+
+    def to(self, device: torch.device) -> 'Prompts':
+        """Return the same on a device."""
+        moved: Any = (None if each is None else each.to(device) for each in self)
+        return Prompts(*moved)
 
 
 @MODELS.register_module()
@@ -149,6 +171,50 @@ class Sam2Segmenter(BaseModule):
             image_embeddings=encoded, input_boxes=prompts, multimask_output=False
         )
         return output.pred_masks[0, :, 0], output.iou_scores[0, :, 0]
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of a mask as prompt; others are resized to it."""
+        return self.sam2.prompt_encoder.mask_input_size
+
+    @torch.no_grad()
+    def best_of_three(
+        self, encoded: list[Tensor], prompts: Prompts, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return, of SAM 2's three masks of each object, the one it thinks best.
+
+        Args:
+            encoded: What :meth:`encode` returned.
+            prompts: Of n objects, n >= 1. They are not changed.
+            size: The image's height and width in pixels.
+
+        Returns:
+            Logits, float (n, s, s), s a quarter of SAM 2's square, and the IoU with the
+            true mask that SAM 2 expects, (n,).
+        """
+        height, width = size
+        dtype = self.sam2.dtype
+        scale = prompts.points.new_tensor([self.side / width, self.side / height])
+        # transformers takes the first pixel's centre for 0, 0.
+        points = (prompts.points * scale - 0.5).to(dtype)[:, None]
+        boxes = prompts.boxes
+        if boxes is not None:
+            boxes = (boxes * scale.repeat(2)).to(dtype)[:, None]
+        count = len(points)
+        masks = prompts.masks
+        # Each object is a row of the batch, since a row has one mask as prompt.
+        output = self.sam2(
+            image_embeddings=[each.expand(count, -1, -1, -1) for each in encoded],
+            input_points=points,
+            input_labels=prompts.labels[:, None],
+            input_boxes=boxes,
+            input_masks=None if masks is None else masks.to(dtype)[:, None],
+            multimask_output=True,
+        )
+        scores = output.iou_scores[:, 0]
+        best = scores.argmax(1)
+        row = torch.arange(count, device=best.device)
+        return output.pred_masks[row, 0, best], scores[row, best]
 
 
 def _rename(state: State) -> State:
