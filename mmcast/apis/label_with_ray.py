@@ -149,12 +149,18 @@ class _Part:
         self.labeler = labeler
         self.img_root = img_root
         self.store = PseudoLabelStore.open(store)
-        self.sizes = dict(batch_size=batch_size, num_workers=num_workers)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [str(name) for name in batch['name']]
         failed = write_labels(
-            self.labeler, names, self.img_root, self.store, **self.sizes
+            self.labeler,
+            names,
+            self.img_root,
+            self.store,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
         )
         return {'unreadable': np.array(['\n'.join(failed)], object)}
 
