@@ -6,12 +6,38 @@ a pixel's centre: the first pixel of an image is at 0.5, 0.5. Distances are Eucl
 in pixels; the image's own border is not an edge of the mask.
 """
 
+from typing import Any, NamedTuple
+
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 # SAMRefiner's code: the largest logit, and the share of the area that is the variance.
 _STRENGTH = 30.0
 _GAMMA = 4.0
+
+
+class Prompts(NamedTuple):
+    """What SAM 2 is told of n objects of an image.
+
+    Attributes:
+        points: Float (n, k, 2), x and y in pixels of the image; the first pixel's
+            centre is at 0.5, 0.5.
+        labels: Int (n, k): 1 inside the object, 0 outside, -1 no point.
+        boxes: Float (n, 4), xyxy in pixels of the image; None for none.
+        masks: Logits, float (n, h, w) of the whole image; None for none.
+    """
+
+    points: Tensor
+    labels: Tensor
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+
+    def to(self, device: torch.device) -> 'Prompts':
+        """Return the same on a device."""
+        moved: Any = (None if each is None else each.to(device) for each in self)
+        return Prompts(*moved)
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:

@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .mask_prompts import (
+    Prompts,
     box_of,
     draw_inner_points,
     gaussian_logits,
     innermost_point,
     outermost_point,
 )
-from .sam2 import Prompts, Sam2Segmenter
+from .sam2 import Sam2Segmenter
 
 _POINTS = 3
 _ROUNDS = 5

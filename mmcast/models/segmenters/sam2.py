@@ -6,7 +6,7 @@ mask). To refine a mask, points and a mask are prompts, too.
 """
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmdet.registry import MODELS
@@ -14,6 +14,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmcast.checkpoints import State, load_strict, pretrained_source
+
+from .mask_prompts import Prompts
 
 # Image encoders of SAM 2.1 as published (sam2's configs/sam2.1/*.yaml), as differences
 # from the tiny one, which is transformers' default.
@@ -65,28 +67,6 @@ def sam2_config(arch: str | dict) -> Any:
             backbone_config=encoder, backbone_channel_list=channels[::-1]
         )
     )
-
-
-class Prompts(NamedTuple):
-    """What SAM 2 is told of n objects of an image.
-
-    Attributes:
-        points: Float (n, k, 2), x and y in pixels of the image; the first pixel's
-            centre is at 0.5, 0.5.
-        labels: Int (n, k): 1 inside the object, 0 outside, -1 no point.
-        boxes: Float (n, 4), xyxy in pixels of the image; None for none.
-        masks: Logits, float (n, h, w) of the whole image; None for none.
-    """
-
-    points: Tensor
-    labels: Tensor
-    boxes: Tensor | None = None
-    masks: Tensor | None = None
-
-    def to(self, device: torch.device) -> 'Prompts':
-        """Return the same on a device."""
-        moved: Any = (None if each is None else each.to(device) for each in self)
-        return Prompts(*moved)
 
 
 @MODELS.register_module()
