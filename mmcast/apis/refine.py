@@ -18,6 +18,7 @@ from mmcast.apis.label import part_of
 from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.datasets.image_names import examples
+from mmcast.datasets.image_tars import image_path, in_tars
 from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_entry import PseudoLabels
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
@@ -54,7 +55,7 @@ def refine(
 
     Args:
         store: The store.
-        img_root: Folder of the images.
+        img_root: Folder of the images, or ``tar://FOLDER`` for tars of images.
         out: The new store, in the same layout.
         with_: ``'sam2'`` for the large one, ``'sam2-small'`` and so on for another
             size; or a config with a `Sam2Segmenter` as ``model.segmenter`` and its
@@ -78,7 +79,7 @@ def refine(
     source = PseudoLabelStore.open(store)
     if os.path.realpath(store) == os.path.realpath(out):
         raise ValueError(f'{out} is refined itself: give another folder for the result')
-    if not Path(img_root).is_dir():
+    if not in_tars(img_root) and not Path(img_root).is_dir():
         raise FileNotFoundError(f'{img_root} is no folder: correct the path')
     settings, weights = _segmenter(with_)
     names = part_of([name for name, _ in source.entries()], shard)
@@ -108,7 +109,7 @@ def refine(
                 for name in missing:
                     labels = source.read(name)
                     try:
-                        image = _read(Path(img_root) / name, labels.size)
+                        image = _read(img_root, name, labels.size)
                     except UnreadableImageError as error:
                         unreadable.append(error.brief)
                     else:
@@ -176,9 +177,10 @@ def _teacher(teacher: Teacher, with_: str, weights: str, recipe: str) -> Teacher
     )
 
 
-def _read(path: Path, size: tuple[int, int]) -> torch.Tensor:
+def _read(img_root: str | Path, name: str, size: tuple[int, int]) -> torch.Tensor:
     """Read an image, uint8 (3, H, W), RGB."""
-    image: Any = LoadImage().transform(dict(img_path=str(path)))
+    path = image_path(img_root, name)
+    image: Any = LoadImage().transform(dict(img_path=path, img_name=name))
     if image['img_shape'] != size:
         raise ValueError(
             f'{path} has {image["img_shape"]} rows and columns, but its labels are of '

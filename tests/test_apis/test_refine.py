@@ -1,6 +1,7 @@
 """Test refine with a tiny SAM 2, real stores and images, and a killed process."""
 
 import signal
+import tarfile
 import time
 
 import cv2
@@ -100,8 +101,14 @@ def test_masks_are_new_and_the_rest_stays(store, config, tmp_path, recipe):
             assert (ours.mask_qualities[:2] > 0).all()
             assert ours.mask_qualities[2] == 0
     # Points of an image do not depend on the others.
-    for part in ('2/2', '1/2'):
-        run(store, config, tmp_path / 'parts', recipe=recipe, shard=part)
+    (tmp_path / 'tars').mkdir()
+    with tarfile.open(tmp_path / 'tars/0.tar', 'w') as tar:
+        tar.add(tmp_path / 'img', '.')
+    for part, images in (('2/2', 'img'), ('1/2', 'tars')):
+        root = f'{"tar://" if images == "tars" else ""}{tmp_path / images}'
+        out = tmp_path / 'parts'
+        options = dict(with_=config, device='cpu', recipe=recipe, shard=part)
+        refine(store.root, root, out, **options)
     assert content(tmp_path / 'parts') == content(tmp_path / 'new')
     other = {'s4m': 'samrefiner', 'samrefiner': 's4m'}[recipe]
     with pytest.raises(ValueError, match='teacher checkpoint digest'):

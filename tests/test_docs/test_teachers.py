@@ -17,7 +17,7 @@ from mmcast.testing import SAM2, reduced, save_bert, teacher_config
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / 'docs/teachers.md').read_text()
-CONTRAST, OTHER_BOXES, CLASS = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+CONTRAST, OTHER_BOXES, CLASS, *_ = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
 ASSEMBLE = REPOSITORY / 'tools/misc/assemble_teacher.py'
 
 
