@@ -42,7 +42,10 @@ def with_small_student(name):
 def train(name, synthscapes, weights, work_of_adapt, **switches):
     """Train for two iterations with the labels of a small teacher."""
     config = reduced(name, synthscapes, weights, **switches)
-    teacher = work_of_adapt / 'work_dirs/adapt_synthscapes'
+    # A copy, since its labels come beside it.
+    teacher = Path('made')
+    made = work_of_adapt / 'work_dirs/adapt_synthscapes'
+    shutil.copytree(made, teacher, dirs_exist_ok=True)
     config.default_hooks.pseudo_labels.update(
         teacher=str(teacher / 'teacher.pth'),
         config=str(teacher / 'adapt_synthscapes.py'),
