@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 import mmcast  # noqa: F401
 from mmcast.checkpoints import compare, save_plain
 from mmcast.cli import main
+from mmcast.console import make_console
 from mmcast.datasets.splits import read_list
 from mmcast.engine.stages import mask_ap
 from mmcast.models.detectors.student import class_count
@@ -78,7 +79,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make an empty folder of a user, with data and without configs."""
     write_pets(tmp_path / 'data/pets', 'train.json', 0, 20, unlabelled=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('COLUMNS', '200')
+    # Lines are not broken, whatever terminal an earlier test left.
+    wide = make_console(highlight=False, width=200, height=50)
+    monkeypatch.setattr('mmcast.own_data.prepare.console', wide)
     return tmp_path
 
 
