@@ -97,7 +97,7 @@ def label(
         raise_on_all_ranks(lambda: PseudoLabelStore.open(store)),
         batch_size=batch_size,
         num_workers=num_workers,
-        allowed_unreadable=max(len(names) - 1, 0),
+        allowed_unreadable=None,
         views=views,
     )
 

@@ -36,7 +36,7 @@ def label_images(
     num_workers: int = 2,
     progress: bool = True,
     score_thr: float = 0.0,
-    allowed_unreadable: int = 0,
+    allowed_unreadable: int | None = 0,
     views: Views | None = None,
 ) -> LabelSummary:
     """Write the pseudo-labels of all images that have none in the store yet.
@@ -56,8 +56,8 @@ def label_images(
         num_workers: Processes that read images; 0 for none.
         progress: Whether rank 0 shows a progress bar.
         score_thr: The summary counts instances with a higher score as used.
-        allowed_unreadable: So many images may be unreadable; they are named in a
-            warning and have no labels.
+        allowed_unreadable: So many images may be unreadable, or all but one for None;
+            they are named in a warning and have no labels.
         views: What the model sees of an image; None for the image as it is. The
             instances of several views are merged (:mod:`mmcast.apis.merged_views`).
 
@@ -116,7 +116,7 @@ def finish(
     names: Sequence[str],
     missing: int,
     failed: Sequence[str],
-    allowed_unreadable: int,
+    allowed_unreadable: int | None = None,
     *,
     score_thr: float = 0.0,
 ) -> LabelSummary:
@@ -127,12 +127,14 @@ def finish(
         names: All images.
         missing: How many of them had no labels before.
         failed: Those that cannot be read, with reasons.
-        allowed_unreadable: So many may be unreadable.
+        allowed_unreadable: So many may be unreadable; None for all but one.
         score_thr: The summary counts instances with a higher score as used.
 
     Raises:
         ValueError: More images cannot be read.
     """
+    if allowed_unreadable is None:
+        allowed_unreadable = max(len(names) - 1, 0)
     if len(failed) > allowed_unreadable:
         raise ValueError(
             f'{len(failed)} of {len(names)} images cannot be read: '

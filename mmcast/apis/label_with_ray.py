@@ -132,7 +132,7 @@ def label_with_ray(
             if started:
                 ray.shutdown()
         opened.remove_leftovers()  # of actors that were killed
-    return finish(opened, names, len(missing), failed, max(len(names) - 1, 0))
+    return finish(opened, names, len(missing), failed)
 
 
 class _Part:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -17,8 +16,9 @@ from mmengine.logging import print_log
 
 from mmcast import sam3
 from mmcast.apis.label import names_to_label
+from mmcast.apis.label_images import finish
 from mmcast.apis.label_progress import labelling
-from mmcast.apis.label_summary import LabelSummary, summarise
+from mmcast.apis.label_summary import LabelSummary
 from mmcast.datasets.image_tars import in_tars
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.sam3.environment import python_of
@@ -117,22 +117,7 @@ def label_with_sam3(
             for part in range(count)
         ]
         unreadable = _run(python, jobs, len(missing))
-    if unreadable:
-        print_log(
-            f'{len(unreadable)} of {len(names)} images cannot be read and have no '
-            f'labels: {"; ".join(unreadable.values())}',
-            logger='current',
-            level=logging.WARNING,
-        )
-    if len(unreadable) == len(names):
-        raise ValueError(f'no image of {img_root} can be read')
-    summary = summarise(
-        opened,
-        [name for name in names if name not in unreadable],
-        len(missing) - len(unreadable),
-    )
-    print_log(str(summary), logger='current')
-    return summary
+    return finish(opened, names, len(missing), [*unreadable.values()])
 
 
 def phrases(classes: Sequence[str], prompts: Sequence[str] = ()) -> Sequence[str]:

@@ -1,7 +1,6 @@
 """Refine the masks of a store with SAM 2, into a new store."""
 
 import hashlib
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from mmengine.logging import print_log
 from pycocotools import mask as mask_utils
 
 from mmcast.apis.label import part_of
+from mmcast.apis.label_images import finish
 from mmcast.apis.label_progress import labelling
-from mmcast.apis.label_summary import LabelSummary, summarise
-from mmcast.datasets.image_names import examples
+from mmcast.apis.label_summary import LabelSummary
 from mmcast.datasets.image_tars import image_path, in_tars
 from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_entry import PseudoLabels
@@ -118,23 +117,7 @@ def refine(
                     advance(1)
         finally:
             target.flush()
-    if unreadable:
-        print_log(
-            f'{len(unreadable)} of {len(names)} images cannot be read and have no '
-            f'labels: {examples(unreadable)}',
-            logger='current',
-            level=logging.WARNING,
-        )
-        if len(unreadable) == len(names):
-            raise ValueError(f'no image of {img_root} can be read')
-    without = {*target.missing(names)} if unreadable else ()
-    summary = summarise(
-        target,
-        [name for name in names if name not in without],
-        len(missing) - len(unreadable),
-    )
-    print_log(str(summary), logger='current')
-    return summary
+    return finish(target, names, len(missing), unreadable)
 
 
 def _segmenter(with_: str) -> tuple[Any, str]:

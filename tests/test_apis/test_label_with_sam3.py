@@ -56,7 +56,8 @@ def files(store):
 
 def test_two_processes_label_what_can_be_read(world, monkeypatch):
     said = []
-    monkeypatch.setattr(module, 'print_log', lambda text, **_: said.append(text))
+    for each in module, sys.modules['mmcast.apis.label_images']:
+        monkeypatch.setattr(each, 'print_log', lambda text, **_: said.append(text))
     Path('images/0/00.png').write_bytes(b'damaged')
     Path('images/1/01.png').write_bytes(b'')
     cv2.imwrite('images/2/02.png', np.zeros((20, 30), np.uint16))
