@@ -178,11 +178,7 @@ def _split(add: Callable) -> None:
 def _label(add: Callable) -> None:
     _detector(add)
     add('--device', help='default: a GPU if there is one')
-    add(
-        '--layout',
-        choices=('folder', 'shards'),
-        help='of a new store: a file an image (default), or shards for a million',
-    )
+    _layout(add)
     _shard(add, 'label')
 
 
@@ -216,6 +212,7 @@ def _label_with_sam3(add: Callable) -> None:
     add('--processes', type=int, help='default: one on each GPU, or one')
     add('--chunk', type=int, help='prompts that run together (default: 8)')
     add('--iou-thr', type=float, help='masks that overlap more: one stays (0.7)')
+    _layout(add)
 
 
 def _refine(add: Callable) -> None:
@@ -251,12 +248,20 @@ def _shard(add: Callable, verb: str) -> None:
     )
 
 
+def _layout(add: Callable) -> None:
+    add(
+        '--layout',
+        choices=('folder', 'shards'),
+        help='of a new store: a file an image (default), or shards for a million',
+    )
+
+
 def _images_to_label(add: Callable) -> None:
     add(
         *('--img-root', '--images'),
         required=True,
         metavar='DIR',
-        help='folder of the images, or tar://FOLDER of tars of images',
+        help='folder of the images, or tar://FOLDER of tars (Ray: also s3://, ...)',
     )
     add('--store', required=True, metavar='DIR', help='folder of the labels')
     add('--list', help='list of images (default: the whole folder)')

@@ -129,9 +129,6 @@ def names_to_label(
 ) -> Sequence[str]:
     """Return the images of a folder or a list that can have labels of their own.
 
-    The second of two images whose names differ in their suffix alone is named in a
-    warning.
-
     Args:
         img_root: Folder of the images.
         list: List of images; None for the whole folder.
@@ -142,7 +139,11 @@ def names_to_label(
         data_prefix=dict(img=str(img_root)),
         link_root=None if link_root is None else str(link_root),
     )
-    names = [*images.names()]
+    return without_shared([*images.names()])
+
+
+def without_shared(names: Sequence[str]) -> Sequence[str]:
+    """Leave out images that cannot have labels of their own, with a warning."""
     shared = find_shared(names)
     if shared:
         print_log(

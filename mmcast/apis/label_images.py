@@ -1,7 +1,7 @@
 """Label images with a detector: resumable, split over ranks, in constant memory."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +174,13 @@ class _Images(Dataset):
     """All views of images; for an unreadable one, an error text."""
 
     def __init__(
-        self, names: Sequence[str], img_root: str | Path, load: ViewLoader
+        self,
+        names: Sequence[str],
+        source: str | Path | Mapping[str, bytes],
+        load: ViewLoader,
     ) -> None:
         self.names = names
-        self.root = img_root
+        self.source = source
         self.load = load
 
     def __len__(self) -> int:
@@ -185,8 +188,12 @@ class _Images(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, list[dict[str, Any]] | str]:
         name = self.names[index]
-        path = image_path(self.root, name)
-        return name, self.load(path, img_name=name, img_id=index)
+        image = (
+            self.source[name]
+            if isinstance(self.source, Mapping)
+            else image_path(self.source, name)
+        )
+        return name, self.load(image, img_name=name, img_id=index)
 
 
 def _start_worker(worker_id: int) -> None:
@@ -198,7 +205,7 @@ def _start_worker(worker_id: int) -> None:
 def write_labels(
     labeler: Labeler,
     names: Sequence[str],
-    img_root: str | Path,
+    source: str | Path | Mapping[str, bytes],
     store: PseudoLabelStore,
     *,
     batch_size: int,
@@ -211,7 +218,7 @@ def write_labels(
     Args:
         labeler: The teacher.
         names: This rank's images, which have no labels yet.
-        img_root: Folder of the images, or ``tar://FOLDER``.
+        source: Folder of the images, ``tar://FOLDER``, or their files' contents.
         store: The store.
         batch_size: Images per forward pass.
         num_workers: Processes that read images; 0 for none.
@@ -225,7 +232,7 @@ def write_labels(
         Exception: The model failed on all of many images, or of a new store.
     """
     try:
-        images = _Images(names, img_root, labeler.loader())
+        images = _Images(names, source, labeler.loader())
         return _label(labeler, images, store, batch_size, num_workers, progress, is_new)
     finally:
         store.flush()

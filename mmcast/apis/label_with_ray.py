@@ -8,14 +8,19 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from mmcast.apis.label import names_to_label
+from mmcast.apis.image_rows import READER, ImageRows, are_rows
+from mmcast.apis.label import names_to_label, without_shared
 from mmcast.apis.label_images import check_classes, finish, write_labels
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.labeler import Labeler
 from mmcast.apis.load_model import load_model
 from mmcast.apis.merged_views import Views
 from mmcast.datasets.image_tars import PREFIX, in_tars
-from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.pseudo_label_store import (
+    PseudoLabelStore,
+    Teacher,
+    find_shared,
+)
 
 # Images of a task. A task that is lost with its node is done again.
 _MOST_IMAGES = 512
@@ -45,9 +50,10 @@ def label_with_ray(
     Args:
         config: Config of a detector that predicts masks.
         checkpoint: Its checkpoint.
-        img_root: Folder of the images, or ``tar://FOLDER`` for tars of images.
+        img_root: Folder of the images, ``tar://FOLDER`` for tars of images, or a place
+            that :mod:`mmcast.apis.image_rows` reads, as ``s3://BUCKET/FOLDER``.
         store: Folder of the labels, which has or gets the layout ``shards``.
-        list: List of images; None for the whole folder.
+        list: List of a folder's images; None for the whole folder.
         batch_size: Images per forward pass.
         num_workers: Processes of each actor that read images; 0 for none.
         link_root: Links in the image folder may lead to places below this one.
@@ -59,9 +65,10 @@ def label_with_ray(
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
-        ImportError: Ray Data is missing.
+        ImportError: Ray Data is missing, or what reads the images' file system.
         ValueError: The checkpoint does not fit, the store belongs to another teacher or
-            is a folder of files, or no image can be read.
+            is a folder of files, no image can be read, or there is a list for images
+            that are not a folder.
     """
     try:
         import pyarrow
@@ -71,7 +78,12 @@ def label_with_ray(
             f"--engine ray needs Ray Data ({error}): pip install 'ray[data]'"
         ) from error
     views = Views(scales, flip)
-    names = names_to_label(img_root, list, link_root)
+    rows = ImageRows(str(img_root)) if are_rows(img_root) else None
+    names: Any  # None if only reading tells
+    if rows is None:
+        names = names_to_label(img_root, list, link_root)
+    else:
+        names = rows.names(list)
     # On a CPU: a driver may have no GPU.
     model = load_model(config, checkpoint)
     classes: Any = model.dataset_meta['classes']  # type: ignore[index]
@@ -85,13 +97,11 @@ def label_with_ray(
     check_classes(model, opened)
     del model
     opened.remove_leftovers()
-    missing = opened.missing(names)
-    failed: Any = []
-    if missing:
-        print_log(
-            f'Labelling {len(missing)} of {len(names)} images into {store}',
-            logger='current',
-        )
+    missing: Any = None if names is None else opened.missing(names)
+    done: Any = []  # a row for each task
+    if missing != []:
+        of_them = '' if names is None else f'{len(missing)} of {len(names)} '
+        print_log(f'Labelling {of_them}images into {store}', logger='current')
         started = not ray.is_initialized()
         if started:
             ray.init()
@@ -99,11 +109,16 @@ def label_with_ray(
         gpus = float('GPU' in found) if num_gpus is None else num_gpus
         most = found['GPU'] / gpus if gpus else found['CPU']
         actors = concurrency or max(int(most), 1)
-        size = min(_MOST_IMAGES, -(-len(missing) // (4 * actors)))
-        tasks = ray.data.from_arrow(
-            pyarrow.table({'name': missing}),
-            override_num_blocks=-(-len(missing) // size),
-        ).map_batches(
+        size = min(_MOST_IMAGES, -(-len(missing or ()) // (4 * actors)))
+        images = (
+            ray.data.from_arrow(
+                pyarrow.table({'path': missing}),
+                override_num_blocks=-(-len(missing) // size),
+            )
+            if rows is None
+            else rows.read(missing, size)
+        )
+        tasks = images.map_batches(
             _Part,
             fn_constructor_args=(
                 Labeler(
@@ -118,21 +133,23 @@ def label_with_ray(
                 num_workers,
             ),
             batch_size=None,
-            num_cpus=1,
+            num_cpus=1 if rows is None else 1 - READER,
             num_gpus=gpus,
             compute=ray.data.ActorPoolStrategy(size=actors),
         )
         try:
-            failed = [
-                line
-                for row in tasks.iter_rows()
-                for line in row['unreadable'].splitlines()
-            ]
+            done = [*tasks.iter_rows()]
         finally:
             if started:
                 ray.shutdown()
         opened.remove_leftovers()  # of actors that were killed
-    return finish(opened, names, len(missing), failed)
+    failed = [line for row in done for line in row['failed']]
+    most_failed = None  # all but one of the names
+    if names is None:
+        names = without_shared(sorted({name for row in done for name in row['names']}))
+        most_failed = sum(row['images'] for row in done) - 1
+    lacked = sum(row['lacked'] for row in done)
+    return finish(opened, names, lacked, failed, most_failed)
 
 
 class _Part:
@@ -153,16 +170,44 @@ class _Part:
         self.num_workers = num_workers
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        names = [str(name) for name in batch['name']]
-        failed = write_labels(
+        names = [str(name) for name in batch['path']]
+        failed: list[str] = []
+        missing = names
+        source: str | dict[str, bytes] = self.img_root
+        if 'bytes' in batch:
+            failed = [error for error in batch['error'] if error]
+            source = {
+                name: content
+                for name, content, error in zip(
+                    names, batch['bytes'], batch['error'], strict=True
+                )
+                if not error
+            }
+            names = [*source]
+            missing = self.store.missing(sorted({*names} - {*find_shared(names)}))
+        failed += write_labels(
             self.labeler,
-            names,
-            self.img_root,
+            missing,
+            source,
             self.store,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
         )
-        return {'unreadable': np.array(['\n'.join(failed)], object)}
+        return _row(
+            names=names,
+            failed=failed,
+            lacked=len(missing) + len(batch['path']) - len(names),
+            images=len(batch['path']),
+        )
+
+
+def _row(**values: Any) -> dict[str, np.ndarray]:
+    """Return a batch of one row: lists of text stay lists."""
+    row = {}
+    for key, value in values.items():
+        row[key] = np.empty(1, object)
+        row[key][0] = value
+    return row
 
 
 def _absolute(img_root: str | Path) -> str:

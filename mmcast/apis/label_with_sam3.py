@@ -42,6 +42,7 @@ def label_with_sam3(
     chunk: int = 8,
     iou_thr: float = 0.7,
     link_root: str | Path | None = None,
+    layout: str | None = None,
 ) -> LabelSummary:
     """Label the images of a folder that the store lacks with SAM 3.
 
@@ -62,6 +63,7 @@ def label_with_sam3(
         iou_thr: A mask is suppressed if its intersection over union with a better one,
             of any class, is above this.
         link_root: Links in the image folder may lead to places below this one.
+        layout: As for :func:`mmcast.apis.label`.
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
@@ -92,7 +94,9 @@ def label_with_sam3(
                 f'these weights and iou_thr={iou_thr:g} is wanted: give another folder '
                 'as --store, or delete this one'
             )
-    opened = PseudoLabelStore.create(store, classes=classes, teacher=teacher)
+    opened = PseudoLabelStore.create(
+        store, classes=classes, teacher=teacher, layout=layout
+    )
     opened.remove_leftovers()
     missing = opened.missing(names)
     gpus = torch.cuda.device_count()

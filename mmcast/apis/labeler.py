@@ -62,12 +62,12 @@ class ViewLoader:
         self.pipelines = pipelines
 
     def __call__(
-        self, image: str | Path | np.ndarray, **info: Any
+        self, image: str | Path | bytes | np.ndarray, **info: Any
     ) -> list[dict[str, Any]] | str:
         """Return what mmdet's ``PackDetInputs`` packs for each view.
 
         Args:
-            image: Its file, or BGR uint8, shape (H, W, 3).
+            image: Its file, what is in it, or BGR uint8, shape (H, W, 3).
             **info: Further keys for the transforms, as ``img_id``.
 
         Returns:
@@ -82,6 +82,8 @@ class ViewLoader:
                     results |= dict(img=image, img_path=None)
                     results['img_shape'] = results['ori_shape'] = image.shape[:2]
                     transforms = transforms[1:]
+                elif isinstance(image, bytes):
+                    results |= dict(img_bytes=image, img_path=info['img_name'])
                 else:
                     results['img_path'] = str(image)
                 for transform in transforms:

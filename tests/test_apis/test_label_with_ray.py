@@ -1,6 +1,7 @@
 """Label on a Ray cluster of two nodes, where Ray is installed."""
 
 import shutil
+import tarfile
 import threading
 import time
 
@@ -10,6 +11,8 @@ from mmcast.apis import label, label_with_ray, merge_stores
 
 pytest.importorskip('ray.data', reason='Ray Data is not installed')
 
+import pyarrow
+import pyarrow.parquet
 from ray import init, shutdown
 from ray.cluster_utils import Cluster
 
@@ -24,6 +27,92 @@ def cluster():
     yield nodes, second
     shutdown()
     nodes.shutdown()
+
+
+def merged(store):
+    """Return the names of the shards, which are named after their bytes."""
+    out = store.with_name(f'merged_{store.name}')
+    merge_stores([store], out)
+    return sorted(file.name for file in (out / 'shards').glob('*.tar'))
+
+
+def rows_of(images):
+    paths = [path for path in images.rglob('*') if path.is_file()]
+    return [
+        dict(path=str(path.relative_to(images)), bytes=path.read_bytes())
+        for path in paths
+    ]
+
+
+def as_tars(images, place):
+    place.mkdir()
+    for folder in images.iterdir():
+        with tarfile.open(place / f'{folder.name}.tar', 'w') as tar:
+            tar.add(folder, folder.name)
+            tar.add(__file__, f'{folder.name}.txt')
+    return f'tar://file://{place}'
+
+
+def as_parquet(images, place):
+    place.mkdir()
+    table = pyarrow.Table.from_pylist([*rows_of(images), dict(path='../x.png')])
+    pyarrow.parquet.write_table(table.slice(0, 2), place / '0.parquet')
+    pyarrow.parquet.write_table(table.slice(2), place / '1.parquet')
+    return f'parquet://{place}'
+
+
+def as_hugging_face(images, place):
+    table = pyarrow.Table.from_pylist([dict(image=row) for row in rows_of(images)])
+    pyarrow.parquet.write_table(table, place)
+    return f'parquet://file://{place}'
+
+
+def as_folder(images, place):
+    shutil.copytree(images, place)
+    return f'file://{place}'
+
+
+@pytest.fixture(scope='module')
+def one_node():
+    init(num_cpus=1)  # it has room for an actor and a reader
+    yield
+    shutdown()
+
+
+@pytest.mark.parametrize('move', [as_folder, as_tars, as_parquet, as_hugging_face])
+def test_images_of_any_file_system(move, one_node, teacher_world, tmp_path, caplog):
+    images = tmp_path / 'images'
+    shutil.copytree(teacher_world.img_root, images)
+    count = len(teacher_world.names)
+    (images / 'torn.png').write_bytes(b'no image')
+    place = move(images, tmp_path / 'moved')
+    teacher = teacher_world.config, teacher_world.checkpoint
+    summary = label_with_ray(
+        *teacher, place, tmp_path / 'ray', num_workers=0, concurrency=1
+    )
+    assert summary.labeled_now == summary.images == count
+    label(*teacher, images, tmp_path / 'plain', layout='shards', num_workers=0)
+    assert merged(tmp_path / 'ray') == merged(tmp_path / 'plain')
+
+    again = label_with_ray(
+        *teacher, place, tmp_path / 'ray', num_workers=0, concurrency=1
+    )
+    assert (again.labeled_now, again.images) == (0, count)
+
+
+def test_images_that_cannot_be_read_as_rows(one_node, teacher_world, tmp_path):
+    teacher = teacher_world.config, teacher_world.checkpoint
+    pyarrow.parquet.write_table(pyarrow.table({'jpg': [b'']}), tmp_path / 'x.parquet')
+    for place, message in {
+        f'parquet://{tmp_path}/x.parquet': 'x.parquet. has the columns jpg: give it',
+        f'tar://file://{tmp_path}': 'there is no .tar file in .file://',
+    }.items():
+        with pytest.raises((FileNotFoundError, ValueError), match=message):
+            label_with_ray(*teacher, place, tmp_path / 'store')
+    with pytest.raises(ValueError, match='a list is for a folder of images'):
+        label_with_ray(
+            *teacher, f'tar://file://{tmp_path}', tmp_path / 'store', list='x.txt'
+        )
 
 
 def test_a_killed_node_changes_no_label(cluster, teacher_world, tmp_path):
@@ -49,12 +138,7 @@ def test_a_killed_node_changes_no_label(cluster, teacher_world, tmp_path):
     assert not list(shards.glob('.open.*'))
 
     label(*teacher, images, tmp_path / 'plain', layout='shards', num_workers=0)
-    merged = []
-    for name in 'ray', 'plain':
-        merge_stores([tmp_path / name], tmp_path / f'merged_{name}')
-        files = sorted((tmp_path / f'merged_{name}/shards').glob('*.tar'))
-        merged.append([file.name for file in files])  # named after their bytes
-    assert merged[0] == merged[1]
+    assert merged(tmp_path / 'ray') == merged(tmp_path / 'plain')
 
     next(shards.glob('*.tar')).unlink()
     again = label_with_ray(*teacher, images, tmp_path / 'ray', num_workers=0)

@@ -61,13 +61,14 @@ def test_two_processes_label_what_can_be_read(world, monkeypatch):
     Path('images/0/00.png').write_bytes(b'damaged')
     Path('images/1/01.png').write_bytes(b'')
     cv2.imwrite('images/2/02.png', np.zeros((20, 30), np.uint16))
-    label('s', '--processes', '2', '--prompts', 'car=red car')
+    label('s', '--processes', '2', '--prompts', 'car=red car', '--layout', 'shards')
     assert 'Labelling 20 of 20 images' in said[0]
     assert '3 of 20 images cannot be read' in said[-2]
     for part in ('0/00.png', '1/01.png', '16 bits a channel'):
         assert part in said[-2]
     assert 'Pseudo-labels of 17 images (17 labelled now)' in said[-1]
     store = PseudoLabelStore.open('s')
+    assert store.layout == 'shards'
     assert store.classes == tuple(CLASSES)
     assert store.teacher.config == 'SAM 3: person; red car'
     names = [name for name, _ in store.entries()]

@@ -220,16 +220,21 @@ def test_missing_teacher_raises_before_training(teacher_world, tmp_path):
     assert not (tmp_path / 'store').exists()
 
 
-def test_a_folder_that_is_no_store_yet_becomes_one(teacher_world, tmp_path):
+@pytest.mark.parametrize('layout', ['folder', 'shards'])
+def test_a_folder_that_is_no_store_yet_becomes_one(teacher_world, tmp_path, layout):
     """Start again after a kill that left the folder without its manifest."""
     store = tmp_path / 'store'
     store.mkdir()
     (store / '.manifest.json.abcdefgh').write_text('{')
     runner, _ = make_runner(
-        tmp_path / 'run', unlabelled(teacher_world, store), [hook(teacher_world)]
+        tmp_path / 'run',
+        unlabelled(teacher_world, store),
+        [hook(teacher_world, layout=layout)],
     )
     runner.train()
-    assert PseudoLabelStore.open(store).missing(teacher_world.names) == []
+    opened = PseudoLabelStore.open(store)
+    assert opened.layout == layout
+    assert opened.missing(teacher_world.names) == []
 
 
 def test_a_complete_store_needs_no_teacher(teacher_world, tmp_path):

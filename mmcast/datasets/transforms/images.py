@@ -31,6 +31,8 @@ class LoadImage(LoadImageFromFile):
     It refuses images with more than 8 bits a channel. mmcv keeps the upper 8 of 16
     bits, so an image of a camera with 12 bits becomes black, without a warning. With
     ``color_type='unchanged'`` or ``imdecode_backend='tifffile'`` all bits are kept.
+
+    The file's content may be there already, as ``img_bytes``.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
@@ -42,7 +44,8 @@ class LoadImage(LoadImageFromFile):
         """
         path = results['img_path']
         try:
-            image = self._read(path)
+            content = results.pop('img_bytes', None)
+            image = self._decode(self._read(path) if content is None else content)
         except (OSError, ValueError, cv2.error) as error:
             if isinstance(error, OSError):
                 _check_folder(results)
@@ -60,12 +63,13 @@ class LoadImage(LoadImageFromFile):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def _read(self, path: str) -> np.ndarray:
+    def _read(self, path: str) -> bytes:
         if self.file_client_args is not None:
             client = fileio.FileClient.infer_client(self.file_client_args, path)
-            content = client.get(path)
-        else:
-            content = fileio.get(path, backend_args=self.backend_args)
+            return client.get(path)
+        return fileio.get(path, backend_args=self.backend_args)
+
+    def _decode(self, content: bytes) -> np.ndarray:
         keeps_bits = (
             self.color_type == 'unchanged' or self.imdecode_backend == 'tifffile'
         )

@@ -63,6 +63,7 @@ class PseudoLabelHook(Hook):
         views: What the teacher sees of an image, as ``dict(flip=True, scales=[1,
             1.25])``; what it finds in all views is merged
             (:mod:`mmcast.apis.merged_views`). None for the image as it is.
+        layout: How a new store keeps the labels, as for :func:`mmcast.apis.label`.
     """
 
     priority = 'VERY_HIGH'
@@ -73,6 +74,7 @@ class PseudoLabelHook(Hook):
         config: str | None = None,
         batch_size: int = 1,
         views: dict[str, Any] | None = None,
+        layout: str | None = None,
     ) -> None:
         self.teachers = [teacher] if isinstance(teacher, str) else list(teacher)
         if not self.teachers:
@@ -82,6 +84,7 @@ class PseudoLabelHook(Hook):
         self.teacher = self.teachers[0]
         self.config = config
         self.batch_size = batch_size
+        self.layout = layout
         self.views = Views(**(views or {}))
         if views and self._is_coco:
             raise ValueError(
@@ -208,7 +211,11 @@ class PseudoLabelHook(Hook):
             elif Path(self.teacher).is_file():
                 teacher = Teacher.from_files(self._config(runner), self.teacher)
                 store = PseudoLabelStore.create(
-                    root, classes=classes, teacher=teacher, views=self.views.names()
+                    root,
+                    classes=classes,
+                    teacher=teacher,
+                    views=self.views.names(),
+                    layout=self.layout,
                 )
             else:
                 store = PseudoLabelStore.open(root)

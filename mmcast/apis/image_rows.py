@@ -1,0 +1,196 @@
+"""Images of any file system as rows of a Ray dataset: for labelling on a cluster.
+
+``s3://BUCKET/FOLDER`` is a folder of images, ``tar://s3://BUCKET/FOLDER`` one of tars
+as WebDataset writes them, and ``parquet://s3://BUCKET/FOLDER`` one of Parquet files
+with the columns ``path`` and ``bytes``, or with a column ``image`` that has both, as
+Hugging Face writes them. In place of ``s3`` stands any file system that fsspec knows.
+Parquet files may be local, too.
+
+Ray reads all of them in its tasks, through fsspec, beside the actors that label.
+"""
+
+import itertools
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcast.apis.label import without_shared
+from mmcast.datasets.image_names import IMAGE_SUFFIXES
+from mmcast.datasets.image_tars import PREFIX as TARS
+from mmcast.datasets.pseudo_label_store import find_shared
+from mmcast.datasets.splits import read_list
+
+PARQUET = 'parquet://'
+# Of a CPU, for a task that reads. If actors take the rest, one CPU has room for both.
+READER = 0.25
+_MOST_READ = 64  # images of a tar or a Parquet file that are together in memory
+
+Batch = dict[str, np.ndarray]
+
+
+def are_rows(img_root: str | Path) -> bool:
+    """Say whether images are read as rows, and not from a local folder or its tars."""
+    place = str(img_root)
+    return place.startswith(PARQUET) or '://' in place.removeprefix(TARS)
+
+
+class ImageRows:
+    """Images as rows with ``path``, ``bytes``, and ``error`` if they cannot be read.
+
+    Args:
+        img_root: See above.
+
+    Raises:
+        FileNotFoundError: There is no such folder or file.
+        ImportError: The file system needs a package that is missing; fsspec names it.
+        ValueError: fsspec does not know the file system.
+    """
+
+    def __init__(self, img_root: str) -> None:
+        from fsspec.core import url_to_fs
+
+        self.is_parquet = img_root.startswith(PARQUET)
+        self.is_tars = img_root.startswith(TARS)
+        self.place = img_root.removeprefix(PARQUET if self.is_parquet else TARS)
+        self.files, self.root = url_to_fs(self.place)
+        if not self.files.exists(self.root):
+            raise FileNotFoundError(
+                f"there is no '{self.place}': correct the folder of the images"
+            )
+
+    def names(self, list: str | Path | None) -> Sequence[str] | None:
+        """Return the names of a folder's images; None if only reading tells.
+
+        Args:
+            list: List of them; None for the whole folder.
+
+        Raises:
+            ValueError: The images are no folder, and there is a list; or the folder has
+                no image.
+        """
+        if self.is_parquet or self.is_tars:
+            if list is not None:
+                raise ValueError(
+                    'a list is for a folder of images: tars and Parquet are read '
+                    'as a whole, so leave it out'
+                )
+            return None
+        if list is not None:
+            return without_shared(read_list(list))
+        root = self.root.rstrip('/') + '/'
+        found = (path.removeprefix(root) for path in self.files.find(self.root))
+        names = sorted(name for name in found if _is_image(name))
+        if not names:
+            raise ValueError(
+                f"there is no image below '{self.place}' ({', '.join(IMAGE_SUFFIXES)})"
+            )
+        return without_shared(names)
+
+    def read(self, names: Sequence[str] | None, most: int) -> Any:
+        """Return a Ray dataset.
+
+        Args:
+            names: Images of a folder to read; None for tars and Parquet, all of them.
+            most: Images of a folder that are read together.
+        """
+        import pyarrow
+        import ray.data
+
+        parts: Any = names
+        read: Callable = _read_images
+        size = most
+        if names is None:
+            suffix = '.parquet' if self.is_parquet else '.tar'
+            is_file = self.files.isfile(self.root)
+            found = [self.root] if is_file else self.files.find(self.root)
+            parts = [path for path in found if is_file or path.endswith(suffix)]
+            size, read = 1, _read_parquet if self.is_parquet else _read_tar
+            if not parts:
+                raise FileNotFoundError(f"there is no {suffix} file in '{self.place}'")
+            if self.is_parquet:
+                _columns(self.files, parts[0])
+        return ray.data.from_arrow(
+            pyarrow.table({'path': [*parts]}),
+            override_num_blocks=-(-len(parts) // size),
+        ).map_batches(
+            read, fn_args=(self.files, self.root), batch_size=None, num_cpus=READER
+        )
+
+
+def _is_image(name: str) -> bool:
+    parts = name.rsplit('/', 1)
+    return name.lower().endswith(IMAGE_SUFFIXES) and not parts[-1].startswith('.')
+
+
+def _rows(paths: Sequence[str], contents: Sequence[bytes | Exception | None]) -> Batch:
+    """Return rows; an image has an error if its name or its file is not good."""
+    rows: dict[str, list[Any]] = {'path': [], 'bytes': [], 'error': []}
+    for path, content in zip(paths, contents, strict=True):
+        error = ''
+        try:
+            find_shared([path])  # the name is valid
+        except ValueError as reason:
+            error = str(reason)
+        if not isinstance(content, bytes):
+            error, content = f'{path} ({content!r:.200})', b''
+        for key, value in zip(rows, (path, content, error), strict=True):
+            rows[key].append(value)
+    return {key: np.array(values, object) for key, values in rows.items()}
+
+
+def _read_images(batch: Batch, files: Any, root: str) -> Batch:
+    names = [str(name) for name in batch['path']]
+    places = [f'{root.rstrip("/")}/{name}' for name in names]
+    found = files.cat(places, on_error='return')
+    return _rows(names, [found[place] for place in places])
+
+
+def _read_tar(batch: Batch, files: Any, _: str) -> Iterator[Batch]:
+    for place in batch['path']:
+        with files.open(place) as file, tarfile.open(fileobj=file, mode='r|') as tar:
+            images = _in_tar(tar)
+            while some := [*itertools.islice(images, _MOST_READ)]:
+                yield _rows(*zip(*some, strict=True))
+
+
+def _in_tar(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    for member in tar:
+        content = tar.extractfile(member) if member.isfile() else None
+        if content is not None and _is_image(member.name):
+            yield member.name.removeprefix('./'), content.read()
+
+
+def _read_parquet(batch: Batch, files: Any, _: str) -> Iterator[Batch]:
+    from pyarrow.parquet import ParquetFile
+
+    for place in batch['path']:
+        with files.open(place) as file:
+            columns = _columns(files, place)
+            parts = ParquetFile(file).iter_batches(_MOST_READ, columns=columns)
+            for part in parts:
+                rows = part.to_pylist()
+                if columns == ['image']:
+                    rows = [row['image'] for row in rows]
+                yield _rows([r['path'] for r in rows], [r['bytes'] for r in rows])
+
+
+def _columns(files: Any, place: str) -> list[str]:
+    """Return the columns of a Parquet file that have its images.
+
+    Raises:
+        ValueError: It has no such columns.
+    """
+    from pyarrow.parquet import read_schema
+
+    with files.open(place) as file:
+        names = read_schema(file).names
+    for columns in ['image'], ['path', 'bytes']:
+        if {*columns} <= {*names}:
+            return columns
+    raise ValueError(
+        f"'{place}' has the columns {', '.join(names)}: give it `path` and `bytes`, or "
+        '`image` with both'
+    )

@@ -1,0 +1,71 @@
+"""Test what Ray's tasks read from tars, and from a folder of any file system."""
+
+import tarfile
+
+import fsspec
+import pytest
+
+from mmcast.apis.image_rows import ImageRows, _read_images, _read_tar, are_rows
+
+
+@pytest.fixture
+def memory():
+    """Return a file system of fsspec's that no other reader here knows."""
+    files = fsspec.filesystem('memory')
+    yield files
+    files.rm('/', recursive=True)
+
+
+def test_which_images_are_rows():
+    rows = ['s3://b/x', 'tar://s3://b/x', 'parquet://x', 'parquet://gs://b/x.parquet']
+    assert all(map(are_rows, rows))
+    assert not any(map(are_rows, ['images', 'tar://images', '/data/x']))
+
+
+def test_a_folder(memory):
+    names = ['a/1.png', 'a/1.jpg', 'b/2.JPG']
+    for name in [*names, 'a/.3.png', 'b/x.txt']:
+        memory.pipe(f'/images/{name}', name.encode())
+    rows = ImageRows('memory://images')
+    assert rows.names(None) == ['a/1.jpg', 'b/2.JPG']  # one of two labels
+    read = _read_images({'path': ['a/1.jpg', 'lost.png']}, memory, rows.root)
+    assert read['bytes'].tolist() == [b'a/1.jpg', b'']
+    assert read['error'][0] == ''
+    assert read['error'][1].startswith('lost.png (FileNotFoundError')
+
+
+def test_a_list(memory, tmp_path):
+    memory.pipe('/images/1.png', b'')
+    (tmp_path / 'list.txt').write_text('1.png\n')
+    rows = ImageRows('memory://images')
+    assert rows.names(tmp_path / 'list.txt') == ['1.png']
+    with pytest.raises(ValueError, match='a list is for a folder'):
+        ImageRows('tar://memory://images').names(tmp_path / 'list.txt')
+
+
+def test_tars_are_read_part_by_part(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmcast.apis.image_rows._MOST_READ', 2)
+    (tmp_path / 'x.png').write_bytes(b'image')
+    (tmp_path / 'link.png').symlink_to('/etc/passwd')
+    with tarfile.open(tmp_path / '0.tar', 'w') as tar:
+        for name in 'a/1.png', './2.png', '../3.png', 'a/4.txt':
+            tar.add(tmp_path / 'x.png', name)
+        tar.add(tmp_path / 'link.png', '5.png')
+    memory.put(str(tmp_path / '0.tar'), '/tars/0.tar')
+    rows = ImageRows('tar://memory://tars')
+    assert rows.names(None) is None
+    first, second = _read_tar({'path': ['/tars/0.tar']}, memory, rows.root)
+    assert first['path'].tolist() == ['a/1.png', '2.png']
+    assert second['path'].tolist() == ['../3.png']
+    assert 'is not below the image folder' in second['error'][0]
+    assert first['bytes'].tolist() == [b'image'] * 2
+
+
+def test_what_is_not_there(memory):
+    with pytest.raises(FileNotFoundError, match="there is no 'memory://lost'"):
+        ImageRows('memory://lost')
+    with pytest.raises(ValueError, match='Protocol not known: none'):
+        ImageRows('none://x')
+    memory.pipe('/images/x.txt', b'')
+    with pytest.raises(ValueError, match="there is no image below 'memory://images'"):
+        ImageRows('memory://images').names(None)
