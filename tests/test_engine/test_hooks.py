@@ -13,7 +13,7 @@ from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, Runner
 from pycocotools import mask as mask_utils
 from torch import nn
 
@@ -472,6 +472,12 @@ def test_missing_input_error_names_the_command(teacher_world, tmp_path, monkeypa
             runner.train()
         assert str(error.value) == f'{load_from} is missing; {command}'
         assert record.seen == []
+
+
+def test_another_runner_raises(tmp_path):
+    runner = FlexibleRunner(model=Sum(), work_dir=str(tmp_path), experiment_name='x')
+    with pytest.raises(ValueError, match='FlexibleRunner cannot run a stage: with FSD'):
+        PreflightHook().before_run(runner)
 
 
 def test_missing_file_in_the_model_config_raises(teacher_world, tmp_path):

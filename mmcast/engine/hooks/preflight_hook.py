@@ -78,8 +78,14 @@ class PreflightHook(Hook):
             FileNotFoundError: A file is missing, or ``--resume`` finds none.
             OSError: Checkpoints cannot be written.
             ValueError: A file does not fit or is incomplete, or checkpoints would fall
-                between two steps of an optimiser that accumulates gradients.
+                between two steps of an optimiser that accumulates gradients; or the
+                runner is another one.
         """
+        if not isinstance(runner, Runner):
+            raise ValueError(
+                f'{type(runner).__name__} cannot run a stage: with FSDP, it exports '
+                'divided weights. Leave runner_type and strategy out of the config'
+            )
         if isinstance(runner._train_loop, BaseLoop):
             self._check_training(runner)
         else:
