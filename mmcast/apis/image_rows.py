@@ -44,9 +44,9 @@ class ImageRows:
         img_root: See above.
 
     Raises:
-        FileNotFoundError: There is no such folder or file.
+        FileNotFoundError: There is no such folder or file, or no tar or Parquet in it.
         ImportError: The file system needs a package that is missing; fsspec names it.
-        ValueError: fsspec does not know the file system.
+        ValueError: fsspec does not know the file system, or the columns are others.
     """
 
     def __init__(self, img_root: str) -> None:
@@ -60,6 +60,8 @@ class ImageRows:
             raise FileNotFoundError(
                 f"there is no '{self.place}': correct the folder of the images"
             )
+        if self.is_parquet or self.is_tars:
+            self.parts = self._parts()
 
     def names(self, list: str | Path | None) -> Sequence[str] | None:
         """Return the names of a folder's images; None if only reading tells.
@@ -89,6 +91,20 @@ class ImageRows:
             )
         return without_shared(names)
 
+    def _parts(self) -> list[str]:
+        """Return the tars or Parquet files: one, or those of a folder."""
+        if self.files.isfile(self.root):
+            parts = [self.root]
+        else:
+            suffix = '.parquet' if self.is_parquet else '.tar'
+            found = self.files.find(self.root)
+            parts = [path for path in found if path.endswith(suffix)]
+            if not parts:
+                raise FileNotFoundError(f"there is no {suffix} file in '{self.place}'")
+        if self.is_parquet:
+            _columns(self.files, parts[0])
+        return parts
+
     def read(self, names: Sequence[str] | None, most: int) -> Any:
         """Return a Ray dataset.
 
@@ -101,20 +117,12 @@ class ImageRows:
 
         parts: Any = names
         read: Callable = _read_images
-        size = most
         if names is None:
-            suffix = '.parquet' if self.is_parquet else '.tar'
-            is_file = self.files.isfile(self.root)
-            found = [self.root] if is_file else self.files.find(self.root)
-            parts = [path for path in found if is_file or path.endswith(suffix)]
-            size, read = 1, _read_parquet if self.is_parquet else _read_tar
-            if not parts:
-                raise FileNotFoundError(f"there is no {suffix} file in '{self.place}'")
-            if self.is_parquet:
-                _columns(self.files, parts[0])
+            parts, most = self.parts, 1
+            read = _read_parquet if self.is_parquet else _read_tar
         return ray.data.from_arrow(
             pyarrow.table({'path': [*parts]}),
-            override_num_blocks=-(-len(parts) // size),
+            override_num_blocks=-(-len(parts) // most),
         ).map_batches(
             read, fn_args=(self.files, self.root), batch_size=None, num_cpus=READER
         )

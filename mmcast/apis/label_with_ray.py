@@ -127,7 +127,7 @@ def label_with_ray(
                     max_instances=opened.max_instances,
                     views=views,
                 ),
-                _absolute(img_root),
+                _absolute(img_root) if rows is None else '',
                 os.path.abspath(store),
                 batch_size,
                 num_workers,

@@ -35,6 +35,7 @@ from .shard_file import (
 FOLDER = 'shards'
 _IS_SHARD = re.compile(r'[0-9a-f]{64}\.tar')
 _IS_INDEX = re.compile(r'index\.[0-9a-f]{16}\.npy')
+_TEMPORARY = ('.new.', '.index.')  # of a shard or an index that is being made
 _STALE_SECONDS = 60
 # A row of the index: two halves of the hash; number of the shard and place in it.
 _PLACE_BITS = 40
@@ -142,6 +143,8 @@ class LabelShards:
         for name in sorted(os.listdir(self._folder)) if self._folder.is_dir() else ():
             if name.startswith(OPEN):
                 unfinished += 1
+            elif name.startswith(_TEMPORARY):
+                continue  # the next writer removes what a killed one left
             elif not (_IS_SHARD.fullmatch(name) or _IS_INDEX.fullmatch(name)):
                 others.append(self._folder / name)
         return others, unfinished
@@ -157,7 +160,7 @@ class LabelShards:
         for name in sorted(os.listdir(self._folder)):
             if name.startswith(OPEN):
                 save_unfinished(self._folder / name, check)
-            elif name.startswith(('.new.', '.index.')):
+            elif name.startswith(_TEMPORARY):
                 remove_unfinished(self._folder / name, _STALE_SECONDS)
 
     def _rows(self) -> np.ndarray:

@@ -39,6 +39,7 @@ def test_a_list(memory, tmp_path):
     (tmp_path / 'list.txt').write_text('1.png\n')
     rows = ImageRows('memory://images')
     assert rows.names(tmp_path / 'list.txt') == ['1.png']
+    memory.pipe('/images/0.tar', b'')
     with pytest.raises(ValueError, match='a list is for a folder'):
         ImageRows('tar://memory://images').names(tmp_path / 'list.txt')
 
@@ -69,3 +70,5 @@ def test_what_is_not_there(memory):
     memory.pipe('/images/x.txt', b'')
     with pytest.raises(ValueError, match="there is no image below 'memory://images'"):
         ImageRows('memory://images').names(None)
+    with pytest.raises(FileNotFoundError, match=r'no \.tar file in .memory://images'):
+        ImageRows('tar://memory://images')

@@ -3,9 +3,9 @@
     python tools/benchmarks/kill_writers.py --kills 50
 
 8 processes write a share each. Each time that a random number of images is written,
-SIGKILL hits one of them, and it starts again: it saves what is left open and writes
-what is missing. An entry counts as written as soon as `write` returned. In the end the
-store, merged, must have the bytes of the merged store of a single process.
+SIGKILL hits one that is running, and it starts again: it saves what is left open and
+writes what is missing. An entry counts as written as soon as `write` returned. In the
+end the store, merged, must have the bytes of the merged store of a single process.
 """
 
 import argparse
@@ -79,7 +79,8 @@ def main() -> None:
         for target in sorted(random.choices(range(args.count), k=args.kills)):
             while done.sum() < target:
                 time.sleep(0.001)
-            part = random.choice([*running])
+            alive = [part for part, each in running.items() if each.is_alive()]
+            part = random.choice(alive or [*running])
             running[part].kill()
             running[part].join()
             kills += running[part].exitcode < 0
