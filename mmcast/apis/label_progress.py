@@ -1,4 +1,4 @@
-"""Show how many images are labelled: a bar, or lines where there is no terminal."""
+"""Show how many images are labelled or refined: a bar, or lines where there is no terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ _LOG_SECONDS = 10
 
 @contextmanager
 def labelling(
-    total: int, share: str = '', show: bool = True
+    total: int, share: str = '', show: bool = True, verb: str = 'Labell'
 ) -> Iterator[Callable[[int], None]]:
     """Yield a function that is told of each number of images that are done.
 
@@ -29,9 +29,10 @@ def labelling(
         total: Images to label.
         share: Which share of them this is, for people.
         show: False shows nothing.
+        verb: What is done to them, without its "ing" or "ed".
     """
     with Progress(
-        TextColumn('Labelling' + share),
+        TextColumn(f'{verb}ing{share}'),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -51,7 +52,7 @@ def labelling(
                 state = bar.tasks[task]
                 left = timedelta(seconds=round(state.time_remaining or 0))
                 print_log(
-                    f'Labelled [{state.completed:.0f}/{total}]{share}  eta: {left}',
+                    f'{verb}ed [{state.completed:.0f}/{total}]{share}  eta: {left}',
                     logger='current',
                 )
 

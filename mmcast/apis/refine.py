@@ -104,7 +104,7 @@ def refine(
         device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         segmenter.to(device).eval()
         try:
-            with labelling(len(missing)) as advance:
+            with labelling(len(missing), verb='Refin') as advance:
                 for name in missing:
                     labels = source.read(name)
                     try:

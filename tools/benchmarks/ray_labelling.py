@@ -2,10 +2,10 @@
 
     python tools/benchmarks/ray_labelling.py --images 40 240
 
-A tiny teacher with random weights labels generated images: in two jobs `--shard I/2`,
-and in two actors of Ray. The sides take turns. Processor time is that of all processes,
-those of Ray's cluster too; the second number of images less the first is without the
-start.
+A tiny teacher with random weights, or `--teacher CONFIG CHECKPOINT`, labels generated
+images: in two jobs `--shard I/2`, and in two actors of Ray. The sides take turns.
+Processor time is that of all processes, those of Ray's cluster too; the second number
+of images less the first is without the start.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from pathlib import Path
 
 from labelling import make_images, save_tiny_teacher
 
-SIZE = (64, 128)
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -50,13 +49,18 @@ def main() -> None:
     )
     parser.add_argument('--images', type=int, nargs=2, default=(40, 240))
     parser.add_argument('--repeats', type=int, default=1)
+    parser.add_argument('--teacher', nargs=2, metavar=('CONFIG', 'CHECKPOINT'))
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(64, 128), metavar=('HEIGHT', 'WIDTH')
+    )
     args = parser.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        teacher = [str(path) for path in save_tiny_teacher(folder, SIZE)]
+        size = tuple(args.size)
+        teacher = args.teacher or [*map(str, save_tiny_teacher(folder, size))]
         for count in args.images:
-            make_images(folder / str(count), count, SIZE)
+            make_images(folder / str(count), count, size)
         for repeat in range(args.repeats):
             for count in args.images:
                 words = [sys.executable, '-m', 'mmcast', 'label', *teacher]
