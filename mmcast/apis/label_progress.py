@@ -1,4 +1,4 @@
-"""Show how many images are labelled or refined: a bar, or lines where there is no terminal."""
+"""Show how many images are done: a bar, or lines where there is no terminal."""
 
 import time
 from collections.abc import Callable, Iterator
