@@ -11,6 +11,7 @@ there, and the first reader that finds none makes one.
 """
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,7 @@ _IS_SHARD = re.compile(r'[0-9a-f]{64}\.tar')
 _IS_INDEX = re.compile(r'index\.[0-9a-f]{16}\.npy')
 _TEMPORARY = ('.new.', '.index.')  # of a shard or an index that is being made
 _STALE_SECONDS = 60
+_NAMES = 1 << 16  # that are looked up together; ten million would take a gigabyte
 # A row of the index: two halves of the hash; number of the shard and place in it.
 _PLACE_BITS = 40
 
@@ -108,7 +110,9 @@ class LabelShards:
     def has(self, names: Iterable[str]) -> Iterator[bool]:
         """Say for each name whether it has an entry."""
         self._refresh()
-        return iter((self._find(hashes(names)) >= 0).tolist())
+        rest = iter(names)
+        while some := [*itertools.islice(rest, _NAMES)]:
+            yield from (self._find(hashes(some)) >= 0).tolist()
 
     def all(self) -> Iterator[tuple[str, bytes]]:
         """Yield all entries, one shard after the other."""
