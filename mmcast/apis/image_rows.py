@@ -45,7 +45,7 @@ class ImageRows:
 
     Raises:
         FileNotFoundError: There is no such folder or file, or no tar or Parquet in it.
-        ImportError: The file system needs a package that is missing; fsspec names it.
+        ImportError: The file system needs a package that is missing.
         ValueError: fsspec does not know the file system, or the columns are others.
     """
 
@@ -55,7 +55,13 @@ class ImageRows:
         self.is_parquet = img_root.startswith(PARQUET)
         self.is_tars = img_root.startswith(TARS)
         self.place = img_root.removeprefix(PARQUET if self.is_parquet else TARS)
-        self.files, self.root = url_to_fs(self.place)
+        try:
+            self.files, self.root = url_to_fs(self.place)
+        except ImportError as error:
+            raise ImportError(
+                f"'{self.place}' cannot be read ({error}): pip install s3fs for s3://, "
+                'gcsfs for gs://'
+            ) from error
         if not self.files.exists(self.root):
             raise FileNotFoundError(
                 f"there is no '{self.place}': correct the folder of the images"

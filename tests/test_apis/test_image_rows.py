@@ -1,5 +1,6 @@
 """Test what Ray's tasks read from tars, and from a folder of any file system."""
 
+import sys
 import tarfile
 
 import fsspec
@@ -62,7 +63,10 @@ def test_tars_are_read_part_by_part(memory, tmp_path, monkeypatch):
     assert first['bytes'].tolist() == [b'image'] * 2
 
 
-def test_what_is_not_there(memory):
+def test_what_is_not_there(memory, monkeypatch):
+    monkeypatch.setitem(sys.modules, 's3fs', None)
+    with pytest.raises(ImportError, match=r'Install s3fs .* pip install s3fs for s3://'):
+        ImageRows('s3://bucket/x')
     with pytest.raises(FileNotFoundError, match="there is no 'memory://lost'"):
         ImageRows('memory://lost')
     with pytest.raises(ValueError, match='Protocol not known: none'):
