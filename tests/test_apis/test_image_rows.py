@@ -65,7 +65,9 @@ def test_tars_are_read_part_by_part(memory, tmp_path, monkeypatch):
 
 def test_what_is_not_there(memory, monkeypatch):
     monkeypatch.setitem(sys.modules, 's3fs', None)
-    with pytest.raises(ImportError, match=r'Install s3fs .* pip install s3fs for s3://'):
+    with pytest.raises(
+        ImportError, match=r'Install s3fs .* pip install s3fs for s3://'
+    ):
         ImageRows('s3://bucket/x')
     with pytest.raises(FileNotFoundError, match="there is no 'memory://lost'"):
         ImageRows('memory://lost')

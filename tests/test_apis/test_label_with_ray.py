@@ -72,9 +72,9 @@ def as_folder(images, place):
     return f'file://{place}'
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def one_node():
-    init(num_cpus=1)  # it has room for an actor and a reader
+    init('local', num_cpus=1)  # it has room for an actor and a reader
     yield
     shutdown()
 
@@ -109,6 +109,7 @@ def test_images_that_cannot_be_read_as_rows(one_node, teacher_world, tmp_path):
     }.items():
         with pytest.raises((FileNotFoundError, ValueError), match=message):
             label_with_ray(*teacher, place, tmp_path / 'store')
+    (tmp_path / 'x.tar').write_bytes(b'')
     with pytest.raises(ValueError, match='a list is for a folder of images'):
         label_with_ray(
             *teacher, f'tar://file://{tmp_path}', tmp_path / 'store', list='x.txt'

@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import (
     BaseLoop,
     EpochBasedTrainLoop,
+    FlexibleRunner,
     Runner,
     find_latest_checkpoint,
 )
@@ -81,10 +82,10 @@ class PreflightHook(Hook):
                 between two steps of an optimiser that accumulates gradients; or the
                 runner is another one.
         """
-        if not isinstance(runner, Runner):
+        if isinstance(runner, FlexibleRunner):
             raise ValueError(
-                f'{type(runner).__name__} cannot run a stage: with FSDP, it exports '
-                'divided weights. Leave runner_type and strategy out of the config'
+                'FlexibleRunner cannot run a stage: with FSDP, it exports divided '
+                'weights. Leave runner_type and strategy out of the config'
             )
         if isinstance(runner._train_loop, BaseLoop):
             self._check_training(runner)
