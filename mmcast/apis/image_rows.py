@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mmcast.apis.label import without_shared
-from mmcast.datasets.image_names import IMAGE_SUFFIXES
+from mmcast.datasets.image_names import IMAGE_SUFFIXES, is_image
 from mmcast.datasets.image_tars import PREFIX as TARS
 from mmcast.datasets.pseudo_label_store import find_shared
 from mmcast.datasets.splits import read_list
@@ -29,12 +29,6 @@ READER = 0.25
 _MOST_READ = 64  # images of a tar or a Parquet file that are together in memory
 
 Batch = dict[str, np.ndarray]
-
-
-def are_rows(img_root: str | Path) -> bool:
-    """Say whether images are read as rows, and not from a local folder or its tars."""
-    place = str(img_root)
-    return place.startswith(PARQUET) or '://' in place.removeprefix(TARS)
 
 
 class ImageRows:
@@ -90,7 +84,7 @@ class ImageRows:
             return without_shared(read_list(list))
         root = self.root.rstrip('/') + '/'
         found = (path.removeprefix(root) for path in self.files.find(self.root))
-        names = sorted(name for name in found if _is_image(name))
+        names = sorted(name for name in found if is_image(name))
         if not names:
             raise ValueError(
                 f"there is no image below '{self.place}' ({', '.join(IMAGE_SUFFIXES)})"
@@ -134,11 +128,6 @@ class ImageRows:
         )
 
 
-def _is_image(name: str) -> bool:
-    parts = name.rsplit('/', 1)
-    return name.lower().endswith(IMAGE_SUFFIXES) and not parts[-1].startswith('.')
-
-
 def _rows(paths: Sequence[str], contents: Sequence[bytes | Exception | None]) -> Batch:
     """Return rows; an image has an error if its name or its file is not good."""
     rows: dict[str, list[Any]] = {'path': [], 'bytes': [], 'error': []}
@@ -173,7 +162,7 @@ def _read_tar(batch: Batch, files: Any, _: str) -> Iterator[Batch]:
 def _in_tar(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     for member in tar:
         content = tar.extractfile(member) if member.isfile() else None
-        if content is not None and _is_image(member.name):
+        if content is not None and is_image(member.name):
             yield member.name.removeprefix('./'), content.read()
 
 

@@ -15,6 +15,7 @@ from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_list import ImageListDataset
 from mmcast.datasets.image_names import examples
+from mmcast.datasets.image_tars import PREFIX
 from mmcast.datasets.pseudo_label_store import (
     PseudoLabelStore,
     Teacher,
@@ -124,6 +125,11 @@ def part_of(names: Sequence[str], shard: str | None) -> Sequence[str]:
     return names[int(number) - 1 :: int(count)]
 
 
+def are_rows(img_root: str | Path) -> bool:
+    """Say whether images are those of :mod:`mmcast.apis.image_rows`, for Ray alone."""
+    return '://' in str(img_root).removeprefix(PREFIX)
+
+
 def names_to_label(
     img_root: str | Path, list: str | Path | None, link_root: str | Path | None
 ) -> Sequence[str]:
@@ -133,7 +139,15 @@ def names_to_label(
         img_root: Folder of the images.
         list: List of images; None for the whole folder.
         link_root: Links in the image folder may lead to places below this one.
+
+    Raises:
+        ValueError: Only Ray reads these images.
     """
+    if are_rows(img_root):
+        raise ValueError(
+            f"only Ray reads '{img_root}': give `mmcast label --engine ray`, or a "
+            'folder'
+        )
     images = ImageListDataset(
         ann_file=os.path.abspath(list) if list else '',
         data_prefix=dict(img=str(img_root)),

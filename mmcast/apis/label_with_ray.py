@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from mmcast.apis.image_rows import READER, ImageRows, are_rows
-from mmcast.apis.label import names_to_label, without_shared
+from mmcast.apis.image_rows import READER, ImageRows
+from mmcast.apis.label import are_rows, names_to_label, without_shared
 from mmcast.apis.label_images import check_classes, finish, write_labels
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.labeler import Labeler
@@ -171,11 +171,11 @@ class _Part:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [str(name) for name in batch['path']]
-        failed: list[str] = []
+        broken: list[str] = []
         missing = names
         source: str | dict[str, bytes] = self.img_root
         if 'bytes' in batch:
-            failed = [error for error in batch['error'] if error]
+            broken = [error for error in batch['error'] if error]
             source = {
                 name: content
                 for name, content, error in zip(
@@ -185,7 +185,7 @@ class _Part:
             }
             names = [*source]
             missing = self.store.missing(sorted({*names} - {*find_shared(names)}))
-        failed += write_labels(
+        failed = write_labels(
             self.labeler,
             missing,
             source,
@@ -195,8 +195,8 @@ class _Part:
         )
         return _row(
             names=names,
-            failed=failed,
-            lacked=len(missing) + len(batch['path']) - len(names),
+            failed=[*broken, *failed],
+            lacked=len(missing) + len(broken),
             images=len(batch['path']),
         )
 

@@ -76,6 +76,19 @@ def check_name(name: Any, place: str | os.PathLike[str]) -> str:
     raise ValueError(f'{place}: {name[:100]!r} {why}')
 
 
+def is_image(name: str) -> bool:
+    """Say whether a name is an image's that `find_images` would find.
+
+    It has an image's suffix, and neither it nor a folder of it is hidden or foreign.
+    """
+    *folders, file = name.lower().split('/')
+    hidden = (
+        part.startswith('.') and part not in ('.', '..') for part in (*folders, file)
+    )
+    foreign = any(folder in _FOREIGN_FOLDERS for folder in folders)
+    return file.endswith(IMAGE_SUFFIXES) and not foreign and not any(hidden)
+
+
 def find_missing(
     names: Sequence[str],
     folder: str | os.PathLike[str],

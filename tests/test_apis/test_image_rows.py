@@ -6,7 +6,8 @@ import tarfile
 import fsspec
 import pytest
 
-from mmcast.apis.image_rows import ImageRows, _read_images, _read_tar, are_rows
+from mmcast.apis.image_rows import ImageRows, _read_images, _read_tar
+from mmcast.apis.label import are_rows, names_to_label
 
 
 @pytest.fixture
@@ -21,11 +22,13 @@ def test_which_images_are_rows():
     rows = ['s3://b/x', 'tar://s3://b/x', 'parquet://x', 'parquet://gs://b/x.parquet']
     assert all(map(are_rows, rows))
     assert not any(map(are_rows, ['images', 'tar://images', '/data/x']))
+    with pytest.raises(ValueError, match=r'only Ray reads .s3://b/x.: give `mmcast'):
+        names_to_label('s3://b/x', None, None)
 
 
 def test_a_folder(memory):
     names = ['a/1.png', 'a/1.jpg', 'b/2.JPG']
-    for name in [*names, 'a/.3.png', 'b/x.txt']:
+    for name in [*names, 'a/.3.png', '.c/4.png', '__MACOSX/5.png', 'b/x.txt']:
         memory.pipe(f'/images/{name}', name.encode())
     rows = ImageRows('memory://images')
     assert rows.names(None) == ['a/1.jpg', 'b/2.JPG']  # one of two labels
