@@ -183,3 +183,23 @@ def test_weights_below_model_are_found(tmp_path):
     zipped({'model': weights, 'epoch': 3}, tmp_path / 'x.pth')
     found = read_checkpoint(tmp_path / 'x.pth')['state_dict']
     assert found == weights
+
+
+def test_check_fits(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    path = tmp_path / 'x.pth'
+    torch.save({'state_dict': model.state_dict()}, path)
+    check_fits(model, path)
+    torch.save({f'module.{key}': v for key, v in model.state_dict().items()}, path)
+    check_fits(model, path)
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    check_fits(model, path)
+    wider = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5), nn.Linear(5, 1))
+    with pytest.raises(ValueError, match=r'4 of 6') as error:
+        check_fits(wider, path)
+    assert '1.weight is (4, 3), not (5, 3)' in str(error.value)
+    assert '2.weight is missing' in str(error.value)
+    check_fits(wider, path, ignore=['1.', '2.'])
+    path.write_text('<html>404</html>')
+    with pytest.raises(ValueError, match='cannot be read as a checkpoint'):
+        check_fits(model, path)

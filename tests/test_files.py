@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmcast.errors import tool
-from mmcast.files import open_atomic, write_atomic
+from mmcast.files import check_writable, open_atomic, write_atomic
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
@@ -47,3 +47,8 @@ def test_tool_command_runs(warm, tmp_path, monkeypatch):
         assert program == 'python'
         assert 'usage' in warm(script, '--help', check=True).stdout
     assert command == 'python tools/dataset_converters/cityscapes.py'
+
+
+def test_check_of_a_folder_leaves_nothing(tmp_path):
+    check_writable(tmp_path / 'a/b', 'x')
+    assert [*tmp_path.iterdir()] == []

@@ -112,11 +112,13 @@ def rows_with(count: int) -> dict[str, Row]:
             'Guided Distillation without guidance',
             *(guided, {**both, **unguided}),
             against=supervised,
+            share=2.0,
         ),
         'guided_student': Row(
             'Guided Distillation',
             *(guided, both, {'model.teacher.checkpoint': supervised}),
             against=supervised,
+            share=2.0,  # from ImageNet's weights, with 2 labelled images in a batch
         ),
     }
     return {of(name, count): replace(row, labels=count) for name, row in rows.items()}

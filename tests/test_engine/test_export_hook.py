@@ -1,0 +1,80 @@
+"""Test what a training leaves."""
+
+import pytest
+import torch
+from hook_runs import Sum, hook, make_runner, unlabelled
+from mmdet.apis import init_detector
+from mmdet.registry import MODELS
+
+from mmcast.checkpoints import check_fits, export_part, read_checkpoint
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+
+
+def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
+    class Wrapper(Sum):
+        def __init__(self):
+            super().__init__()
+            self.scale = self.student
+            self.student = MODELS.build(teacher_world.model)
+
+        def forward(self, inputs, data_samples, mode='loss'):
+            return {'loss': self.scale(torch.rand(1)).sum()}
+
+    wrapper = Wrapper()
+    runner, _ = make_runner(
+        tmp_path / 'run',
+        unlabelled(teacher_world, tmp_path / 'store'),
+        [hook(teacher_world), dict(type='ExportHook')],
+        model=wrapper,
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
+    )
+    runner.train()
+    path = tmp_path / 'run/student.pth'
+    exported = init_detector(str(teacher_world.config), str(path), device='cpu')
+    assert tuple(exported.dataset_meta['classes']) == teacher_world.classes
+    check_fits(exported, path)
+    for key, value in wrapper.student.state_dict().items():
+        assert torch.equal(exported.state_dict()[key], value), key
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {'state_dict', 'meta'}
+    assert list(content['state_dict']) == list(wrapper.student.state_dict())
+    assert not list((tmp_path / 'run').glob('.student*'))
+
+    # Exporting from a training checkpoint gives the same.
+    torch.save(
+        {'state_dict': wrapper.state_dict(), 'meta': content['meta'], 'optimizer': {}},
+        tmp_path / 'iter_1.pth',
+    )
+    export_part(tmp_path / 'iter_1.pth', tmp_path / 'hand.pth')
+    by_hand = read_checkpoint(tmp_path / 'hand.pth')
+    assert by_hand['meta'] == content['meta']
+    assert all(
+        torch.equal(by_hand['state_dict'][key], value)
+        for key, value in content['state_dict'].items()
+    )
+    with pytest.raises(ValueError, match='has no weights below'):
+        export_part(tmp_path / 'hand.pth', tmp_path / 'again.pth')
+
+
+def test_missing_part_to_export_raises_before_training(teacher_world, tmp_path):
+    store = PseudoLabelStore.create(
+        tmp_path / 'store',
+        classes=teacher_world.classes,
+        teacher=Teacher('t.py', 't.pth', '0'),
+    )
+    for name in teacher_world.names:
+        store.write(name, (48, 72), [], [], [], [])
+    for part in ('teacher', ''):
+        runner, record = make_runner(
+            tmp_path / 'run',
+            unlabelled(teacher_world, store.root),
+            [dict(type='ExportHook', part=part, out='plain.pth')],
+        )
+        if part:
+            with pytest.raises(ValueError, match="Sum has no 'teacher' to export"):
+                runner.train()
+            assert record.seen == []
+        else:
+            runner.train()
+            state = read_checkpoint(tmp_path / 'run/plain.pth')['state_dict']
+            assert list(state) == ['student.weight', 'student.bias']
