@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
-from runs import digest, label_ap, mim, once
+from runs import digest, label_ap, mim, once, run_all
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
@@ -134,3 +135,37 @@ def test_rules_of_the_papers_teacher(tmp_path):
     assert stock['mask_ap50'] == pytest.approx(66.67, abs=0.01)
     theirs = label_ap(store.root, tmp_path / 'truth.json', 'teacher')
     assert theirs == dict(mask_ap=100.0, mask_ap50=100.0)
+
+
+def test_a_run_that_must_wait_takes_no_place():
+    """With two jobs, `last` runs beside `first`, and `second` after it."""
+    ended = []
+    both = threading.Barrier(2)
+
+    def work(name, number):
+        if name != 'second':
+            both.wait(timeout=60)
+        ended.append(name)
+
+    needs = {'second': [('first', 1), ('not asked for', 1)]}
+    todo = [('first', 1), ('second', 1), ('last', 1)]
+    run_all('x', todo, work, 2, lambda name, number: needs.get(name, []))
+    assert sorted(ended) == ['first', 'last', 'second']
+    assert ended.index('first') < ended.index('second')
+
+
+def test_runs_that_need_each_other_are_named():
+    with pytest.raises(ValueError, match=r"need each other: .*'a'"):
+        run_all('x', [('a',), ('b',)], print, 2, lambda name: [('a',), ('b',)])
+
+
+def test_nothing_starts_after_a_failure():
+    started = []
+
+    def work(name):
+        started.append(name)
+        raise RuntimeError('its log is x.log')
+
+    with pytest.raises(SystemExit, match=r'^error: its log is x.log$'):
+        run_all('x', [('a',), ('b',)], work, 1)
+    assert started == ['a']

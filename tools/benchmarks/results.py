@@ -21,6 +21,7 @@ SynthScapes' ``test`` and the photographs' ``val``.
 
 import argparse
 import copy
+import functools
 import inspect
 import json
 import os
@@ -31,7 +32,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 import photograph_rows
@@ -469,11 +469,7 @@ def main() -> None:
             todo += [job for job in labelling(bench, name, seed) if job not in todo]
             todo.append(('train', name, seed))
 
-    def work(kind: str, name: str, seed: int, submitted: dict[tuple, Future]) -> None:
-        # All of these were submitted earlier, so they end.
-        for other in waits_for(bench, kind, name, seed):
-            if other in submitted:
-                submitted[other].result()
+    def work(kind: str, name: str, seed: int) -> None:
         if kind == 'data':
             bench.make_data(args.out / f'seed{seed}', seed)
         elif kind == 'train':
@@ -487,7 +483,7 @@ def main() -> None:
             store = labels_of(results, name, seed, views)
             label(results, name, seed, views, images, store)
 
-    run_all('results', todo, work, args.jobs)
+    run_all('results', todo, work, args.jobs, functools.partial(needs, bench))
     results.write()
     print(results.file.with_suffix('.md').read_text())
 
@@ -500,8 +496,8 @@ def labelling(bench: Bench, name: str, seed: int) -> list[Job]:
     return [('merged labels' if row.views else 'labels', row.reads[LABELLER], seed)]
 
 
-def waits_for(bench: Bench, kind: str, name: str, seed: int) -> list[Job]:
-    """Return the jobs that must end before another one starts."""
+def needs(bench: Bench, kind: str, name: str, seed: int) -> list[Job]:
+    """Return the jobs that must have ended before another one starts."""
     if kind == 'data':
         return []
     before = [('data', '', seed)]

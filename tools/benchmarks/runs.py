@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -289,17 +289,27 @@ def run_all(
     todo: Sequence[tuple],
     work: Callable[..., None],
     jobs: int,
+    needs: Callable[..., Sequence[tuple]] = lambda *run: (),
 ) -> None:
     """Run many trainings, some at a time, with a progress bar.
+
+    The first run whose needs are met is the next to start, so none waits in a place
+    that another could have.
 
     Args:
         title: Shown next to the bar.
         todo: What to run; each is the arguments of ``work`` for one run.
-        work: Called with them, in order, and with a dict of what was submitted. A run
-            that needs an earlier one waits for it: ``submitted[other].result()``.
+        work: Called with them.
         jobs: Runs at a time.
+        needs: Called with them, too; returns what must have ended before, as far as it
+            is in ``todo``.
+
+    Raises:
+        ValueError: Runs need each other.
     """
-    submitted: dict[tuple, Future] = {}
+    unfinished = dict.fromkeys(todo)
+    waiting = list(unfinished)
+    running: dict[Future, tuple] = {}
     bar = Progress(
         TextColumn(title),
         BarColumn(),
@@ -308,24 +318,25 @@ def run_all(
         TextColumn('to go:'),
         TimeRemainingColumn(),
     )
+    # Leaving the pool waits for what runs, and nothing new starts.
     with bar, ThreadPoolExecutor(jobs) as pool:
-        task = bar.add_task('', total=len(todo))
-
-        def one(each: tuple) -> None:
-            work(*each, submitted)
-            bar.advance(task)
-
-        for each in todo:
-            submitted[each] = pool.submit(one, each)
-        try:
-            for job in submitted.values():
-                job.result()
-        except BaseException as error:
-            for job in submitted.values():
-                job.cancel()
-            if isinstance(error, RuntimeError):
-                sys.exit(f'error: {error}')
-            raise
+        task = bar.add_task('', total=len(waiting))
+        while unfinished:
+            ready = [
+                run for run in waiting if unfinished.keys().isdisjoint(needs(*run))
+            ]
+            for run in ready[: jobs - len(running)]:
+                waiting.remove(run)
+                running[pool.submit(work, *run)] = run
+            if not running:
+                raise ValueError(f'these runs need each other: {waiting}')
+            for job in wait(running, return_when=FIRST_COMPLETED).done:
+                try:
+                    job.result()
+                except RuntimeError as error:
+                    sys.exit(f'error: {error}')
+                del unfinished[running.pop(job)]
+                bar.advance(task)
 
 
 def predict_onnx() -> SimpleNamespace:

@@ -20,7 +20,6 @@ import shutil
 import statistics
 import sys
 import threading
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -235,20 +234,21 @@ def main() -> None:
     results: dict[str, dict[int, dict]] = {}
     lock = threading.Lock()
 
-    def work(key: str, seed: int, submitted: dict[tuple, Future]) -> None:
+    def needs(key: str, seed: int) -> list[tuple]:
+        if key == 'true_protocol':
+            return [('research_code', seed)]
+        return pretraining if key == 'simmim' else []
+
+    def work(key: str, seed: int) -> None:
         if key == 'pretrain':
             pretrain(args)
             return
-        if key == 'simmim':
-            submitted[pretraining[0]].result()
-        if key == 'true_protocol':
-            submitted['research_code', seed].result()
         result = run(key, seed, args)
         with lock:
             results.setdefault(key, {})[seed] = result
             report(results, args)
 
-    run_all('SwinMTL', [*pretraining, *todo], work, args.jobs)
+    run_all('SwinMTL', [*pretraining, *todo], work, args.jobs, needs)
     print((args.out / 'swinmtl.md').read_text())
 
 
