@@ -124,7 +124,10 @@ def _own_data(add: Callable) -> None:
     add('name', help='name of the data set, as in configs/NAME')
     add('--coco', required=True, help='COCO JSON with masks')
     add('--images', required=True, help='folder of its images and of unlabelled ones')
-    add('--val', help='COCO JSON of validation images (default: every fifth image)')
+    add(
+        '--val',
+        help='COCO JSON of validation images (default: a random fifth of the annotated ones)',
+    )
     add('--val-images', help='their folder (default: that of --images)')
     add('--look', action='store_true', help='look only, and write nothing')
     add(
@@ -261,7 +264,7 @@ def _images_to_label(add: Callable) -> None:
         *('--img-root', '--images'),
         required=True,
         metavar='DIR',
-        help='folder of the images, or tar://FOLDER of tars (Ray: also s3://, ...)',
+        help='folder of the images; not SAM 3: or tar://FOLDER of tars; Ray: or s3://...',
     )
     add('--store', required=True, metavar='DIR', help='folder of the labels')
     add('--list', help='list of images (default: the whole folder)')

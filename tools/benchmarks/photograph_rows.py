@@ -139,7 +139,7 @@ ROWS |= {
         labels=LABELS[0],
     ),
     'oracle_student': Row(
-        'student on the true labels of all 604',
+        'student on the true labels of 604 photographs',
         'supervised',
         {LABELED: None},
         against='adapted_teacher',
