@@ -126,7 +126,7 @@ def _own_data(add: Callable) -> None:
     add('--images', required=True, help='folder of its images and of unlabelled ones')
     add(
         '--val',
-        help='COCO JSON of validation images (default: a random fifth of the annotated ones)',
+        help='COCO JSON of validation images (default: draw a fifth)',
     )
     add('--val-images', help='their folder (default: that of --images)')
     add('--look', action='store_true', help='look only, and write nothing')

@@ -71,8 +71,8 @@ def own_data(
 
     It prints a table of what it finds. Then it draws labelled, unlabelled and
     validation images, and writes ``configs/NAME/{supervised,adapt,...}.py`` into the
-    current folder. Without ``val`` a random fifth of the annotated images validates. All other
-    images of the folder are unlabelled.
+    current folder. Without ``val`` a random fifth of the annotated images validates.
+    All other images of the folder are unlabelled.
 
     Annotations go to ``out`` as `mmcast.datasets.coco_file` reads them, for training
     and evaluation; the files given stay as they are.
