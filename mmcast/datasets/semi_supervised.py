@@ -101,7 +101,11 @@ class SemiSupervisedDataset(ConcatDataset):
         elif unlabeled_dataset is not None:
             unlabeled_dataset = _piped_like(labeled_dataset, unlabeled_dataset)
         parts = [labeled_dataset, unlabeled_dataset]
-        super().__init__([part for part in parts if part is not None])
+        # mmdet writes cumulative_sizes into the metainfo of a ConcatDataset inside.
+        super().__init__(
+            [part for part in parts if part is not None],
+            ignore_keys=['cumulative_sizes'],
+        )
         self._metainfo = self.datasets[0].metainfo
         for dataset in self.datasets:
             for part in with_pipelines(dataset):
@@ -170,7 +174,15 @@ class SemiSupervisedDataset(ConcatDataset):
         Raises:
             ValueError: No image would be left.
         """
-        unlabeled = next(leaves(self.datasets[-1]))
+        count = sum(
+            self._leave_out(each, paths, kind) for each in leaves(self.datasets[-1])
+        )
+        if count:
+            _count_again(self.datasets[-1])
+            self.cumulative_sizes = self.cumsum(self.datasets)
+        return count
+
+    def _leave_out(self, unlabeled: Any, paths: Collection[str], kind: str) -> int:
         shared = {
             index: path
             for index, path in enumerate(image_paths(unlabeled))
@@ -196,8 +208,6 @@ class SemiSupervisedDataset(ConcatDataset):
                 f'are {kind} images: give a folder or a list of unlabelled ones'
             )
         unlabeled.leave_out(shared)
-        _count_again(self.datasets[-1])
-        self.cumulative_sizes = self.cumsum(self.datasets)
         print_log(
             f"left out {of} below '{unlabeled.data_prefix['img']}', since they are "
             f'{kind} images: {named}',
@@ -294,10 +304,13 @@ def _piped_like(labeled: dict, unlabeled: dict) -> dict:
 
 
 def _count_again(dataset: Any) -> None:
-    """Let wrappers know that the data set inside has another length."""
-    if hasattr(dataset, 'dataset'):
-        _count_again(dataset.dataset)
-        if hasattr(dataset, 'num_samples'):
-            dataset.num_samples = len(dataset.dataset)
-        dataset._fully_initialized = False
-        dataset.full_init()
+    """Let wrappers know that the data sets inside have another length."""
+    inside = getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)])
+    if inside == [None]:
+        return
+    for part in inside:
+        _count_again(part)
+    if hasattr(dataset, 'num_samples'):
+        dataset.num_samples = len(dataset.dataset)
+    dataset._fully_initialized = False
+    dataset.full_init()

@@ -47,6 +47,9 @@ def unlabeled_images(folder, **changes):
 
 
 def build(data, folder, unlabeled=None, image_list='splits/labeled.txt', **settings):
+    settings.setdefault(
+        'unlabeled_dataset', unlabeled_images(folder, **unlabeled or {})
+    )
     return DATASETS.build(
         dict(
             type='SemiSupervisedDataset',
@@ -58,7 +61,6 @@ def build(data, folder, unlabeled=None, image_list='splits/labeled.txt', **setti
                 data_prefix=dict(img='leftImg8bit/train/'),
                 metainfo=THINGS,
             ),
-            unlabeled_dataset=unlabeled_images(folder, **unlabeled or {}),
             weak_view=[],
             **settings,
         )
@@ -88,6 +90,26 @@ def test_whole_folder_leaves_out_labelled_images(serialize, data, records):
         f'images: {images / labeled[0]}, '
     )
     assert text.count('.png') == 3
+
+
+def test_several_folders_leave_out_labelled_images(data, records):
+    """The second of three folders has labelled images."""
+    images = data / 'leftImg8bit/train'
+    others = [shutil.copytree(images, data / name) for name in ('a', 'b')]
+    parts = [unlabeled_images(each) for each in (others[0], images, others[1])]
+    both = dict(type='ConcatDataset', datasets=parts)
+    dataset = build(data, images, unlabeled_dataset=both)
+    wanted = read_list(data / 'splits/unlabeled.txt')
+    assert names_of(dataset.datasets[1].datasets[1]) == wanted
+    assert len(dataset) == 4 + 12 + len(wanted) + 12
+    paths = [
+        dataset[index]['data_samples']['unsup'].img_path
+        for index in range(16, len(dataset))
+    ]
+    assert paths[: len(wanted)] == [str(images / name) for name in wanted]
+    assert paths[-1].startswith(str(others[1]))
+    ((_, text),) = about_overlap(records)
+    assert text.startswith('left out 4 of 12 unlabelled images')
 
 
 def test_labelled_images_can_stay(data, records):

@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 
 from mmcast.checkpoints import check_fits, export_part, read_checkpoint
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.engine.hooks import ExportHook
 
 
 def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
@@ -78,3 +79,24 @@ def test_missing_part_to_export_raises_before_training(teacher_world, tmp_path):
             runner.train()
             state = read_checkpoint(tmp_path / 'run/plain.pth')['state_dict']
             assert list(state) == ['student.weight', 'student.bias']
+
+
+def test_a_finished_run_keeps_its_metrics_when_it_is_resumed(teacher_world, tmp_path):
+    runner, _ = make_runner(
+        tmp_path / 'run',
+        unlabelled(teacher_world, tmp_path / 'store'),
+        [hook(teacher_world)],
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
+    )
+    runner.train()
+    metrics = tmp_path / 'run/plain.json'
+    measured = ExportHook(part='', out='plain.pth')
+    measured.after_val_epoch(runner, {'coco/segm_mAP': 0.5})
+    measured.after_train(runner)
+    written = metrics.read_bytes()
+    ExportHook(part='', out='plain.pth').after_train(runner)
+    assert metrics.read_bytes() == written
+    with torch.no_grad():
+        runner.model.student.weight += 1
+    ExportHook(part='', out='plain.pth').after_train(runner)
+    assert not metrics.exists()

@@ -8,6 +8,7 @@ import torch
 from gloo_ranks import two_ranks
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -66,7 +67,9 @@ class Weights(Hook):
         return [not torch.equal(*pair) for pair in itertools.pairwise(self.seen)]
 
 
-def train(work_dir, model, patience=3, max_iters=6, optim=None, **arguments):
+def train(
+    work_dir, model, patience=3, max_iters=6, optim=None, wrapper=None, **arguments
+):
     weights = Weights()
     runner = Runner(
         model=model,
@@ -78,7 +81,8 @@ def train(work_dir, model, patience=3, max_iters=6, optim=None, **arguments):
             sampler=dict(type='InfiniteSampler', shuffle=False),
         ),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
-        optim_wrapper=dict(
+        optim_wrapper=wrapper
+        or dict(
             type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1), **optim or {}
         ),
         default_hooks=dict(
@@ -148,8 +152,38 @@ def test_broken_statistics_end_the_run_at_once(tmp_path):
 
 
 def test_accumulated_gradients_of_the_step_are_dropped(tmp_path):
-    seen = train(tmp_path, Line({2: float('nan')}), optim=dict(accumulative_counts=2))
-    assert seen.changed() == [False, True, False, True, False, True]
+    """One part of a step is invalid, the first or the second one."""
+    for part in (2, 3):
+        seen = train(
+            tmp_path / str(part),
+            Line({part: float('nan')}),
+            optim=dict(accumulative_counts=2),
+        )
+        assert seen.changed() == [False, True, False, False, False, True]
+
+
+class TwoLosses(Line):
+    """Two optimisers; the first one's loss is always finite."""
+
+    def __init__(self, losses=()):
+        super().__init__(losses)
+        self.other = nn.Parameter(torch.ones(1))
+
+    def train_step(self, data, optim_wrapper):
+        optim_wrapper['other'].update_params(self.other.square().sum())
+        loss = self(**self.data_preprocessor(data, True))['loss']
+        optim_wrapper['own'].update_params(loss)
+        return dict(loss=loss)
+
+
+def test_each_of_several_optimisers_counts(tmp_path):
+    model = TwoLosses({t: float('nan') for t in range(1, 6)})
+    wrappers = {
+        name: OptimWrapper(torch.optim.SGD([part], lr=0.1))
+        for name, part in (('own', model.weight), ('other', model.other))
+    }
+    with pytest.raises(FloatingPointError, match='iteration 4: 3 losses in a row'):
+        train(tmp_path, model, wrapper=OptimWrapperDict(**wrappers))
 
 
 def test_patience_of_zero_raises(tmp_path):
@@ -175,5 +209,7 @@ def test_all_ranks_skip(tmp_path, monkeypatch):
             ),
         )
         assert seen.changed() == [True, True, False, True, True, True]
+        if rank == 0:  # it names what the other one met
+            assert 'Step 3 is skipped, since its loss is nan; its images' in seen.log
 
     assert two_ranks(work, tmp_path) == [0, 0]

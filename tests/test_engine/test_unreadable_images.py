@@ -57,6 +57,13 @@ def test_damaged_image_is_skipped_and_named(
     assert f'1 of 8 images cannot be read and have no labels: {damaged}' in log
     skipped = '1 unlabelled images were skipped, since they cannot be read'
     assert f'{skipped}: {damaged}' in log
+    # Labels of a labeller that is not here, as SAM 3, lack this image, too.
+    (tmp_path / 'run/work_dirs/adapt_synthscapes/teacher.pth').unlink()
+    runner = start('distill_synthscapes', data, 0.1, work_dir='again')
+    runner.train()
+    assert f'1 of 8 images cannot be read and have no labels: {damaged}' in log_of(
+        runner
+    )
 
 
 @pytest.mark.parametrize('workers', [0, 2])

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import master_only
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import get_state_dict
 
-from mmcast.checkpoints import save_plain
+from mmcast.checkpoints import read_checkpoint, save_plain
 from mmcast.engine.stages import MASK_AP, mask_ap, metrics_file, percent
 from mmcast.files import write_atomic
 from mmcast.models.detectors.student import class_count
@@ -88,13 +89,19 @@ class ExportHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Write the file, and the metrics of its weights."""
         path = Path(runner.work_dir) / self.out
-        metrics_file(path).unlink(missing_ok=True)  # of an older run
         metainfo = _metainfo(runner)
         with _as_validated(runner):
             # get_state_dict: parts of a distributed model can be wrapped one by one.
-            weights = get_state_dict(self._network(runner)[1])
+            found = get_state_dict(self._network(runner)[1])
+            weights = {
+                k: v for k, v in found.items() if not k.startswith(self.leave_out)
+            }
+            if self._measured is None and _has_metrics(path, weights):
+                runner.logger.info(f'{path} has these weights, and metrics, already')
+                return
+            metrics_file(path).unlink(missing_ok=True)  # of an older run
             save_plain(
-                {k: v for k, v in weights.items() if not k.startswith(self.leave_out)},
+                weights,
                 {
                     'dataset_meta': {
                         key: metainfo[key]
@@ -214,6 +221,19 @@ def _as_validated(runner: Runner) -> Iterator[None]:
     finally:
         for hook in averages[::-1]:
             hook.after_val_epoch(runner)
+
+
+def _has_metrics(path: Path, weights: dict[str, Any]) -> bool:
+    """Say whether a file has these weights, and metrics of them beside it."""
+    if not (path.is_file() and metrics_file(path).is_file()):
+        return False
+    try:
+        stored = read_checkpoint(path)['state_dict']
+    except ValueError:  # damaged: it is written again
+        return False
+    return stored.keys() == weights.keys() and all(
+        torch.equal(stored[key], value.cpu()) for key, value in weights.items()
+    )
 
 
 def _metainfo(runner: Runner) -> dict[str, Any]:

@@ -16,15 +16,17 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from mmcast.apis.label_images import label_images
+from mmcast.apis.label_images import finish, label_images
 from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.load_model import load_model
 from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_names import examples
+from mmcast.datasets.image_tars import image_path
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset, leaves
 from mmcast.datasets.store_coco import from_coco
+from mmcast.datasets.transforms.images import LoadImage, UnreadableImageError
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.stages import (
@@ -145,7 +147,7 @@ class PseudoLabelHook(Hook):
                 store = PseudoLabelStore.open(transform.store)
                 store.check(classes=dataset.metainfo['classes'])
                 missing = store.missing(names)
-            if not missing:
+            if not missing or self._only_unreadable(runner, dataset, missing):
                 continue
             check_writable(
                 transform.store, "give a folder as pseudo_labels=dict(store='...')"
@@ -174,6 +176,16 @@ class PseudoLabelHook(Hook):
                     f'{self._config(runner)}, the config of the teacher, is missing: '
                     'give it as `config` of PseudoLabelHook.'
                 )
+
+    def _only_unreadable(
+        self, runner: Runner, dataset: Any, missing: Sequence[str]
+    ) -> bool:
+        """Say whether a store lacks what nobody could label, and no teacher is here."""
+        return (
+            not Path(self.teacher).is_file()
+            and len(missing) <= _allowed(runner)
+            and len(_unreadable(dataset, missing)) == len(missing)
+        )
 
     def before_train(self, runner: Runner) -> None:
         """Label; then restart the data loader.
@@ -236,9 +248,16 @@ class PseudoLabelHook(Hook):
                 f'{self.teacher}: {examples(missing)}. Take them off the list, or '
                 'label them, too'
             )
-        whole = runner.train_loop.dataloader.dataset
-        is_ours = isinstance(whole, SemiSupervisedDataset)
-        allowed = whole.allowed_unreadable() if is_ours else 0
+        allowed = _allowed(runner)
+        if self._only_unreadable(runner, dataset, missing):
+            return finish(
+                store,
+                names,
+                len(missing),
+                _unreadable(dataset, missing),
+                allowed,
+                score_thr=transform.score_thr,
+            )
         device = next(runner.model.parameters()).device
         teacher = raise_on_all_ranks(lambda: self._build(runner, classes, device))
         summary = label_images(
@@ -305,6 +324,24 @@ def _transforms(transform: Any) -> Iterator[Any]:
         yield from _transforms(getattr(transform, 'transforms', None))
         branches = getattr(transform, 'branch_pipelines', {})
         yield from _transforms(list(branches.values()))
+
+
+def _allowed(runner: Runner) -> int:
+    """Return how many unlabelled images may be unreadable."""
+    whole = runner.train_loop.dataloader.dataset
+    return whole.allowed_unreadable() if isinstance(whole, SemiSupervisedDataset) else 0
+
+
+def _unreadable(dataset: Any, names: Sequence[str]) -> list[str]:
+    """Return which of some images cannot be read, with reasons."""
+    load, found = LoadImage(), []
+    for name in names:
+        path = image_path(dataset.data_prefix['img'], name)
+        try:
+            load.transform(dict(img_path=path, img_name=name))
+        except UnreadableImageError as error:
+            found.append(error.brief)
+    return found
 
 
 def _names(dataset: Any) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import all_reduce
+from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
@@ -20,7 +20,8 @@ class SkipInvalidLossHook(Hook):
 
     The log gets the names of the batch's images. If the loss is invalid on one rank,
     all ranks skip. With accumulated gradients, those of the whole step are dropped.
-    Steps that a gradient scaler skips have a finite loss and do not count.
+    With several optimisers, each skips its own losses. Steps that a gradient scaler
+    skips have a finite loss and do not count.
 
     Args:
         patience: So many invalid steps in a row end the run.
@@ -32,13 +33,15 @@ class SkipInvalidLossHook(Hook):
         self.patience = patience
         self.in_a_row = self.skipped = 0
         self.images: list[str] = []
+        self.found: list[str] = []  # invalid losses of this iteration, with images
+        self.dropped: set[int] = set()  # optimisers whose step has an invalid part
 
     def before_train(self, runner: Runner) -> None:
         """Put a check before each optimiser's update."""
         wrappers = runner.optim_wrapper
         several = isinstance(wrappers, OptimWrapperDict)
         for wrapper in wrappers.values() if several else [wrappers]:
-            update = partial(self._update, runner, wrapper, wrapper.update_params)
+            update = partial(self._update, wrapper, wrapper.update_params)
             wrapper.update_params = update
 
     def before_train_iter(
@@ -46,6 +49,35 @@ class SkipInvalidLossHook(Hook):
     ) -> None:
         """Keep the names of the batch's images."""
         self.images = [*_images(data_batch)]
+        self.found = []
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+    ) -> None:
+        """Name what was skipped; end the run if it cannot get better.
+
+        Raises:
+            FloatingPointError: Too many in a row, or the model has invalid statistics.
+        """
+        if not self.found:
+            self.in_a_row = 0
+            return
+        self.in_a_row += 1
+        self.skipped += 1
+        runner.logger.warning(
+            f'Step {runner.iter + 1} is skipped, since {"; ".join(self.found)}'
+        )
+        broken = [
+            name
+            for name, value in unwrapped(runner.model).named_buffers()
+            if value.is_floating_point() and not torch.isfinite(value).all()
+        ]
+        if broken or self.in_a_row >= self.patience:
+            self._stop(runner, broken)
 
     def after_train(self, runner: Runner) -> None:
         """Say how many steps were skipped."""
@@ -57,35 +89,27 @@ class SkipInvalidLossHook(Hook):
 
     def _update(
         self,
-        runner: Runner,
         wrapper: OptimWrapper,
         update: Callable[..., None],
         loss: torch.Tensor,
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        invalid = (~torch.isfinite(loss.detach())).any().float()
-        all_reduce(invalid, 'max')
-        if not invalid:
-            self.in_a_row = 0
+        here = (~torch.isfinite(loss.detach())).any().float()
+        anywhere = here.clone()
+        all_reduce(anywhere, 'max')
+        if anywhere:
+            images = ', '.join(self.images) or 'unknown'
+            text = f'its loss is {loss.item()}; its images: {images}'
+            self.found += filter(None, all_gather_object(text if here else ''))
+            self.dropped.add(id(wrapper))
+        if id(wrapper) not in self.dropped:
             update(loss, *args, **kwargs)
             return
-        self.in_a_row += 1
-        self.skipped += 1
         wrapper._inner_count += 1
         if wrapper.should_update():
             wrapper.zero_grad()
-        runner.logger.warning(
-            f'Step {runner.iter + 1} is skipped, since its loss is {loss.item()}; its '
-            f'images: {", ".join(self.images) or "unknown"}'
-        )
-        broken = [
-            name
-            for name, value in unwrapped(runner.model).named_buffers()
-            if value.is_floating_point() and not torch.isfinite(value).all()
-        ]
-        if broken or self.in_a_row >= self.patience:
-            self._stop(runner, broken)
+            self.dropped.discard(id(wrapper))
 
     def _stop(self, runner: Runner, broken: list[str]) -> None:
         """End the run.
