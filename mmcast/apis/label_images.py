@@ -62,6 +62,7 @@ def label_images(
             instances of several views are merged (:mod:`mmcast.apis.merged_views`).
 
     Raises:
+        RuntimeError: There is not enough memory, or the GPU failed.
         ValueError: The model's classes are not the store's, it predicts no masks, the
             store holds a damaged file, or more images cannot be read (raised after all
             others are labelled).

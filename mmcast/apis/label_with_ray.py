@@ -100,6 +100,7 @@ def label_with_ray(
     missing: Any = None if names is None else opened.missing(names)
     done: Any = []  # a row for each task
     if missing != []:
+        is_new = next(opened.entries(), None) is None
         of_them = '' if names is None else f'{len(missing)} of {len(names)} '
         print_log(f'Labelling {of_them}images into {store}', logger='current')
         started = not ray.is_initialized()
@@ -131,6 +132,7 @@ def label_with_ray(
                 os.path.abspath(store),
                 batch_size,
                 num_workers,
+                is_new,
             ),
             batch_size=None,
             num_cpus=1 if rows is None else 1 - READER,
@@ -162,12 +164,14 @@ class _Part:
         store: str,
         batch_size: int,
         num_workers: int,
+        is_new: bool,
     ) -> None:
         self.labeler = labeler
         self.img_root = img_root
         self.store = PseudoLabelStore.open(store)
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.is_new = is_new
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [str(name) for name in batch['path']]
@@ -192,7 +196,10 @@ class _Part:
             self.store,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
+            is_new=self.is_new,
         )
+        if len(missing) > len(failed):
+            self.is_new = False  # the teacher works
         return _row(
             names=names,
             failed=[*broken, *failed],

@@ -160,7 +160,7 @@ class Labeler:
             the teacher fails on, has an ``error``.
 
         Raises:
-            RuntimeError: There is not enough memory for the batch.
+            RuntimeError: There is not enough memory for the batch, or the GPU failed.
             ValueError: The teacher predicts no masks.
         """
         if self._loader is None:
@@ -197,6 +197,10 @@ class Labeler:
         """Label images that are loaded: names for messages, and their views.
 
         If the teacher fails on a batch, each image is tried alone.
+
+        Raises:
+            RuntimeError: There is not enough memory for the batch, or the GPU failed.
+            ValueError: The teacher predicts no masks.
         """
         model = self.model
         found: list[list[Instances]] = []
@@ -216,12 +220,7 @@ class Labeler:
                 RuntimeError,
                 ValueError,
             ) as error:
-                if _is_out_of_memory(error):
-                    raise RuntimeError(
-                        f'the teacher ran out of memory at {_sizes(items)}: lower '
-                        'its batch_size or the size in its test pipeline, then start '
-                        'again; what is labelled is kept'
-                    ) from error
+                _raise_if_fatal(error, items)
                 if len(batch) > 1:
                     return [row for each in batch for row in self.predict([each])]
                 print_log(
@@ -232,7 +231,12 @@ class Labeler:
                 )
                 ((_, item),) = items
                 return [Row(_full_size(item['data_samples']), _NOTHING, error)]
-            found.append([_instances(self, turn(sample)) for sample in samples])
+            try:
+                found.append([_instances(self, turn(sample)) for sample in samples])
+            except (MemoryError, RuntimeError) as error:
+                # A GPU reports an error of test_step as late as here.
+                _raise_if_fatal(error, items)
+                raise
         rows = []
         for (_, items), *seen in zip(batch, *found, strict=True):
             instances = seen[0] if len(seen) == 1 else merge(seen)
@@ -283,10 +287,35 @@ def _full_size(sample: Any) -> tuple[int, int]:
     return sample.get('full_shape', sample.ori_shape[:2])
 
 
+def _raise_if_fatal(error: Exception, batch: list[tuple[str, dict[str, Any]]]) -> None:
+    """Raise a RuntimeError with a remedy if the next image would fail, too."""
+    if _is_out_of_memory(error):
+        raise RuntimeError(
+            f'the teacher ran out of memory at {_sizes(batch)}: lower its batch_size '
+            'or the size in its test pipeline, then start again; what is labelled is '
+            'kept'
+        ) from error
+    if _is_of_device(error):
+        reason = str(error).partition('\n')[0]  # advice for developers follows
+        raise RuntimeError(
+            f'the GPU failed at {_sizes(batch)}: {reason}. What is labelled is kept, '
+            'and the same command continues; if it stops here again, leave this image '
+            'out'
+        ) from error
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     # On a CPU torch raises a plain RuntimeError.
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    texts = ("can't allocate memory", 'CUDA error: out of memory')
+    return isinstance(error, kinds) or any(text in str(error) for text in texts)
+
+
+def _is_of_device(error: Exception) -> bool:
+    """Say whether a GPU failed: then this process cannot use it any more."""
+    # Older torch has no class for it.
+    kind = getattr(torch, 'AcceleratorError', ())
+    return isinstance(error, kind) or 'CUDA error' in str(error)
 
 
 def _sizes(batch: list[tuple[str, dict[str, Any]]]) -> str:

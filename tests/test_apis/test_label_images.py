@@ -6,6 +6,7 @@ import pickle
 import random
 import runpy
 import signal
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -268,6 +269,42 @@ def test_out_of_memory_names_the_image(
         f'the teacher ran out of memory at {names[2]} (48x72 pixels, seen at 64x96): '
         'lower its batch_size or the size in its test pipeline, then start again; '
         'what is labelled is kept'
+    )
+    assert store.missing(names) == names[2:]
+    assert label(teacher_world, teacher, store).labeled_now == len(names) - 2
+
+
+@pytest.mark.parametrize('late', [False, True])
+@pytest.mark.parametrize('kind', ['RuntimeError', 'AcceleratorError'])
+def test_a_failed_gpu_ends_labelling(
+    kind, late, teacher_world, teacher, tmp_path, monkeypatch
+):
+    """After it every image fails, but none of them is without instances."""
+    if not hasattr(torch, 'AcceleratorError') and kind == 'AcceleratorError':
+        pytest.skip('this torch has no such error')
+    names = teacher_world.names
+    text = 'CUDA error: device-side assert triggered' if kind == 'RuntimeError' else 'x'
+    error = getattr(torch, kind, RuntimeError)(f'{text}\nSearch for it in the docs')
+    place = teacher, 'test_step'
+    if late:
+        place = sys.modules[Labeler.__module__], '_instances'
+    real, calls = getattr(*place), []
+
+    def fail_from_third(*arguments):
+        calls.append(arguments)
+        if len(calls) > 2:
+            raise error
+        return real(*arguments)
+
+    store = create(teacher_world, tmp_path / 's')
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, fail_from_third)
+        with pytest.raises(RuntimeError) as raised:
+            label(teacher_world, teacher, store)
+    assert str(raised.value) == (
+        f'the GPU failed at {names[2]} (48x72 pixels, seen at 64x96): {text}. What is '
+        'labelled is kept, and the same command continues; if it stops here again, '
+        'leave this image out'
     )
     assert store.missing(names) == names[2:]
     assert label(teacher_world, teacher, store).labeled_now == len(names) - 2
