@@ -38,6 +38,18 @@ def test_a_folder(memory):
     assert read['error'][1].startswith('lost.png (FileNotFoundError')
 
 
+def test_names_are_no_patterns(memory):
+    names = ['IMG1.jpg', 'IMG[1].jpg', 'a?/*.jpg']
+    for name in names:
+        memory.pipe(f'/new [2]/{name}', name.encode())
+    rows = ImageRows('memory://new [2]')
+    assert rows.names(None) == names
+    lost = 'lost [1].jpg'
+    read = _read_images({'path': [*names, lost]}, memory, rows.root)
+    assert read['bytes'].tolist() == [*map(str.encode, names), b'']
+    assert [bool(error) for error in read['error']] == [False, False, False, True]
+
+
 def test_a_list(memory, tmp_path):
     memory.pipe('/images/1.png', b'')
     (tmp_path / 'list.txt').write_text('1.png\n')
