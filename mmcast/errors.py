@@ -184,8 +184,11 @@ def _of_file_system(error: BaseException) -> str | None:
     if not isinstance(error, OSError) or error.errno not in _WRITING:
         return None
     where = f'{error.filename}: ' if error.filename else ''
+    again, place = 'continue with --resume', 'folder with --work-dir'
+    if is_command():
+        again, place = 'run the command again', 'place'
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = 'free space, then continue with --resume'
+        remedy = f'free space, then {again}'
     else:
-        remedy = 'change its permissions, or give another folder with --work-dir'
+        remedy = f'change its permissions, or give another {place}'
     return f'{where}{error.strerror}: {remedy}'

@@ -185,6 +185,17 @@ def check_writable(folder: str | os.PathLike[str], remedy: str) -> None:
         ) from error
 
 
+def check_new_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written, before the work that fills it.
+
+    Raises:
+        OSError: It is a folder, or its folder cannot be written in.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(f'{path} is a folder: give a file')
+    check_writable(Path(path).absolute().parent, 'give another file')
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmcast.files import check_new_file
+
 PACKAGES = ('jinja2', 'matplotlib')
 
 
@@ -33,6 +35,7 @@ def report(
     Raises:
         ImportError: jinja2 or matplotlib is not installed.
         FileNotFoundError: A folder does not exist.
+        OSError: The HTML file cannot be written.
         ValueError: There is nothing to show, or a file is damaged.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -48,5 +51,6 @@ def report(
     if not folders:
         raise ValueError('no work folder is given: give one of a stage that ran')
     target = Path(out) if out else folders[0] / 'report.html'
+    check_new_file(target)
     write_report(folders, target)
     return target

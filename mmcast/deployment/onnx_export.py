@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import Graph
 from mmcast.deployment.kinds import graph_of
-from mmcast.files import check_writable, write_atomic
+from mmcast.files import check_new_file, write_atomic
 from mmcast.version import __version__
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
@@ -114,7 +114,7 @@ def export_onnx(
         ArithmeticError: The results differ by more.
     """
     check_packages()
-    check_writable(Path(out).absolute().parent, 'give another --out')
+    check_new_file(out)
     graph = graph_of(model, raw)
     step = graph.step
     if size is None and graph.one_size:

@@ -101,7 +101,7 @@ class Sources:
 
     def measure(self) -> coco.Quality:
         """Evaluate the predictions; it can run in a process of its own."""
-        truth = coco.read_coco(self.annotations)
+        truth = coco.read_coco(self.annotations, self.images)
         found = coco.read_predictions(self.predictions, truth)
         return coco.measure(truth, found, coco.category_ids(truth, self.classes))
 
@@ -123,7 +123,7 @@ def judge(
     Raises:
         ValueError: A file is damaged.
     """
-    truth = coco.read_coco(sources.annotations)
+    truth = coco.read_coco(sources.annotations, sources.images)
     found: dict[int, list[dict]] = {image: [] for image in truth.getImgIds()}
     for each in coco.read_predictions(sources.predictions, truth):
         found[each['image_id']].append(each)
