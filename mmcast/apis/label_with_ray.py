@@ -1,6 +1,8 @@
 """Label images on a Ray cluster: actors of Ray Data's ``map_batches``."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.labeler import Labeler
 from mmcast.apis.load_model import load_model
 from mmcast.apis.merged_views import Views
+from mmcast.datasets.image_names import examples
 from mmcast.datasets.image_tars import PREFIX, in_tars
 from mmcast.datasets.pseudo_label_store import (
     PseudoLabelStore,
@@ -148,7 +151,7 @@ def label_with_ray(
     failed = [line for row in done for line in row['failed']]
     most_failed = None  # all but one of the names
     if names is None:
-        names = without_shared(sorted({name for row in done for name in row['names']}))
+        names = _labelled(opened, [name for row in done for name in row['names']])
         most_failed = sum(row['images'] for row in done) - 1
     lacked = sum(row['lacked'] for row in done)
     return finish(opened, names, lacked, failed, most_failed)
@@ -180,15 +183,20 @@ class _Part:
         source: str | dict[str, bytes] = self.img_root
         if 'bytes' in batch:
             broken = [error for error in batch['error'] if error]
-            source = {
-                name: content
+            good = [
+                (name, content)
                 for name, content, error in zip(
                     names, batch['bytes'], batch['error'], strict=True
                 )
                 if not error
-            }
-            names = [*source]
-            missing = self.store.missing(sorted({*names} - {*find_shared(names)}))
+            ]
+            names = [name for name, _ in good]
+            source = dict(reversed(good))  # of a name, the first image
+            unique = sorted(source)
+            shared = {*find_shared(unique)}
+            missing = self.store.missing(
+                [name for name in unique if name not in shared]
+            )
         failed = write_labels(
             self.labeler,
             missing,
@@ -206,6 +214,27 @@ class _Part:
             lacked=len(missing) + len(broken),
             images=len(batch['path']),
         )
+
+
+def _labelled(store: PseudoLabelStore, read: Sequence[str]) -> Sequence[str]:
+    """Return the images that have labels of their own, with a warning of others.
+
+    Args:
+        store: The store.
+        read: Images that tasks have read. One that is read twice is two images.
+    """
+    names = sorted({*read})
+    if len(names) < len(read):
+        repeated = sorted(name for name, count in Counter(read).items() if count > 1)
+        print_log(
+            f'{len(read) - len(names)} images have the same name as another one, and '
+            f'have no labels: {examples(repeated)}. Rename them',
+            logger='current',
+            level=logging.WARNING,
+        )
+    # Of images that share an entry, the fastest task decided which one has it.
+    owners = {store.owner(name) for name in find_shared(names)}
+    return without_shared(sorted(names, key=lambda name: (name not in owners, name)))
 
 
 def _row(**values: Any) -> dict[str, np.ndarray]:

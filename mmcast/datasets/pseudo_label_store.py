@@ -301,6 +301,17 @@ class PseudoLabelStore:
                 'again.'
             ) from None
 
+    def owner(self, name: str) -> str | None:
+        """Return the image that an image's entry belongs to.
+
+        It is another one if their names differ in the suffix alone. None if there is no
+        entry, or one that :meth:`read` refuses.
+        """
+        entry = _entry(name, self.root)
+        with suppress(FileNotFoundError, ValueError):
+            return self.parse(entry, self.files.get(entry))[0]
+        return None
+
     def entries(self) -> Iterator[tuple[str, PseudoLabels]]:
         """Yield the name and the labels of every labelled image.
 

@@ -1,7 +1,13 @@
 """Test what is around Ray's tasks, with a stand-in that runs them in this process."""
 
+import io
+import logging
+import tarfile
+
+import fsspec
 import pytest
 import ray_stand_in
+from mmengine.logging import MMLogger
 
 from mmcast.apis import label_with_ray, labeler
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
@@ -10,6 +16,15 @@ from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 @pytest.fixture(autouse=True)
 def one_cpu(monkeypatch):
     ray_stand_in.install(monkeypatch, {'CPU': 1.0})
+
+
+@pytest.fixture
+def log(caplog):
+    """Return pytest's record of mmengine's log."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 def run(world, images, store, **options):
@@ -52,3 +67,66 @@ def test_a_teacher_that_fails_on_all_is_a_bug(teacher_world, tmp_path, monkeypat
     fail_on(monkeypatch, tuple(last))
     assert run(teacher_world, images, tmp_path / 's').labeled_now == len(names)
     assert [len(store.read(name).scores) for name in last] == [0, 0]
+
+
+@pytest.fixture
+def put_tars(teacher_world):
+    """Return what makes tars of some names, each name with an image of its own."""
+    files = fsspec.filesystem('memory')
+    contents = iter(teacher_world.names)
+
+    def put(*tars):
+        for number, names in enumerate(tars):
+            with (
+                files.open(f'/tars/{number}.tar', 'wb') as file,
+                tarfile.open(fileobj=file, mode='w') as tar,
+            ):
+                for name in names:
+                    content = (teacher_world.img_root / next(contents)).read_bytes()
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        return 'tar://memory://tars'
+
+    yield put
+    files.rm('/', recursive=True)
+
+
+@pytest.mark.parametrize(
+    ('tars', 'owner'),
+    [
+        ((['x.png', 'x.jpg', 'y.png'],), 'x.jpg'),
+        ((['x.png'], ['x.jpg', 'y.png']), 'x.png'),
+        ((['x.jpg'], ['x.png', 'y.png']), 'x.jpg'),
+    ],
+)
+def test_images_that_share_an_entry(
+    tars, owner, put_tars, teacher_world, tmp_path, log
+):
+    """The store decides in the end, and once more if the command is started again."""
+    images = put_tars(*tars)
+    for now in (2, 0):
+        log.clear()
+        summary = run(teacher_world, images, tmp_path / 's')
+        assert (summary.images, summary.labeled_now) == (2, now)
+        (left_out,) = {'x.png', 'x.jpg'} - {owner}
+        assert '1 images are named as another one but for the suffix' in log.text
+        assert f'no labels: {left_out}. Rename' in log.text
+        store = PseudoLabelStore.open(tmp_path / 's')
+        assert sorted(name for name, _ in store.entries()) == [owner, 'y.png']
+
+
+@pytest.mark.parametrize('tars', [(['x.png', 'x.png'],), (['x.png'], ['x.png'])])
+def test_images_of_the_same_name(tars, put_tars, teacher_world, tmp_path, log):
+    """The first one is labelled, and the warning says that there is another one."""
+    summary = run(teacher_world, put_tars(*tars), tmp_path / 's')
+    assert (summary.images, summary.labeled_now) == (1, 1)
+    warnings = [r.getMessage() for r in log.records if r.levelno == logging.WARNING]
+    assert warnings == [
+        '1 images have the same name as another one, and have no labels: x.png. '
+        'Rename them'
+    ]
+    first = PseudoLabelStore.open(tmp_path / 's').read('x.png')
+    run(teacher_world, teacher_world.img_root, tmp_path / 'plain')
+    expected = PseudoLabelStore.open(tmp_path / 'plain').read(teacher_world.names[0])
+    assert (first.bboxes == expected.bboxes).all()
