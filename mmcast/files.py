@@ -1,5 +1,6 @@
 """Write files that appear whole or not at all."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -94,10 +95,25 @@ def remove_unfinished(path: str | os.PathLike[str], min_age: float) -> None:
             may not have locked it yet.
     """
     # Open for writing, as NFS needs it for a lock.
-    with suppress(FileNotFoundError, PermissionError), open(path, 'rb+') as file:
+    with if_writable(), suppress(FileNotFoundError), open(path, 'rb+') as file:
         age = time.time() - os.fstat(file.fileno()).st_mtime
         if age > min_age and lock(file) is not False:
             os.unlink(path)
+
+
+def is_read_only(error: OSError) -> bool:
+    """Say whether a file or folder may only be read: its permissions, or the mount."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def if_writable() -> Iterator[None]:
+    """End the block without an error at what may only be read."""
+    try:
+        yield
+    except OSError as error:
+        if not is_read_only(error):
+            raise
 
 
 def create_locked(folder: str | os.PathLike[str], prefix: str) -> tuple[BinaryIO, Path]:

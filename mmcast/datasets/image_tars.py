@@ -20,6 +20,8 @@ from pathlib import Path
 
 from mmengine.fileio import BaseStorageBackend, register_backend
 
+from mmcast.files import is_read_only
+
 from .image_names import IMAGE_SUFFIXES, check_name
 
 PREFIX = 'tar://'
@@ -108,7 +110,9 @@ class ImageTars:
     def _make_index(self) -> None:
         try:
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=_INDEX)
-        except PermissionError as error:
+        except OSError as error:
+            if not is_read_only(error):
+                raise
             raise OSError(
                 f"cannot write the index of the tars into '{self.folder}' "
                 f'({error.strerror}): change its permissions, or make a folder of '

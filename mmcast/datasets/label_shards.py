@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mmcast.files import open_atomic, remove_unfinished
+from mmcast.files import if_writable, open_atomic, remove_unfinished
 
 from .shard_file import (
     OPEN,
@@ -189,7 +189,7 @@ class LabelShards:
         if self._index is None:
             index = build_index(self._folder, shards)
             # A store that may only be read works, too.
-            with suppress(PermissionError):
+            with if_writable():
                 with open_atomic(path) as file:
                     np.save(file, index, allow_pickle=False)
                 for name in os.listdir(self._folder):

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mmcast.files import create_locked, lock, sha256
+from mmcast.files import create_locked, if_writable, lock, sha256
 
 MOST_MEMBERS = 4096
 OPEN = '.open.'
@@ -114,7 +114,7 @@ def save_unfinished(path: Path, check: Callable[[str, bytes], object]) -> None:
         check: Raises a ValueError for a member that is no entry. Such a member and all
             behind it are lost, as after a power failure.
     """
-    with suppress(FileNotFoundError, PermissionError), open(path, 'rb+') as file:
+    with if_writable(), suppress(FileNotFoundError), open(path, 'rb+') as file:
         # Its writer may have sealed it between the opening and the lock.
         if not lock(file) or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return

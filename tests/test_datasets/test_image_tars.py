@@ -1,5 +1,6 @@
 """Test images in tars: as in a folder; names and members that are refused."""
 
+import errno
 import io
 import os
 import tarfile
@@ -7,6 +8,7 @@ import tarfile
 import pytest
 from gloo_ranks import fork
 from mmcv.transforms import LoadImageFromFile
+from read_only import protect
 
 from mmcast.cli import main
 from mmcast.datasets.image_list import ImageListDataset
@@ -113,3 +115,16 @@ def test_other_members_and_files(tmp_path):
         tar.addfile(member('d.png', size=2), io.BytesIO(b'ab'))
     with pytest.raises(ValueError, match=r'give uncompressed tar files'):
         ImageTars(f'tar://{tmp_path}')
+
+
+@pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES])
+def test_a_folder_that_may_only_be_read(number, tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / '0.tar', 'w') as tar:
+        tar.addfile(member('a.png', size=2), io.BytesIO(b'ab'))
+    with monkeypatch.context() as patch:
+        protect(patch, tmp_path, number)
+        with pytest.raises(OSError, match='or make a folder of links to the tars'):
+            ImageTars(f'tar://{tmp_path}')
+    ImageTars(f'tar://{tmp_path}')
+    protect(monkeypatch, tmp_path, number)
+    assert ImageTars(f'tar://{tmp_path}').names() == ['a.png']

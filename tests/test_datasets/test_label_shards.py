@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from gloo_ranks import fork
 from pycocotools import mask as mask_utils
+from read_only import protect
 
 from mmcast.apis import convert_store, merge_stores, verify_store
 from mmcast.datasets import label_shards, shard_file
@@ -217,6 +218,22 @@ def test_a_full_disk_leaves_whole_entries(tmp_path):
     store.files._writer._file = file
     store.flush()
     assert verify_store(store.root).images == 1
+
+
+@pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES])
+def test_a_store_that_may_only_be_read(number, tmp_path, monkeypatch):
+    """It has no index, and the shard of a killed writer."""
+    root = filled(tmp_path / 's', NAMES[:4]).root
+    leftover = root / 'shards/.open.x'
+    leftover.write_bytes(shards(filled(tmp_path / 't', NAMES[4:]))[0].read_bytes())
+    protect(monkeypatch, root, number)
+    for path in (root / 'shards').glob('index.*'):
+        path.unlink()
+    store = PseudoLabelStore.open(root)
+    store.remove_leftovers()
+    assert store.missing(NAMES) == NAMES[4:]
+    assert store.read(NAMES[0]).size == (9, 7)
+    assert leftover.exists()
 
 
 def test_a_replaced_store_gets_no_shard(tmp_path):
