@@ -167,6 +167,18 @@ def test_file_that_cannot_be_written_is_one_line(number, remedy):
     assert one_line(OSError(errno.EIO, 'x', '/far/x')) is None
 
 
+@pytest.mark.parametrize(
+    ('number', 'remedy'),
+    [
+        (errno.EACCES, 'change its permissions, or give another place'),
+        (errno.ENOSPC, 'free space, then run the command again'),
+    ],
+)
+def test_remedies_of_the_command_are_its_own(number, remedy, monkeypatch):
+    monkeypatch.setattr('mmcast.errors.is_command', lambda: True)
+    assert one_line(OSError(number, 'no', '/far/x')) == f'/far/x: no: {remedy}'
+
+
 def run_cold(*command, cwd, **environment):
     return subprocess.run(
         [sys.executable, *map(str, command)],

@@ -10,6 +10,7 @@ from read_only import protect
 
 from mmcast.errors import tool
 from mmcast.files import (
+    check_new_file,
     check_writable,
     if_writable,
     open_atomic,
@@ -70,3 +71,10 @@ def test_files_that_may_only_be_read_stay(number, tmp_path, monkeypatch):
     remove_unfinished(tmp_path / '.lost', 0)
     with pytest.raises(OSError, match='the disk'), if_writable():
         raise OSError(errno.EIO, 'the disk')
+
+
+def test_check_of_a_file(tmp_path):
+    check_new_file(tmp_path / 'a/b.html')
+    assert [*tmp_path.iterdir()] == []
+    with pytest.raises(IsADirectoryError, match=r'is a folder: give a file$'):
+        check_new_file(tmp_path)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ def own_data(
         console.print('Nothing was written: the same command without --look writes.')
         return []
     split = draw(found, leave_out, fraction, seed, with_validation=not val)
+    _tell_missing(found, split)
     plan = Plan(
         name=name,
         size=size or default_size(),
@@ -233,8 +235,7 @@ def draw(
         )
     validation: list[str] = []
     if with_validation:
-        order, _ = draw_order(list(annotated), f'{seed}:val')
-        validation = sorted(order[: round(len(order) / 5)])
+        validation = _draw_validation(annotated, f'{seed}:val')
     taken = set(validation)
     rest = {name: shown for name, shown in annotated.items() if name not in taken}
     order, at_least = draw_order(list(rest), seed, 1, rest)
@@ -257,6 +258,35 @@ def draw(
             'the labels'
         )
     return split
+
+
+def _draw_validation(annotated: Mapping[str, set[str]], seed: str) -> list[str]:
+    """Draw a fifth of the images; of each class one stays outside."""
+    order, _ = draw_order(list(annotated), seed)
+    left = Counter(name for shown in annotated.values() for name in shown)
+    validation: list[str] = []
+    for image in order:
+        if len(validation) == round(len(order) / 5):
+            break
+        if all(left[name] > 1 for name in annotated[image]):
+            validation.append(image)
+            left.subtract(annotated[image])
+    return sorted(validation)
+
+
+def _tell_missing(found: Inspection, split: Split) -> None:
+    """Name the classes that the labelled or the drawn validation images lack."""
+    for kind, names, result in (
+        ('labelled', split.labeled, 'nothing can learn them'),
+        ('validation', split.validation, 'their AP will be unknown'),
+    ):
+        shown = {each for name in names for each in found.annotated[name]}
+        missing = [each for each in found.classes if each not in shown]
+        if names and missing:
+            console.print(
+                f'no {kind} image shows {", ".join(missing)}: {result}',
+                style='yellow',
+            )
 
 
 def link_configs() -> None:

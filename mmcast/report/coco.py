@@ -88,6 +88,10 @@ def read_coco(path: Path, folder: Path) -> COCO:
     ``image_ids`` and ``category_ids`` of the result have the id of each image and
     category by that of the file, which may be text.
 
+    Args:
+        path: The file.
+        folder: Folder of its images.
+
     Raises:
         ValueError: The file is refused.
     """

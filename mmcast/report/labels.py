@@ -137,7 +137,12 @@ def _sources(
     names = labeled.get('image_list') and locate(
         str(Path(root, labeled.image_list)), near
     )
-    truth = coco.read_coco(file.resolve()) if file else None
+    place = Path(root, labeled.get('data_prefix', {}).get('img', ''))
+    truth = (
+        coco.read_coco(file.resolve(), locate(str(place), near) or place)
+        if file
+        else None
+    )
     return used, locate(str(folder), near), truth, read_list(names) if names else None
 
 

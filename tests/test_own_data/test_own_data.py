@@ -245,6 +245,22 @@ def test_lists_are_a_split(folder, monkeypatch):
         run(monkeypatch, *PETS)
 
 
+def test_a_class_of_one_image_is_learnt(folder, monkeypatch, capsys):
+    """Whatever is drawn, it is labelled, and not in validation."""
+    file = folder / 'data/pets/train.json'
+    content = json.loads(file.read_text())
+    rare = dict(content['annotations'][0], id=99, category_id=3)
+    content['annotations'].append(rare)
+    file.write_text(json.dumps(content))
+    for seed in range(8):
+        run(monkeypatch, *PETS, '--seed', str(seed), '--out', f'lists/{seed}')
+        assert '000.png' in read_list(f'lists/{seed}/labeled.txt')
+        images = json.loads(Path(f'lists/{seed}/val.json').read_text())['images']
+        assert len(images) == 4
+    told = r'no validation image shows .*unicorn: their AP will be unknown'
+    assert len(re.findall(told, capsys.readouterr().out)) == 8
+
+
 def test_given_validation_images_are_not_trained_on(folder, monkeypatch):
     """They may be in a folder of their own, and have copies in the other one."""
     write_pets(folder / 'data/pets/more', 'val.json', 100, 3)
@@ -288,7 +304,12 @@ def test_configs_of_a_checkout_stay(folder, monkeypatch):
     run(monkeypatch, *PETS)
     assert (folder / 'configs/mmcast').is_symlink()
     (folder / 'configs/mmcast').unlink()
+    # Of an environment that was removed.
     own = folder / 'configs/mmcast'
+    own.symlink_to('gone')
+    run(monkeypatch, *PETS)
+    assert own.is_dir()
+    own.unlink()
     own.mkdir()
     for name in '_base_', 'own_data', 'weights':
         (own / name).symlink_to(ROOT / 'configs/mmcast' / name)

@@ -189,7 +189,7 @@ def test_page_refers_to_nothing_outside(page):
 def test_quality_is_that_of_cocometric(work, synthscapes):
     path = work / 'adapt_x/test/predictions.segm.json'
     file = synthscapes / ANNOTATIONS.format('val')
-    truth = coco.read_coco(file)
+    truth = coco.read_coco(file, tmp_path)
     found = coco.read_predictions(path, truth)
     categories = coco.category_ids(truth, None)
     quality = coco.measure(truth, found, categories)
@@ -445,7 +445,7 @@ def renumber(found, of_image, of_category):
 
 def test_predictions_of_other_annotations_are_refused(work, synthscapes, tmp_path):
     path = work / 'adapt_x/test/predictions.segm.json'
-    truth = coco.read_coco(synthscapes / ANNOTATIONS.format('val'))
+    truth = coco.read_coco(synthscapes / ANNOTATIONS.format('val'), synthscapes)
     found = json.loads(path.read_text())
     other = tmp_path / 'predictions.segm.json'
     for name in 'image_id', 'category_id':
@@ -454,7 +454,7 @@ def test_predictions_of_other_annotations_are_refused(work, synthscapes, tmp_pat
             coco.read_predictions(other, truth)
     other.write_text('{"images": []}')
     with pytest.raises(ValueError, match='is not a COCO file'):
-        coco.read_coco(other)
+        coco.read_coco(other, tmp_path)
 
 
 @pytest.fixture(scope='module')
