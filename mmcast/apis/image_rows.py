@@ -98,7 +98,11 @@ class ImageRows:
         else:
             suffix = '.parquet' if self.is_parquet else '.tar'
             found = self.files.find(self.root)
-            parts = [path for path in found if path.endswith(suffix)]
+            parts = [
+                path
+                for path in found
+                if path.endswith(suffix) and not path.rpartition('/')[2].startswith('.')
+            ]
             if not parts:
                 raise FileNotFoundError(f"there is no {suffix} file in '{self.place}'")
         if self.is_parquet:

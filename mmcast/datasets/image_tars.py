@@ -6,7 +6,8 @@ and pseudo-labels of a folder of images fit the tars of the same images. Its pat
 reads a file reads it.
 
 ``.images.HASH.sqlite`` in the folder has the place of each member; HASH is that of the
-tars' names, sizes and times. It is made by the first reader. Nothing is ever extracted.
+index's version and of the tars' names, sizes and times. It is made by the first reader.
+Nothing is ever extracted.
 """
 
 import contextlib
@@ -22,10 +23,11 @@ from mmengine.fileio import BaseStorageBackend, register_backend
 
 from mmcast.files import is_read_only
 
-from .image_names import IMAGE_SUFFIXES, check_name
+from .image_names import check_name, is_image
 
 PREFIX = 'tar://'
 _INDEX = '.images.'
+_VERSION = 2  # of the index; raise it if other members count as images
 
 
 def in_tars(folder: str | os.PathLike[str]) -> bool:
@@ -57,13 +59,13 @@ class ImageTars:
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder.removeprefix(PREFIX) or '.')
-        self.tars = sorted(path.name for path in self.folder.glob('*.tar'))
+        self.tars = sorted(path.name for path in self.folder.glob('[!.]*.tar'))
         if not self.tars:
             raise FileNotFoundError(
                 f"there is no .tar file in '{self.folder}' (looked in "
                 f"'{os.getcwd()}'): put the tars there, or correct the folder"
             )
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f'{_VERSION}\n'.encode())
         for name in self.tars:
             found = (self.folder / name).stat()
             digest.update(f'{name}\n{found.st_size} {found.st_mtime_ns}\n'.encode())
@@ -151,7 +153,7 @@ class ImageTars:
 
 
 def _members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield name, place and size of each image in a tar; other members are left out."""
+    """Yield name, place and size of each image in a tar, as a folder's are found."""
     try:
         with tarfile.open(path, 'r:') as tar:
             for member in tar:
@@ -160,7 +162,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
                 plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
                 if not plain or member.issparse():
                     continue
-                if name.lower().endswith(IMAGE_SUFFIXES):
+                if is_image(name):
                     yield check_name(name, path), member.offset_data, member.size
     except tarfile.TarError as error:
         raise ValueError(

@@ -69,8 +69,10 @@ def test_tars_are_read_part_by_part(memory, tmp_path, monkeypatch):
             tar.add(tmp_path / 'x.png', name)
         tar.add(tmp_path / 'link.png', '5.png')
     memory.put(str(tmp_path / '0.tar'), '/tars/0.tar')
+    memory.pipe('/tars/._0.tar', b'no tar')
     rows = ImageRows('tar://memory://tars')
     assert rows.names(None) is None
+    assert rows.parts == ['/tars/0.tar']
     first, second = _read_tar({'path': ['/tars/0.tar']}, memory, rows.root)
     assert first['path'].tolist() == ['a/1.png', '2.png']
     assert second['path'].tolist() == ['../3.png']

@@ -11,6 +11,7 @@ from mmcv.transforms import LoadImageFromFile
 from read_only import protect
 
 from mmcast.cli import main
+from mmcast.datasets import image_tars
 from mmcast.datasets.image_list import ImageListDataset
 from mmcast.datasets.image_tars import ImageTars, image_path
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
@@ -128,3 +129,18 @@ def test_a_folder_that_may_only_be_read(number, tmp_path, monkeypatch):
     ImageTars(f'tar://{tmp_path}')
     protect(monkeypatch, tmp_path, number)
     assert ImageTars(f'tar://{tmp_path}').names() == ['a.png']
+
+
+def test_hidden_members_and_tars_are_left_out(tmp_path, monkeypatch):
+    """macOS puts them there; an index of an earlier version may have them."""
+    with tarfile.open(tmp_path / '0.tar', 'w') as tar:
+        for name in '._a.png', './._a.png', '.b/c.png', '__MACOSX/d.png', 'a.png':
+            tar.addfile(member(name, size=2), io.BytesIO(b'ab'))
+    (tmp_path / '._0.tar').write_bytes(b'no tar')
+    folder = f'tar://{tmp_path}'
+    with monkeypatch.context() as patch:
+        patch.setattr(image_tars, '_VERSION', 1)
+        patch.setattr(image_tars, 'is_image', lambda name: name.endswith('c.png'))
+        assert ImageTars(folder).names() == ['.b/c.png']
+    assert ImageTars(folder).names() == ['a.png']
+    assert len([*tmp_path.glob('.images.*')]) == 1
