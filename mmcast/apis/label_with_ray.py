@@ -70,8 +70,8 @@ def label_with_ray(
         FileNotFoundError: A file or folder does not exist.
         ImportError: Ray Data is missing, or what reads the images' file system.
         ValueError: The checkpoint does not fit, the store belongs to another teacher or
-            is a folder of files, no image can be read, or there is a list for images
-            that are not a folder.
+            is a folder of files, no image can be read, there is a list for images that
+            are not a folder, or the cluster lists nothing that an actor needs.
     """
     try:
         import pyarrow
@@ -111,8 +111,7 @@ def label_with_ray(
             ray.init()
         found = ray.cluster_resources()
         gpus = float('GPU' in found) if num_gpus is None else num_gpus
-        most = found['GPU'] / gpus if gpus else found['CPU']
-        actors = concurrency or max(int(most), 1)
+        actors = concurrency or _most_actors(found, gpus)
         size = min(_MOST_IMAGES, -(-len(missing or ()) // (4 * actors)))
         images = (
             ray.data.from_arrow(
@@ -155,6 +154,26 @@ def label_with_ray(
         most_failed = sum(row['images'] for row in done) - 1
     lacked = sum(row['lacked'] for row in done)
     return finish(opened, names, lacked, failed, most_failed)
+
+
+def _most_actors(found: dict[str, float], gpus: float) -> int:
+    """Return how many actors a cluster has room for.
+
+    Args:
+        found: What the cluster has.
+        gpus: GPUs of an actor.
+
+    Raises:
+        ValueError: It has none of what an actor needs.
+    """
+    kind = 'GPU' if gpus else 'CPU'
+    most = found.get(kind, 0) / (gpus or 1)
+    if not most:
+        raise ValueError(
+            f'the Ray cluster lists no {kind}, so the number of actors is unknown: '
+            'give --concurrency if it will start nodes, or add a node'
+        )
+    return max(int(most), 1)
 
 
 class _Part:

@@ -130,3 +130,18 @@ def test_images_of_the_same_name(tars, put_tars, teacher_world, tmp_path, log):
     run(teacher_world, teacher_world.img_root, tmp_path / 'plain')
     expected = PseudoLabelStore.open(tmp_path / 'plain').read(teacher_world.names[0])
     assert (first.bboxes == expected.bboxes).all()
+
+
+@pytest.mark.parametrize(
+    ('resources', 'num_gpus', 'kind'), [({}, None, 'CPU'), ({'CPU': 1.0}, 0.5, 'GPU')]
+)
+def test_a_cluster_that_has_no_node_yet(
+    resources, num_gpus, kind, teacher_world, tmp_path, monkeypatch
+):
+    ray_stand_in.install(monkeypatch, resources)
+    images = teacher_world.img_root
+    options = dict(num_gpus=num_gpus)
+    with pytest.raises(ValueError, match=f'lists no {kind}, .* give --concurrency'):
+        run(teacher_world, images, tmp_path / 's', **options)
+    summary = run(teacher_world, images, tmp_path / 's', concurrency=1, **options)
+    assert summary.labeled_now == len(teacher_world.names)
