@@ -17,7 +17,7 @@ from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.labeler import Labeler
 from mmcast.apis.load_model import load_model
 from mmcast.apis.merged_views import Views
-from mmcast.datasets.image_names import examples
+from mmcast.datasets.image_names import IMAGE_SUFFIXES, examples
 from mmcast.datasets.image_tars import PREFIX, in_tars
 from mmcast.datasets.pseudo_label_store import (
     PseudoLabelStore,
@@ -150,6 +150,11 @@ def label_with_ray(
     failed = [line for row in done for line in row['failed']]
     most_failed = None  # all but one of the names
     if names is None:
+        if not any(row['images'] for row in done):
+            raise ValueError(
+                f"there is no image in the files of '{img_root}': correct the folder "
+                f'(images are {", ".join(IMAGE_SUFFIXES)})'
+            )
         names = _labelled(opened, [name for row in done for name in row['names']])
         most_failed = sum(row['images'] for row in done) - 1
     lacked = sum(row['lacked'] for row in done)

@@ -145,3 +145,9 @@ def test_a_cluster_that_has_no_node_yet(
         run(teacher_world, images, tmp_path / 's', **options)
     summary = run(teacher_world, images, tmp_path / 's', concurrency=1, **options)
     assert summary.labeled_now == len(teacher_world.names)
+
+
+def test_tars_without_images(put_tars, teacher_world, tmp_path):
+    images = put_tars(['a.txt'], [])
+    with pytest.raises(ValueError, match="no image in the files of 'tar://memory://ta"):
+        run(teacher_world, images, tmp_path / 's')
