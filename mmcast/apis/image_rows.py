@@ -2,9 +2,9 @@
 
 ``s3://BUCKET/FOLDER`` is a folder of images, ``tar://s3://BUCKET/FOLDER`` one of tars
 as WebDataset writes them, and ``parquet://s3://BUCKET/FOLDER`` one of Parquet files
-with the columns ``path`` and ``bytes``, or with a column ``image`` that has both, as
-Hugging Face writes them. In place of ``s3`` stands any file system that fsspec knows.
-Parquet files may be local, too.
+with the columns ``path`` and ``bytes`` (or ``image``), or with a column ``image`` that
+has both, as Hugging Face writes them. In place of ``s3`` stands any file system that
+fsspec knows. Parquet files may be local, too.
 
 Ray reads all of them in its tasks, through fsspec, beside the actors that label.
 """
@@ -142,7 +142,8 @@ def _rows(paths: Sequence[str], contents: Sequence[bytes | Exception | None]) ->
         except ValueError as reason:
             error = str(reason)
         if not isinstance(content, bytes):
-            error, content = f'{path} ({content!r:.200})', b''
+            reason = 'there are no bytes' if content is None else f'{content!r:.200}'
+            error, content = f'{path} ({reason})', b''
         for key, value in zip(rows, (path, content, error), strict=True):
             rows[key].append(value)
     return {key: np.array(values, object) for key, values in rows.items()}
@@ -180,24 +181,36 @@ def _read_parquet(batch: Batch, files: Any, _: str) -> Iterator[Batch]:
             for part in parts:
                 rows = part.to_pylist()
                 if columns == ['image']:
-                    rows = [row['image'] for row in rows]
-                yield _rows([r['path'] for r in rows], [r['bytes'] for r in rows])
+                    empty = {'path': f'a row of {place}', 'bytes': None}
+                    rows = [row['image'] or empty for row in rows]
+                path, content = columns if len(columns) > 1 else ('path', 'bytes')
+                yield _rows([r[path] for r in rows], [r[content] for r in rows])
 
 
 def _columns(files: Any, place: str) -> list[str]:
     """Return the columns of a Parquet file that have its images.
 
+    These are one with both path and bytes, or first that of the paths.
+
     Raises:
         ValueError: It has no such columns.
     """
     from pyarrow.parquet import read_schema
+    from pyarrow.types import is_struct
 
     with files.open(place) as file:
-        names = read_schema(file).names
-    for columns in ['image'], ['path', 'bytes']:
-        if {*columns} <= {*names}:
-            return columns
+        schema = read_schema(file)
+    names = {*schema.names}
+    if 'image' in names:
+        kind = schema.field('image').type
+        if is_struct(kind) and {'path', 'bytes'} <= {field.name for field in kind}:
+            return ['image']
+        if 'binary' in str(kind) and 'path' in names:
+            return ['path', 'image']
+    if {'path', 'bytes'} <= names:
+        return ['path', 'bytes']
+    columns = ', '.join(f'{name} ({schema.field(name).type})' for name in schema.names)
     raise ValueError(
-        f"'{place}' has the columns {', '.join(names)}: give it `path` and `bytes`, or "
-        '`image` with both'
+        f"'{place}' has the columns {columns}: give it `path` and `bytes`, or `image` "
+        'with both'
     )

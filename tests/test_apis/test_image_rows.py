@@ -6,7 +6,12 @@ import tarfile
 import fsspec
 import pytest
 
-from mmcast.apis.image_rows import ImageRows, _read_images, _read_tar
+from mmcast.apis.image_rows import (
+    ImageRows,
+    _read_images,
+    _read_parquet,
+    _read_tar,
+)
 from mmcast.apis.label import are_rows, names_to_label
 
 
@@ -78,6 +83,32 @@ def test_tars_are_read_part_by_part(memory, tmp_path, monkeypatch):
     assert second['path'].tolist() == ['../3.png']
     assert 'is not below the image folder' in second['error'][0]
     assert first['bytes'].tolist() == [b'image'] * 2
+
+
+def test_parquet_of_other_kinds(memory):
+    """Read an image that is null, and plain bytes with and without a path."""
+    pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is not installed')
+    from pyarrow.parquet import write_table
+
+    def read(**columns):
+        with memory.open('/x.parquet', 'wb') as file:
+            write_table(pyarrow.table(columns), file)
+        rows = ImageRows('parquet://memory://x.parquet')
+        (found,) = _read_parquet({'path': rows.parts}, memory, rows.root)
+        return found
+
+    found = read(image=[dict(path='a.png', bytes=b'a'), None])
+    assert found['bytes'].tolist() == [b'a', b'']
+    assert found['error'].tolist() == ['', 'a row of /x.parquet (there are no bytes)']
+
+    found = read(image=[b'a', b'b', None], path=['a.png', 'b.png', 'c.png'])
+    assert found['path'].tolist() == ['a.png', 'b.png', 'c.png']
+    assert found['bytes'].tolist() == [b'a', b'b', b'']
+    assert found['error'].tolist() == ['', '', 'c.png (there are no bytes)']
+
+    message = r'the columns image \(binary\): give it `path` and `bytes`, or'
+    with pytest.raises(ValueError, match=message):
+        read(image=[b'a'])
 
 
 def test_what_is_not_there(memory, monkeypatch):

@@ -104,7 +104,7 @@ def test_images_that_cannot_be_read_as_rows(one_node, teacher_world, tmp_path):
     teacher = teacher_world.config, teacher_world.checkpoint
     pyarrow.parquet.write_table(pyarrow.table({'jpg': [b'']}), tmp_path / 'x.parquet')
     for place, message in {
-        f'parquet://{tmp_path}/x.parquet': 'x.parquet. has the columns jpg: give it',
+        f'parquet://{tmp_path}/x.parquet': 'has the columns jpg .binary.: give it',
         f'tar://file://{tmp_path}': 'there is no .tar file in .file://',
     }.items():
         with pytest.raises((FileNotFoundError, ValueError), match=message):
