@@ -56,6 +56,11 @@ class ImageRows:
                 f"'{self.place}' cannot be read ({error}): pip install s3fs for s3://, "
                 'gcsfs for gs://'
             ) from error
+        except ValueError as error:
+            raise ValueError(
+                f"'{self.place}' cannot be read ({error}): begin it with a protocol "
+                'that fsspec knows, as s3:// or gs://'
+            ) from error
         if not self.files.exists(self.root):
             raise FileNotFoundError(
                 f"there is no '{self.place}': correct the folder of the images"

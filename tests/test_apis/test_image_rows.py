@@ -13,6 +13,7 @@ from mmcast.apis.image_rows import (
     _read_tar,
 )
 from mmcast.apis.label import are_rows, names_to_label
+from mmcast.errors import one_line
 
 
 @pytest.fixture
@@ -119,8 +120,10 @@ def test_what_is_not_there(memory, monkeypatch):
         ImageRows('s3://bucket/x')
     with pytest.raises(FileNotFoundError, match="there is no 'memory://lost'"):
         ImageRows('memory://lost')
-    with pytest.raises(ValueError, match='Protocol not known: none'):
-        ImageRows('none://x')
+    with pytest.raises(ValueError, match='Protocol not known: s4') as error:
+        ImageRows('s4://x')
+    assert one_line(error.value) == str(error.value)
+    assert str(error.value).endswith('a protocol that fsspec knows, as s3:// or gs://')
     memory.pipe('/images/x.txt', b'')
     with pytest.raises(ValueError, match="there is no image below 'memory://images'"):
         ImageRows('memory://images').names(None)
