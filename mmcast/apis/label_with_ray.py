@@ -90,6 +90,7 @@ def label_with_ray(
     # On a CPU: a driver may have no GPU.
     model = load_model(config, checkpoint)
     classes: Any = model.dataset_meta['classes']  # type: ignore[index]
+    views.turns(classes)  # an error is raised before the cluster starts
     opened = PseudoLabelStore.create(
         store,
         classes=classes,

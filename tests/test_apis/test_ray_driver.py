@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 import tarfile
 
 import fsspec
@@ -151,3 +152,19 @@ def test_tars_without_images(put_tars, teacher_world, tmp_path):
     images = put_tars(['a.txt'], [])
     with pytest.raises(ValueError, match="no image in the files of 'tar://memory://ta"):
         run(teacher_world, images, tmp_path / 's')
+
+
+def test_classes_that_cannot_be_mirrored(teacher_world, tmp_path, monkeypatch):
+    """The error comes before the store is made and the cluster is started."""
+    module = sys.modules[label_with_ray.__module__]
+    load = module.load_model
+
+    def load_model(*arguments):
+        model = load(*arguments)
+        model.dataset_meta['classes'] = ('left_eye', 'nose')
+        return model
+
+    monkeypatch.setattr(module, 'load_model', load_model)
+    with pytest.raises(ValueError, match='label without mirrored views'):
+        run(teacher_world, teacher_world.img_root, tmp_path / 's', flip=True)
+    assert not (tmp_path / 's').exists()
