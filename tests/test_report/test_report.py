@@ -189,7 +189,7 @@ def test_page_refers_to_nothing_outside(page):
 def test_quality_is_that_of_cocometric(work, synthscapes):
     path = work / 'adapt_x/test/predictions.segm.json'
     file = synthscapes / ANNOTATIONS.format('val')
-    truth = coco.read_coco(file, tmp_path)
+    truth = coco.read_coco(file, synthscapes)
     found = coco.read_predictions(path, truth)
     categories = coco.category_ids(truth, None)
     quality = coco.measure(truth, found, categories)
