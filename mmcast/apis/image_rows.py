@@ -144,8 +144,8 @@ def _rows(paths: Sequence[str], contents: Sequence[bytes | Exception | None]) ->
         error = ''
         try:
             find_shared([path])  # the name is valid
-        except ValueError as reason:
-            error = str(reason)
+        except ValueError as refused:
+            error = str(refused)
         if not isinstance(content, bytes):
             reason = 'there are no bytes' if content is None else f'{content!r:.200}'
             error, content = f'{path} ({reason})', b''
