@@ -295,7 +295,7 @@ def link_configs() -> None:
     if MINE.is_dir():
         return
     MINE.parent.mkdir(exist_ok=True)
-    if MINE.is_symlink():  # to an installation that is gone
+    if MINE.is_symlink():  # of an installation that is gone
         MINE.unlink()
     inside = INSTALLED.is_relative_to(Path.cwd())
     MINE.symlink_to(os.path.relpath(INSTALLED, MINE.parent) if inside else INSTALLED)
