@@ -225,6 +225,11 @@ def draw(
 ) -> Split:
     """Draw the lists; an image that validates is on no list."""
     annotated = {n: c for n, c in found.annotated.items() if n not in leave_out}
+    if not annotated:
+        raise ValueError(
+            'all annotated images are validation images, too: give --val other '
+            'images, or leave it out'
+        )
     validation: list[str] = []
     if with_validation:
         order, _ = draw_order(list(annotated), f'{seed}:val')

@@ -266,6 +266,7 @@ def test_given_validation_images_are_not_trained_on(folder, monkeypatch):
     [
         (['--fraction', '0.01'], 'needed to show every class: give a larger one'),
         (['--val', 'data/pets/none.json'], r"none\.json' does not exist"),
+        (['--val', 'data/pets/train.json'], 'images are validation images, too: give'),
         (['--images', 'data/none'], "'data/none' does not exist"),
     ],
 )
