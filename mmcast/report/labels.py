@@ -130,6 +130,8 @@ def _sources(
     unlabeled = dataset.unlabeled_dataset
     folder = Path(unlabeled.get('data_root') or '', unlabeled.data_prefix.img)
     labeled = dataset.labeled_dataset
+    while 'ann_file' not in labeled:  # RepeatDataset and other wrappers
+        labeled = labeled.get('dataset') or labeled.datasets[0]
     root = labeled.get('data_root') or ''
     file = locate(str(Path(root, labeled.ann_file)), near)
     names = labeled.get('image_list') and locate(

@@ -10,13 +10,15 @@ import cv2
 import numpy as np
 import pytest
 from mmdet.evaluation import CocoMetric
+from mmengine.config import Config
 from pycocotools import mask as mask_utils
 
 from mmcast.apis import report
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.errors import one_line
-from mmcast.report import coco
-from mmcast.report.data import find
+from mmcast.report import coco, labels
+from mmcast.report.data import Labels, find
+from mmcast.report.pictures import Images
 
 ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'
 STAGES = {'adapt_x': 'teacher', 'distill_x': 'student'}
@@ -279,6 +281,21 @@ def test_slider_numbers_are_those_of_the_store(page, work, synthscapes):
         r'data-s="([\d.]+)"', text.split('id="labels"')[1].split('<sect')[0]
     )
     assert len(drawn) == len(scores)
+
+
+def test_labels_of_a_wrapped_data_set_are_found(work):
+    store = PseudoLabelStore.open(work / 'adapt_x/pseudo_labels')
+    (file,) = work.glob('distill_x/20*/vis_data/config.py')
+    config = Config.fromfile(file)
+    before = labels.show(Labels('x', store, config), Images())
+    train = config.train_dataloader.dataset
+    mixed = dict(type='ConcatDataset', datasets=[train.labeled_dataset])
+    mixed = dict(type='MultiImageMixDataset', dataset=mixed)
+    train.labeled_dataset = dict(type='RepeatDataset', times=2, dataset=mixed)
+    after = labels.show(Labels('x', store, config), Images())
+    assert after['known'] == before['known'] > 0
+    assert after['charts'][-1]['keys'] == before['charts'][-1]['keys']
+    assert 'labels' in after['charts'][-1]['keys']
 
 
 def test_parts_without_files_are_left_out(work, tmp_path):
