@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from mmcast.datasets.image_bits import bits_per_channel
 
@@ -60,8 +60,11 @@ def _read_file(path: Path) -> ImageFile:
     try:
         content = path.read_bytes()
         with Image.open(path) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             mode, size = image.mode, image.size
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                # A newer Pillow has turned its `size` already.
+                size = image.tag_v2[256], image.tag_v2[257]
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         if size[0] * size[1] > MOST_MEGAPIXELS * 1e6:
             return ImageFile(error=TOO_LARGE)
         # An eighth of the size is faster, but nothing is left of a narrow image.

@@ -155,16 +155,19 @@ def test_sizes_that_disagree(world: World) -> None:
     assert line(world.inspect(), what) == ('1: wrong.png is 30x20, not 20x20', True)
 
 
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif'])
 @pytest.mark.parametrize('orientation', [3, 6])
-def test_turned_images(world: World, orientation: int) -> None:
+def test_turned_images(world: World, orientation: int, kind: str) -> None:
     """A turn by 90 degrees must be in the JSON's size; by 180 it cannot be seen."""
-    world.image('turned.jpg', Orientation=orientation)
+    name = f'turned.{kind}'
+    world.image(name, Orientation=orientation)
     found = world.inspect()
     assert line(found, 'images that EXIF turns')[0] == '1'
     what = 'of these with the size from before the turn in the JSON'
     assert stops(found) == ({what} if orientation == 6 else set())
     # As mmcv loads it.
-    shown = cv2.imread(str(world.folder / 'turned.jpg')).shape[1::-1]
+    content = np.fromfile(world.folder / name, np.uint8)
+    shown = cv2.imdecode(content, cv2.IMREAD_COLOR).shape[1::-1]
     world.coco['images'][-1].update(width=shown[0], height=shown[1])
     found = world.inspect()
     assert stops(found) == set()
