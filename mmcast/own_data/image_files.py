@@ -1,6 +1,7 @@
 """Read image files to their end: what is wrong with them, and which are copies."""
 
 import hashlib
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,7 @@ def _read_file(path: Path) -> ImageFile:
             if isinstance(image, TiffImagePlugin.TiffImageFile):
                 # A newer Pillow has turned its `size` already.
                 size = image.tag_v2[256], image.tag_v2[257]
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = _orientation(image)
         if size[0] * size[1] > MOST_MEGAPIXELS * 1e6:
             return ImageFile(error=TOO_LARGE)
         # An eighth of the size is faster, but nothing is left of a narrow image.
@@ -81,6 +82,14 @@ def _read_file(path: Path) -> ImageFile:
     shown = size[::-1] if orientation in (5, 6, 7, 8) else size
     gray = mode in ('1', 'L', 'LA') or mode.startswith('I')
     return ImageFile(size, shown, gray, bits, orientation in range(2, 9))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; 1 for damaged EXIF, as OpenCV takes it."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (struct.error, SyntaxError, ValueError, KeyError, TypeError, OSError):
+        return 1
 
 
 def find_copies(paths: Sequence[Path]) -> set[int]:

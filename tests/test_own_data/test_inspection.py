@@ -174,6 +174,20 @@ def test_turned_images(world: World, orientation: int, kind: str) -> None:
     assert found.sizes[shown] >= 1
 
 
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp'])
+@pytest.mark.parametrize('exif', [b'garbage!', b'MM\0*\0\0', b'MM\0*\0\0\0\x08\0\1'])
+def test_damaged_exif_turns_nothing(world: World, kind: str, exif: bytes) -> None:
+    name = f'photo.{kind}'
+    pixels = np.full((20, 30, 3), 99, np.uint8)
+    Image.fromarray(pixels).save(world.folder / name, exif=b'Exif\0\0' + exif)
+    world.add(name)
+    world.annotate()
+    found = world.inspect()
+    assert stops(found) == set()
+    assert line(found, 'images that EXIF turns')[0] == '0'
+    assert name in found.annotated
+
+
 def test_deep_gray_and_damaged_images(world: World) -> None:
     deep = np.full((20, 30, 3), 4000, np.uint16)
     assert cv2.imwrite(str(world.folder / 'deep.png'), deep)
