@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.text import Text
+
 from mmcast.console import make_console
 from mmcast.datasets.cityscapes_to_coco import THINGS, read_images
 from mmcast.datasets.coco_file import read_coco
@@ -127,7 +129,7 @@ def _read_source(
     if file is not None:
         return read_list(file), None
     if coco is not None:
-        with make_console().status(f'reading {coco}'):
+        with make_console().status(Text(f'reading {coco}')):
             content = read_coco(coco)
         classes_of = content.classes_of()
         return [*classes_of], (content.classes, classes_of)

@@ -236,8 +236,12 @@ def find_images(
 
 
 def examples(names: Sequence[str]) -> str:
-    """Return the first three of some names for a message."""
-    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+    """Return the first three of some names for a message.
+
+    A byte that is not UTF-8 is escaped, since it could not be printed.
+    """
+    text = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+    return text.encode(errors='backslashreplace').decode()
 
 
 def _list(folder: str) -> tuple[set[str], set[str]]:

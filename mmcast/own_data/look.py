@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from mmcast.datasets.coco_file import CocoFile, read_coco
@@ -28,7 +28,11 @@ def look(
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"image folder '{folder}' does not exist: correct it")
-    with Progress(console=console, transient=True) as bar:
+    columns = (
+        TextColumn('{task.description}', markup=False),
+        *Progress.get_default_columns()[1:],
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f'reading {file}', total=None)
         coco = read_coco(file, folder)
         bar.update(task, description=f'reading {folder}')

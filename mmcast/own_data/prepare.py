@@ -205,14 +205,15 @@ def _check_validation(
     absent = [name for name in found.classes if name not in validated.classes]
     if absent:
         console.print(
-            f'[yellow]{validation.path} has no {", ".join(absent)}: their AP will be '
-            'unknown[/yellow]'
+            f'{validation.path} has no {", ".join(absent)}: their AP will be unknown',
+            style='yellow',
         )
     others = [name for name in validated.classes if name not in found.classes]
     if others:
         console.print(
-            f'[yellow]{validation.path} has objects of {", ".join(others)}, which '
-            f'{coco} lacks: they are left out[/yellow]'
+            f'{validation.path} has objects of {", ".join(others)}, which {coco} '
+            'lacks: they are left out',
+            style='yellow',
         )
 
 

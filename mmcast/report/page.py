@@ -64,7 +64,7 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
         ValueError: There is nothing to show, or a file is damaged.
     """
     bar = Progress(
-        TextColumn('{task.description}'),
+        TextColumn('{task.description}', markup=False),
         BarColumn(),
         TimeRemainingColumn(),
         # In a notebook without ipywidgets, rich prints a warning for each update.

@@ -1,6 +1,7 @@
 """Run `mmcast own-data` on images that nothing here has seen."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -97,6 +98,24 @@ def test_looking_writes_nothing(folder, monkeypatch, capsys):
     assert re.search(r'classes without an instance\s*│\s*1: unicorn', printed)
     assert 'Nothing was written' in printed
     assert sorted(folder.rglob('*')) == before
+
+
+def test_names_are_printed_as_they_are(folder, monkeypatch, capsys):
+    """In `[...]` rich would see markup, and a byte may not be UTF-8."""
+    data = folder / 'data/[raw]'
+    write_pets(data, 'train.json', 0, 20, 5, names=('[cat]', '[/dog]', '[red]fox'))
+    write_pets(data, 'val.json', 90, 1, names=('[cat]', '[/dog]', '[red]fox'))
+    heic = os.fsencode(data / 'images') + b'/photo[1]\xff.heic'
+    Path(os.fsdecode(heic)).write_bytes(b'x')
+    words = '--coco data/[raw]/train.json --val data/[raw]/val.json --images'
+    run(monkeypatch, *words.split(), 'data/[raw]/images', '--teacher', 'sam3')
+    printed = capsys.readouterr().out
+    assert re.search(r'^data/\[raw\]/train\.json', printed, re.MULTILINE)
+    assert '[cat]: 20, [/dog]: 10' in printed
+    assert '1: [red]fox' in printed
+    assert r'1: photo[1]\udcff.heic' in printed
+    assert 'val.json has no [/dog]: their AP will be unknown' in printed
+    assert "--classes '[cat]' '[/dog]' --store" in printed
 
 
 def test_what_stops_is_told_before_anything_is_written(folder, monkeypatch):

@@ -103,7 +103,7 @@ def generate(
         min(workers, len(chunks)), multiprocessing.get_context('fork'), _start_worker
     )
     bar = Progress(
-        TextColumn('SynthScapes {task.description}'),
+        TextColumn('SynthScapes {task.description}', markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
