@@ -196,13 +196,15 @@ def _report(
     if classes is None:
         return text
     names, classes_of = classes
+    shown = set[str]().union(*classes_of.values())
+    unused = [c for c in names if c not in shown]
     counts = {c: sum(c in classes_of[name] for name in labeled) for c in names}
-    missing = [c for c in names if not counts[c]]
+    missing = [c for c in names if c in shown and not counts[c]]
     if missing and not allow:
         raise ValueError(
             f'no labelled image shows: {", ".join(missing)}: give --per-class 1 or '
             'more, another --seed or a larger split, or --allow-missing-classes'
         )
-    return f'{text}; labelled images with ' + ', '.join(
-        f'{c}: {counts[c]}' for c in names
-    )
+    text += '; labelled images with '
+    text += ', '.join(f'{c}: {counts[c]}' for c in names if c in shown)
+    return text + f'; no object of: {", ".join(unused)}' * bool(unused)

@@ -237,6 +237,17 @@ class TestVerb:
         assert '\n' not in error
         assert read_list(out / 'labeled.txt') == labeled
 
+    def test_a_category_without_an_object_is_never_missing(
+        self, tmp_path: Path, capsys
+    ) -> None:
+        """As the root that Roboflow adds."""
+        classes_of = {f'{i}.png': ['car', 'bus'] for i in range(4)}
+        path = tmp_path / 'train.json'
+        path.write_text(json.dumps(coco_of(classes_of, ['things', 'car', 'bus'])))
+        assert not split('--coco', path, '--count', 1, '--out', tmp_path / 'out')
+        printed = capsys.readouterr().out
+        assert 'with car: 1, bus: 1; no object of: things\n' in printed
+
     def test_nested_lists(self, coco_file: Path, tmp_path: Path) -> None:
         args = ['--coco', coco_file, '--fraction', 0.05, 0.1, 0.3, '--out', tmp_path]
         args += ['--per-class', 1]
