@@ -109,22 +109,21 @@ def _own_distill(plan: Plan, stage: str) -> str:
 
 
 def _own_finetune(plan: Plan, stage: str) -> str:
-    """Write the refinement: a tenth of the learning rate and of the length."""
+    """Write the refinement: a tenth of the learning rate and of the length.
+
+    It has one epoch at least.
+    """
     assert plan.student is not None
     cfg = plan.student.cfg
     text = head('./supervised.py', plan, stage)
     text += assignment('load_from', Code('_base_.distilled'))
     rate = float(f'{cfg.optim_wrapper.optimizer.lr / 10:.3g}')
     text += assignment('optim_wrapper', dict(optimizer=dict(lr=rate)))
-    times = repeats(plan)
-    if times > 1:
-        shorter = dict(labeled_dataset=dict(times=math.ceil(times / 10)))
-        text += assignment('train_dataloader', dict(dataset=shorter))
-    elif plan.student.epochs is None:
-        iterations = math.ceil(cfg.train_cfg.max_iters / 10)
-        text += assignment(
-            'train_cfg', dict(max_iters=iterations, val_interval=iterations)
-        )
+    key = 'max_iters' if plan.student.epochs is None else 'max_epochs'
+    length = max(round(cfg.train_cfg[key] / 10), 1)
+    text += assignment(
+        'train_cfg', dict({key: length}, val_interval=length, val_begin=1)
+    )
     return text + assignment(
         'val_evaluator', dict(outfile_prefix=Code("work_dir + '/validation'"))
     )

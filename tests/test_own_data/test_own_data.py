@@ -389,6 +389,10 @@ def test_a_students_config_of_your_own(folder, monkeypatch, capsys, dataset, mor
     assert class_count(MODELS.build(cfg.model.student)) == 2
     assert ('json' in cfg.custom_imports.imports) == ('json' in more)
     assert load('finetune').optim_wrapper.optimizer.lr == 0.002
+    refined = load('finetune').train_cfg
+    assert (refined.get('max_iters') or refined.max_epochs) == (
+        5 if 'iters' in more else 1
+    )
     length = cfg.train_cfg.get('max_iters', 12 * -(-21 // 2))
     assert re.search(rf'distill\.py\s*│\s*{length} │\s*2 │', printed)
 
@@ -402,7 +406,8 @@ def test_a_stock_student_that_sees_few_labels(folder, monkeypatch, capsys):
     assert len(read_list('data/pets/splits/labeled.txt')) == 4
     train = DATASETS.build(cfg.train_dataloader.dataset)
     assert len(train) == 4 * 13  # 40 + 12 unlabelled ones
-    assert load('finetune').train_dataloader.dataset.labeled_dataset.times == 2
+    assert load('finetune').train_dataloader.dataset.labeled_dataset.times == 13
+    assert load('finetune').train_cfg.max_epochs == 30  # of 300
     printed = capsys.readouterr().out
     assert re.search(r'supervised\.py\s*│\s*600 │\s*32 │', printed)
     assert class_count(MODELS.build(cfg.model)) == 2
