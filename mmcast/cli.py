@@ -43,8 +43,17 @@ def _joined(words: Sequence[str]) -> Sequence[str]:
     """Join `store`, a teacher or an engine to its verb, since their options differ."""
     if words[:1] == ['store'] and len(words) > 1:
         return [' '.join(words[:2]), *words[2:]]
+    if words[:1] != ['label']:
+        return words
     for option in '--teacher', '--engine':
-        if words[:1] == ['label'] and option in words[:-1]:
+        words = [
+            part
+            for word in words
+            for part in (
+                word.split('=', 1) if word.startswith(f'{option}=') else [word]
+            )
+        ]
+        if option in words[:-1]:
             place = words.index(option)
             verb = ' '.join([words[0], *words[place : place + 2]])
             return [verb, *words[1:place], *words[place + 2 :]]

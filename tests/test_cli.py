@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmcast import apis
-from mmcast.cli import _parser, main
+from mmcast.cli import _joined, _parser, main
 
 ROOT = Path(__file__).parents[1]
 VERBS = dict(_parser()._subparsers._group_actions[0].choices.items())  # type: ignore[union-attr]
@@ -35,6 +35,14 @@ def test_options_are_the_arguments_of_the_function(verb):
         needed = arguments[each.dest].default is inspect.Parameter.empty
         assert each.required == needed, each.dest
         assert each.help
+
+
+@pytest.mark.parametrize('choice', ['teacher sam3', 'engine ray'])
+def test_a_labelling_verb_is_found_with_and_without_an_equals_sign(choice):
+    one = choice.replace(' ', '=')
+    for words in ([f'--{one}'], f'--{choice}'.split()):
+        found = _joined(['label', '--store', 'a=b', *words, '--images', 'c'])
+        assert found == [f'label --{choice}', '--store', 'a=b', '--images', 'c']
 
 
 def test_help_imports_neither_torch_nor_mmdet(tmp_path):
