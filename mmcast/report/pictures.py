@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 WIDTH = 480  # of an image in the page, in pixels
 QUALITY = 72  # of WebP
+LONGEST = 16383  # pixels of a side that WebP allows
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Images:
             if image is None:
                 return None
             height, width = image.shape[:2]
-            if width > WIDTH:
-                height, width = round(height * WIDTH / width), WIDTH
+            scale = min(1, WIDTH / width, LONGEST / height)
+            if scale < 1:
+                width, height = (max(round(s * scale), 1) for s in (width, height))
                 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
             name = f'i{len(self._known)}'
             self._known[path] = name, width, height
@@ -77,7 +79,7 @@ class Images:
             return None
         name, width, height = known
         order = sorted(instances, key=lambda each: each.score or 0)
-        shapes = Markup('').join(_shape(each, width) for each in order)
+        shapes = Markup('').join(_shape(each, (width, height)) for each in order)
         return Markup(
             '<svg class="scene" viewBox="0 0 {w} {h}" role="img" aria-label="{title}">'
             '<use href="#{name}"/>{shapes}</svg>'
@@ -120,14 +122,19 @@ def instances(
     ]
 
 
-def _shape(instance: Instance, width: int) -> Markup:
-    """Return an instance's outline as a path, in pixels of the page's image."""
+def _shape(instance: Instance, size: tuple[int, int]) -> Markup:
+    """Return an instance's outline as a path, in pixels of the page's image.
+
+    Args:
+        instance: The instance.
+        size: (width, height) of the page's image.
+    """
     mask = mask_utils.decode(instance.mask)
-    scale = width / mask.shape[1]
+    scale = np.array(size) / mask.shape[::-1]
     outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     path = ''
     for outline in outlines:
-        corners = cv2.approxPolyDP(outline, 0.6 / max(scale, 0.25), True)[:, 0]
+        corners = cv2.approxPolyDP(outline, 0.6 / max(scale.max(), 0.25), True)[:, 0]
         # An outline goes through the centres of the mask's pixels.
         places = np.round((corners + 0.5) * scale, 1)
         path += 'M' + 'L'.join(f'{x:g} {y:g}' for x, y in places) + 'Z'

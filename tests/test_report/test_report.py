@@ -18,7 +18,7 @@ from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.errors import one_line
 from mmcast.report import coco, labels
 from mmcast.report.data import Labels, find
-from mmcast.report.pictures import Images
+from mmcast.report.pictures import Images, Instance
 
 ANNOTATIONS = 'annotations/instancesonly_filtered_gtFine_{}.json'
 STAGES = {'adapt_x': 'teacher', 'distill_x': 'student'}
@@ -296,6 +296,23 @@ def test_labels_of_a_wrapped_data_set_are_found(work):
     assert after['known'] == before['known'] > 0
     assert after['charts'][-1]['keys'] == before['charts'][-1]['keys']
     assert 'labels' in after['charts'][-1]['keys']
+
+
+@pytest.mark.parametrize(
+    ('size', 'shown'),
+    [((9, 20000), (7, 16383)), ((20000, 9), (480, 1)), ((960, 300), (480, 150))],
+)
+def test_images_of_any_shape_are_drawn(tmp_path, size, shown):
+    """WebP allows 16,383 pixels a side."""
+    width, height = size
+    assert cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((height, width, 3), np.uint8))
+    mask = mask_utils.encode(np.ones((height, width), np.uint8, order='F'))
+    svg = Images().draw(tmp_path / 'a.png', [Instance(0, 'cat', None, mask)], 'x')
+    assert f'viewBox="0 0 {shown[0]} {shown[1]}"' in svg
+    path = re.search(r' d="(.*?)"', svg)[1]
+    places = np.array([float(v) for v in re.findall(r'[\d.e+]+', path)]).reshape(-1, 2)
+    assert np.all(places <= shown)
+    assert np.all(np.ptp(places, 0) >= np.array(shown) - 2 * np.array(shown) / size - 1)
 
 
 def test_parts_without_files_are_left_out(work, tmp_path):
