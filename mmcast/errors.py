@@ -185,7 +185,9 @@ def _of_file_system(error: BaseException) -> str | None:
         return None
     where = f'{error.filename}: ' if error.filename else ''
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = 'free space, then continue with --resume'
+        remedy = 'free space, then '
+        remedy += 'run the command again' if is_command() else 'continue with --resume'
     else:
-        remedy = 'change its permissions, or give another folder with --work-dir'
+        place = 'place' if is_command() else 'folder with --work-dir'
+        remedy = f'change its permissions, or give another {place}'
     return f'{where}{error.strerror}: {remedy}'

@@ -185,6 +185,17 @@ def check_writable(folder: str | os.PathLike[str], remedy: str) -> None:
         ) from error
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written, before the work for it; leave nothing.
+
+    Raises:
+        OSError: It is a folder, or its folder cannot be written.
+    """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder: give the path of a file")
+    check_writable(Path(path).absolute().parent, 'give another file')
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

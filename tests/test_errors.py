@@ -167,6 +167,21 @@ def test_file_that_cannot_be_written_is_one_line(number, remedy):
     assert one_line(OSError(errno.EIO, 'x', '/far/x')) is None
 
 
+@pytest.mark.parametrize(
+    ('number', 'remedy'),
+    [
+        (errno.EACCES, 'change its permissions, or give another place'),
+        (errno.ENOSPC, 'free space, then run the command again'),
+    ],
+)
+def test_remedy_for_the_command_names_no_option_of_training(
+    monkeypatch, number, remedy
+):
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'mmcast', 'label'])
+    message = one_line(OSError(number, os.strerror(number), '/far/x'))
+    assert message == f'/far/x: {os.strerror(number)}: {remedy}'
+
+
 def run_cold(*command, cwd, **environment):
     return subprocess.run(
         [sys.executable, *map(str, command)],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmcast.errors import tool
-from mmcast.files import check_writable, open_atomic, write_atomic
+from mmcast.files import check_file, check_writable, open_atomic, write_atomic
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
@@ -52,3 +52,14 @@ def test_tool_command_runs(warm, tmp_path, monkeypatch):
 def test_check_of_a_folder_leaves_nothing(tmp_path):
     check_writable(tmp_path / 'a/b', 'x')
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / 'a').write_text('')
+    check_file(tmp_path / 'a')
+    check_file(tmp_path / 'b/c')
+    assert not (tmp_path / 'b').exists()
+    with pytest.raises(OSError, match='is a folder: give the path of a file'):
+        check_file(tmp_path)
+    with pytest.raises(OSError, match=r'Not a directory.*or give another file'):
+        check_file(tmp_path / 'a/b')

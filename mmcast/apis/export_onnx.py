@@ -9,6 +9,7 @@ from mmcast.apis.load_model import load_model
 from mmcast.console import make_console
 from mmcast.deployment import check_packages
 from mmcast.deployment import export_onnx as export
+from mmcast.files import check_file
 
 
 def export_onnx(
@@ -40,11 +41,13 @@ def export_onnx(
 
     Raises:
         ImportError: A package of the extra ``onnx`` is missing.
+        OSError: The file cannot be written.
         ValueError: The model cannot be exported so.
         ArithmeticError: The engines disagree.
     """
     if batch is not None and batch < 1:
         raise ValueError('--batch must be at least 1')
+    check_file(out)
     check_packages()
     model = load_model(config, checkpoint)
     # The exporter logs each constant that it does not fold.

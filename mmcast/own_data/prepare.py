@@ -119,6 +119,7 @@ def own_data(
     lists = Path(out) if out else coco.parent / 'splits'
     if not look:
         check_writable(lists, 'give another folder with --out')
+        check_writable(MINE.parent, 'run the command in another folder')
     links = Path(link_root) if link_root else None
     by_words = [*(teacher or ())] == ['sam3']
     own, teaches = _read_detectors(student, None if by_words else teacher)
@@ -264,6 +265,8 @@ def link_configs() -> None:
     if MINE.is_dir():
         return
     MINE.parent.mkdir(exist_ok=True)
+    if MINE.is_symlink() and not MINE.exists():  # of an installation that is gone
+        MINE.unlink()
     inside = INSTALLED.is_relative_to(Path.cwd())
     MINE.symlink_to(os.path.relpath(INSTALLED, MINE.parent) if inside else INSTALLED)
     console.print(f"'{MINE}' is a link to the installed configs, {INSTALLED}")

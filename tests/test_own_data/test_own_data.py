@@ -25,6 +25,7 @@ from mmcast.cli import main
 from mmcast.console import make_console
 from mmcast.datasets.splits import read_list
 from mmcast.engine.stages import mask_ap
+from mmcast.errors import one_line
 from mmcast.models.detectors.student import class_count
 from mmcast.testing.stock_detectors import stock_detector
 
@@ -314,6 +315,23 @@ def test_configs_of_a_checkout_stay(folder, monkeypatch):
     run(monkeypatch, *PETS)
     assert own.is_dir()
     assert not own.is_symlink()
+
+
+def test_a_link_to_configs_that_are_gone_is_replaced(folder, monkeypatch):
+    (folder / 'configs').mkdir()
+    (folder / 'configs/mmcast').symlink_to('nowhere')
+    run(monkeypatch, *PETS)
+    assert (folder / 'configs/mmcast/_base_').is_dir()
+    assert load('supervised').work_dir == 'work_dirs/pets/supervised'
+
+
+def test_a_place_without_room_for_configs_is_told_first(folder, monkeypatch):
+    (folder / 'configs').write_text('a file')
+    with pytest.raises(OSError, match='or run the command in another folder') as caught:
+        run(monkeypatch, *PETS)
+    assert one_line(caught.value).startswith('cannot write in configs (')
+    assert not (folder / 'data/pets/splits').exists()
+    run(monkeypatch, *PETS, '--look')
 
 
 MINE = """\

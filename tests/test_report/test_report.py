@@ -418,6 +418,15 @@ def test_errors_are_one_line(work, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob('report.html'))
 
 
+def test_a_place_that_cannot_be_written_is_told_first(work, tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setattr('mmcast.report.page.judge', None)
+    for out, message in ('', 'is a folder'), ('file/a.html', 'cannot write in'):
+        with pytest.raises(OSError, match=message) as caught:
+            report(work, tmp_path / out)
+        assert one_line(caught.value)
+
+
 def test_ids_can_be_text_or_start_anywhere(work, page, synthscapes, tmp_path):
     """The page is the same, and an object without a readable mask changes nothing."""
     before = page.read_text()
