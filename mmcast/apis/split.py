@@ -24,6 +24,7 @@ def split(
     out: str | Path,
     *,
     coco: str | Path | None = None,
+    images: str | Path | None = None,
     list: str | Path | None = None,
     cityscapes: str | Path | None = None,
     split: str = 'train',
@@ -47,6 +48,8 @@ def split(
     Args:
         out: Folder for the lists.
         coco: COCO JSON with the images. Give one of ``coco``, ``list``, ``cityscapes``.
+        images: Image folder of ``coco``. Leading folders of the names are removed if
+            the images are found in it then, as training does.
         list: List of images, without classes.
         cityscapes: Folder of a Cityscapes layout; it needs no JSON.
         split: Split of ``cityscapes``.
@@ -71,6 +74,10 @@ def split(
     """
     if sum(each is not None for each in (coco, list, cityscapes)) != 1:
         raise ValueError('give one of --coco, --list and --cityscapes')
+    if images and not coco:
+        raise ValueError('--images is the image folder of --coco: give both')
+    if images and not Path(images).is_dir():
+        raise FileNotFoundError(f"image folder '{images}' does not exist: correct it")
     if bool(fraction) + bool(count) + bool(labeled) > 1:
         raise ValueError('give only one of --fraction, --count and --labeled')
     if not (fraction or count or labeled or per_class):
@@ -83,7 +90,7 @@ def split(
         raise ValueError('--unlabeled is checked against --labeled: give both')
     if list and per_class:
         raise ValueError('--per-class needs classes: give --coco or --cityscapes')
-    names, classes = _read_source(coco, list, cityscapes, split)
+    names, classes = _read_source(coco, images, list, cityscapes, split)
     if labeled:
         chosen = read_list(labeled)
         check_known(chosen, {*names}, labeled)
@@ -121,6 +128,7 @@ def split(
 
 def _read_source(
     coco: str | Path | None,
+    images: str | Path | None,
     file: str | Path | None,
     cityscapes: str | Path | None,
     split: str,
@@ -130,7 +138,7 @@ def _read_source(
         return read_list(file), None
     if coco is not None:
         with make_console().status(Text(f'reading {coco}')):
-            content = read_coco(coco)
+            content = read_coco(coco, images)
         classes_of = content.classes_of()
         return [*classes_of], (content.classes, classes_of)
     assert cityscapes is not None

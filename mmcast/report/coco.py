@@ -82,16 +82,20 @@ class Quality:
 
 
 @functools.cache
-def read_coco(path: Path) -> COCO:
+def read_coco(path: Path, folder: Path | None = None) -> COCO:
     """Read an annotation file as training does; once, since models share files.
 
     ``image_ids`` and ``category_ids`` of the result have the id of each image and
     category by that of the file, which may be text.
 
+    Args:
+        path: The file.
+        folder: The image folder; names are made to fit it.
+
     Raises:
         ValueError: The file is refused.
     """
-    found = coco_file.read_coco(path)
+    found = coco_file.read_coco(path, folder)
     content = json.loads(path.read_bytes())
     new = {each['name']: each['id'] for each in found.categories}
     truth = _as_coco(found.images, found.categories, found.annotations)

@@ -95,13 +95,13 @@ class Sources:
         return cls(
             model.predictions,
             file.resolve(),
-            locate(str(folder), model.predictions) or folder,
+            (locate(str(folder), model.predictions) or folder).resolve(),
             tuple(classes) if classes else None,
         )
 
     def measure(self) -> coco.Quality:
         """Evaluate the predictions; it can run in a process of its own."""
-        truth = coco.read_coco(self.annotations)
+        truth = coco.read_coco(self.annotations, self.images)
         found = coco.read_predictions(self.predictions, truth)
         return coco.measure(truth, found, coco.category_ids(truth, self.classes))
 
@@ -123,7 +123,7 @@ def judge(
     Raises:
         ValueError: A file is damaged.
     """
-    truth = coco.read_coco(sources.annotations)
+    truth = coco.read_coco(sources.annotations, sources.images)
     found: dict[int, list[dict]] = {image: [] for image in truth.getImgIds()}
     for each in coco.read_predictions(sources.predictions, truth):
         found[each['image_id']].append(each)
