@@ -139,6 +139,7 @@ def own_data(
         console.print('Nothing was written: the same command without --look writes.')
         return []
     split = draw(found, leave_out, fraction, seed, with_validation=not val)
+    tell_missing(found, split)
     plan = Plan(
         name=name,
         size=size or default_size(),
@@ -225,7 +226,10 @@ def draw(
     seed: int,
     with_validation: bool,
 ) -> Split:
-    """Draw the lists; an image that validates is on no list."""
+    """Draw the lists; an image that validates is on no list.
+
+    Of each class one image does not validate, so that it can be labelled.
+    """
     annotated = {n: c for n, c in found.annotated.items() if n not in leave_out}
     if not annotated:
         raise ValueError(
@@ -235,7 +239,10 @@ def draw(
     validation: list[str] = []
     if with_validation:
         order, _ = draw_order(list(annotated), f'{seed}:val')
-        validation = sorted(order[: round(len(order) / 5)])
+        last = {shown: name for name in order for shown in annotated[name]}
+        kept = set(last.values())
+        free = [name for name in order if name not in kept]
+        validation = sorted(free[: round(len(order) / 5)])
     taken = set(validation)
     rest = {name: shown for name, shown in annotated.items() if name not in taken}
     order, at_least = draw_order(list(rest), seed, 1, rest)
@@ -258,6 +265,18 @@ def draw(
             'the labels'
         )
     return split
+
+
+def tell_missing(found: Inspection, split: Split) -> None:
+    """Name the classes that no labelled image shows, or no drawn validation image."""
+    texts = []
+    for kind, names in ('labelled', split.labeled), ('validation', split.validation):
+        shown = set[str]().union(*(found.annotated[name] for name in names))
+        missing = [name for name in found.classes if name not in shown]
+        if missing and names:
+            texts.append(f'no {kind} image shows {", ".join(missing)}')
+    if texts:
+        console.print('; '.join(texts), style='yellow')
 
 
 def link_configs() -> None:

@@ -23,10 +23,12 @@ import mmcast  # noqa: F401
 from mmcast.checkpoints import compare, save_plain
 from mmcast.cli import main
 from mmcast.console import make_console
-from mmcast.datasets.splits import read_list
+from mmcast.datasets.splits import draw_order, read_list
 from mmcast.engine.stages import mask_ap
 from mmcast.errors import one_line
 from mmcast.models.detectors.student import class_count
+from mmcast.own_data.inspection import Inspection
+from mmcast.own_data.prepare import draw, tell_missing
 from mmcast.testing.stock_detectors import stock_detector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -263,6 +265,38 @@ def test_lists_are_a_split(folder, monkeypatch):
     run(monkeypatch, *PETS, '--fraction', '0.25')
     with pytest.raises(FileExistsError, match='with --out, or remove it'):
         run(monkeypatch, *PETS)
+
+
+def test_a_rare_class_is_labelled_before_it_validates(folder, capsys):
+    names = [f'{i:03}.png' for i in range(20)]
+    found = Inspection(classes=('cat', 'unicorn'), others=['more.png'])
+    found.annotated = {name: {'cat'} for name in names}
+    before = draw(found, set(), None, 0, with_validation=True)
+    order, _ = draw_order(names, '0:val')
+    assert before.validation == sorted(order[:4])
+    rare = before.validation[0]
+    found.annotated[rare] = {'cat', 'unicorn'}
+    after = draw(found, set(), None, 0, with_validation=True)
+    assert rare in after.labeled
+    assert after.validation == sorted({*order[:5]} - {rare})
+    tell_missing(found, after)
+    assert capsys.readouterr().out == 'no validation image shows unicorn\n'
+    tell_missing(found, draw(found, {rare}, None, 0, with_validation=False))
+    assert capsys.readouterr().out == 'no labelled image shows unicorn\n'
+
+
+def test_classes_without_a_labelled_image_are_named(folder, monkeypatch, capsys):
+    """All images with a dog are for validation."""
+    path = folder / 'data/pets/train.json'
+    content = json.loads(path.read_text())
+    content['images'] = content['images'][:8]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] < 8]
+    path.write_text(json.dumps(content))
+    content['images'] = [i for i in content['images'] if i['id'] % 2]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] % 2]
+    (folder / 'data/pets/val.json').write_text(json.dumps(content))
+    run(monkeypatch, *PETS, '--val', 'data/pets/val.json')
+    assert "\nno labelled image shows dog's friend\n" in capsys.readouterr().out
 
 
 def test_given_validation_images_are_not_trained_on(folder, monkeypatch):
