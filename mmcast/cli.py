@@ -159,7 +159,7 @@ def _own_data(add: Callable) -> None:
 
 def _split(add: Callable) -> None:
     add('--coco', help='COCO JSON with the images to split')
-    add('--images', metavar='DIR', help='their folder, if names begin with folders')
+    add('--images', metavar='DIR', help='their folder; names are made to fit it')
     add('--list', help='list of images (without classes)')
     add('--cityscapes', metavar='DIR', help='Cityscapes layout; needs no JSON')
     add('--split', help='split of --cityscapes (default: train)')

@@ -188,7 +188,9 @@ def _of_file_system(error: BaseException) -> str | None:
     if is_command():
         again, place = 'run the command again', 'place'
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = f'free space, then {again}'
+        remedy = 'free space, then '
+        remedy += 'run the command again' if is_command() else 'continue with --resume'
     else:
+        place = 'place' if is_command() else 'folder with --work-dir'
         remedy = f'change its permissions, or give another {place}'
     return f'{where}{error.strerror}: {remedy}'

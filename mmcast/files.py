@@ -201,14 +201,14 @@ def check_writable(folder: str | os.PathLike[str], remedy: str) -> None:
         ) from error
 
 
-def check_new_file(path: str | os.PathLike[str]) -> None:
-    """Check that a file can be written, before the work that fills it.
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written, before the work for it; leave nothing.
 
     Raises:
-        OSError: It is a folder, or its folder cannot be written in.
+        OSError: It is a folder, or its folder cannot be written.
     """
-    if os.path.isdir(path):
-        raise IsADirectoryError(f'{path} is a folder: give a file')
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder: give the path of a file")
     check_writable(Path(path).absolute().parent, 'give another file')
 
 

@@ -80,6 +80,12 @@ def test_an_error_is_one_line(tmp_path):
     assert 'Traceback' not in done.stderr
 
 
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    """The model is not read; it does not exist."""
+    with pytest.raises(IsADirectoryError, match='is a folder: give the path of a file'):
+        main(['export-onnx', 'none.py', 'none.pth', '--out', str(tmp_path)])
+
+
 def test_models_are_listed(capsys):
     main(['models'])
     printed = capsys.readouterr().out

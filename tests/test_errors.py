@@ -174,9 +174,12 @@ def test_file_that_cannot_be_written_is_one_line(number, remedy):
         (errno.ENOSPC, 'free space, then run the command again'),
     ],
 )
-def test_remedies_of_the_command_are_its_own(number, remedy, monkeypatch):
-    monkeypatch.setattr('mmcast.errors.is_command', lambda: True)
-    assert one_line(OSError(number, 'no', '/far/x')) == f'/far/x: no: {remedy}'
+def test_remedy_for_the_command_names_no_option_of_training(
+    monkeypatch, number, remedy
+):
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'mmcast', 'label'])
+    message = one_line(OSError(number, os.strerror(number), '/far/x'))
+    assert message == f'/far/x: {os.strerror(number)}: {remedy}'
 
 
 def run_cold(*command, cwd, **environment):

@@ -9,7 +9,7 @@ from mmcast.apis.load_model import load_model
 from mmcast.console import make_console
 from mmcast.deployment import check_packages
 from mmcast.deployment import export_onnx as export
-from mmcast.files import check_new_file
+from mmcast.files import check_file
 
 
 def export_onnx(
@@ -47,7 +47,7 @@ def export_onnx(
     """
     if batch is not None and batch < 1:
         raise ValueError('--batch must be at least 1')
-    check_new_file(out)
+    check_file(out)
     check_packages()
     model = load_model(config, checkpoint)
     # The exporter logs each constant that it does not fold.

@@ -35,7 +35,7 @@ def report(
     Raises:
         ImportError: jinja2 or matplotlib is not installed.
         FileNotFoundError: A folder does not exist.
-        OSError: The HTML file cannot be written.
+        OSError: The file cannot be written.
         ValueError: There is nothing to show, or a file is damaged.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]

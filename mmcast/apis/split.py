@@ -48,8 +48,8 @@ def split(
     Args:
         out: Folder for the lists.
         coco: COCO JSON with the images. Give one of ``coco``, ``list``, ``cityscapes``.
-        images: The image folder of ``coco``. Leading folders of the names are removed
-            if the images are found in it then, as training does.
+        images: Image folder of ``coco``. Leading folders of the names are removed if
+            the images are found in it then, as training does.
         list: List of images, without classes.
         cityscapes: Folder of a Cityscapes layout; it needs no JSON.
         split: Split of ``cityscapes``.
@@ -74,6 +74,10 @@ def split(
     """
     if sum(each is not None for each in (coco, list, cityscapes)) != 1:
         raise ValueError('give one of --coco, --list and --cityscapes')
+    if images and not coco:
+        raise ValueError('--images is the image folder of --coco: give both')
+    if images and not Path(images).is_dir():
+        raise FileNotFoundError(f"image folder '{images}' does not exist: correct it")
     if bool(fraction) + bool(count) + bool(labeled) > 1:
         raise ValueError('give only one of --fraction, --count and --labeled')
     if not (fraction or count or labeled or per_class):
@@ -86,8 +90,6 @@ def split(
         raise ValueError('--unlabeled is checked against --labeled: give both')
     if list and per_class:
         raise ValueError('--per-class needs classes: give --coco or --cityscapes')
-    if images and not coco:
-        raise ValueError('--images is the folder of --coco: give both')
     names, classes = _read_source(coco, images, list, cityscapes, split)
     if labeled:
         chosen = read_list(labeled)

@@ -11,7 +11,7 @@ from pycocotools import mask as mask_utils
 from rich.progress import track
 
 from mmcast.console import make_console
-from mmcast.files import check_new_file, write_atomic
+from mmcast.files import check_file, write_atomic
 
 from .coco_file import CocoFile, read_coco
 from .image_names import examples
@@ -57,6 +57,7 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
     """
     check_new_file(out)
     opened = PseudoLabelStore.open(store)
+    check_file(out)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for name, entry in opened.entries():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import Graph
 from mmcast.deployment.kinds import graph_of
-from mmcast.files import check_new_file, write_atomic
+from mmcast.files import check_file, write_atomic
 from mmcast.version import __version__
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
@@ -107,14 +107,14 @@ def export_onnx(
 
     Raises:
         ImportError: A package is missing.
-        OSError: The folder of ``out`` cannot be written.
+        OSError: The file cannot be written.
         ValueError: The model is of another kind, or has deformable attention elsewhere
             than in its pixel decoder. Or number and size of the images must be fixed,
             or the size is no multiple of the model's step.
         ArithmeticError: The results differ by more.
     """
     check_packages()
-    check_new_file(out)
+    check_file(out)
     graph = graph_of(model, raw)
     step = graph.step
     if size is None and graph.one_size:

@@ -140,7 +140,7 @@ def own_data(
         console.print('Nothing was written: the same command without --look writes.')
         return []
     split = draw(found, leave_out, fraction, seed, with_validation=not val)
-    _tell_missing(found, split)
+    tell_missing(found, split)
     plan = Plan(
         name=name,
         size=size or default_size(),
@@ -227,7 +227,10 @@ def draw(
     seed: int,
     with_validation: bool,
 ) -> Split:
-    """Draw the lists; an image that validates is on no list."""
+    """Draw the lists; an image that validates is on no list.
+
+    Of each class one image does not validate, so that it can be labelled.
+    """
     annotated = {n: c for n, c in found.annotated.items() if n not in leave_out}
     if not annotated:
         raise ValueError(
@@ -236,7 +239,11 @@ def draw(
         )
     validation: list[str] = []
     if with_validation:
-        validation = _draw_validation(annotated, f'{seed}:val')
+        order, _ = draw_order(list(annotated), f'{seed}:val')
+        last = {shown: name for name in order for shown in annotated[name]}
+        kept = set(last.values())
+        free = [name for name in order if name not in kept]
+        validation = sorted(free[: round(len(order) / 5)])
     taken = set(validation)
     rest = {name: shown for name, shown in annotated.items() if name not in taken}
     order, at_least = draw_order(list(rest), seed, 1, rest)
@@ -261,33 +268,16 @@ def draw(
     return split
 
 
-def _draw_validation(annotated: Mapping[str, set[str]], seed: str) -> list[str]:
-    """Draw a fifth of the images; of each class one stays outside."""
-    order, _ = draw_order(list(annotated), seed)
-    left = Counter(name for shown in annotated.values() for name in shown)
-    validation: list[str] = []
-    for image in order:
-        if len(validation) == round(len(order) / 5):
-            break
-        if all(left[name] > 1 for name in annotated[image]):
-            validation.append(image)
-            left.subtract(annotated[image])
-    return sorted(validation)
-
-
-def _tell_missing(found: Inspection, split: Split) -> None:
-    """Name the classes that the labelled or the drawn validation images lack."""
-    for kind, names, result in (
-        ('labelled', split.labeled, 'nothing can learn them'),
-        ('validation', split.validation, 'their AP will be unknown'),
-    ):
-        shown = {each for name in names for each in found.annotated[name]}
-        missing = [each for each in found.classes if each not in shown]
-        if names and missing:
-            console.print(
-                f'no {kind} image shows {", ".join(missing)}: {result}',
-                style='yellow',
-            )
+def tell_missing(found: Inspection, split: Split) -> None:
+    """Name the classes that no labelled image shows, or no drawn validation image."""
+    texts = []
+    for kind, names in ('labelled', split.labeled), ('validation', split.validation):
+        shown = set[str]().union(*(found.annotated[name] for name in names))
+        missing = [name for name in found.classes if name not in shown]
+        if missing and names:
+            texts.append(f'no {kind} image shows {", ".join(missing)}')
+    if texts:
+        console.print('; '.join(texts), style='yellow')
 
 
 def link_configs() -> None:
@@ -295,7 +285,7 @@ def link_configs() -> None:
     if MINE.is_dir():
         return
     MINE.parent.mkdir(exist_ok=True)
-    if MINE.is_symlink():  # of an installation that is gone
+    if MINE.is_symlink() and not MINE.exists():  # of an installation that is gone
         MINE.unlink()
     inside = INSTALLED.is_relative_to(Path.cwd())
     MINE.symlink_to(os.path.relpath(INSTALLED, MINE.parent) if inside else INSTALLED)

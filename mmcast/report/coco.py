@@ -82,7 +82,7 @@ class Quality:
 
 
 @functools.cache
-def read_coco(path: Path, folder: Path) -> COCO:
+def read_coco(path: Path, folder: Path | None = None) -> COCO:
     """Read an annotation file as training does; once, since models share files.
 
     ``image_ids`` and ``category_ids`` of the result have the id of each image and
@@ -90,7 +90,7 @@ def read_coco(path: Path, folder: Path) -> COCO:
 
     Args:
         path: The file.
-        folder: Folder of its images.
+        folder: The image folder; names are made to fit it.
 
     Raises:
         ValueError: The file is refused.

@@ -133,16 +133,13 @@ def _sources(
     while 'ann_file' not in labeled:  # RepeatDataset and other wrappers
         labeled = labeled.get('dataset') or labeled.datasets[0]
     root = labeled.get('data_root') or ''
+    prefix = (labeled.get('data_prefix') or {}).get('img')
+    own = locate(str(Path(root, prefix)), near) if prefix else None
     file = locate(str(Path(root, labeled.ann_file)), near)
     names = labeled.get('image_list') and locate(
         str(Path(root, labeled.image_list)), near
     )
-    place = Path(root, labeled.get('data_prefix', {}).get('img', ''))
-    truth = (
-        coco.read_coco(file.resolve(), locate(str(place), near) or place)
-        if file
-        else None
-    )
+    truth = coco.read_coco(file.resolve(), own) if file else None
     return used, locate(str(folder), near), truth, read_list(names) if names else None
 
 

@@ -95,7 +95,7 @@ class Sources:
         return cls(
             model.predictions,
             file.resolve(),
-            locate(str(folder), model.predictions) or folder,
+            (locate(str(folder), model.predictions) or folder).resolve(),
             tuple(classes) if classes else None,
         )
 

@@ -14,7 +14,7 @@ import jinja2
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmcast.console import make_console
-from mmcast.files import write_atomic
+from mmcast.files import check_file, write_atomic
 from mmcast.version import __version__
 
 from . import charts
@@ -61,6 +61,7 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
 
     Raises:
         FileNotFoundError: A folder does not exist.
+        OSError: The file cannot be written.
         ValueError: There is nothing to show, or a file is damaged.
     """
     bar = Progress(
@@ -72,6 +73,7 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
         transient=True,
     )
     found = find(work_dirs)
+    check_file(out)
     sources = {
         series: files
         for series, model in enumerate(found.models)

@@ -248,6 +248,24 @@ class TestVerb:
         printed = capsys.readouterr().out
         assert 'with car: 1, bus: 1; no object of: things\n' in printed
 
+    def test_names_fit_the_image_folder(self, tmp_path: Path) -> None:
+        """As in training, which would refuse the names of the file."""
+        names = [f'{i}.png' for i in range(4)]
+        for name in names:
+            (tmp_path / name).write_bytes(b'')
+        path = tmp_path / 'train.json'
+        content = coco_of({f'/far/images/{name}': ['car'] for name in names}, ['car'])
+        path.write_text(json.dumps(content))
+        args = ['--count', 1, '--out', tmp_path / 'out', '--images']
+        assert 'is not below the image folder' in split('--coco', path, *args[:-1])
+        assert "none' does not exist" in split('--coco', path, *args, tmp_path / 'none')
+        assert 'give both' in split('--list', path, *args, tmp_path)
+        assert not split('--coco', path, *args, tmp_path)
+        labeled, rest = (
+            read_list(tmp_path / f'out/{n}labeled.txt') for n in ('', 'un')
+        )
+        assert sorted(labeled + rest) == names
+
     def test_nested_lists(self, coco_file: Path, tmp_path: Path) -> None:
         args = ['--coco', coco_file, '--fraction', 0.05, 0.1, 0.3, '--out', tmp_path]
         args += ['--per-class', 1]

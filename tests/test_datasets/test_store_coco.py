@@ -43,6 +43,12 @@ def store(tmp_path: Path) -> PseudoLabelStore:
     return made
 
 
+def test_a_folder_is_no_file_to_write(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(PseudoLabelStore, 'entries', None)
+    with pytest.raises(IsADirectoryError, match='is a folder: give the path of a'):
+        to_coco(store.root, tmp_path)
+
+
 def test_a_store_comes_back_as_it_was(store, tmp_path):
     first = to_coco(store.root, tmp_path / 'first.json')
     found = from_coco(first, tmp_path / 'second')

@@ -23,9 +23,12 @@ import mmcast  # noqa: F401
 from mmcast.checkpoints import compare, save_plain
 from mmcast.cli import main
 from mmcast.console import make_console
-from mmcast.datasets.splits import read_list
+from mmcast.datasets.splits import draw_order, read_list
 from mmcast.engine.stages import mask_ap
+from mmcast.errors import one_line
 from mmcast.models.detectors.student import class_count
+from mmcast.own_data.inspection import Inspection
+from mmcast.own_data.prepare import draw, tell_missing
 from mmcast.testing.stock_detectors import stock_detector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,20 +267,36 @@ def test_lists_are_a_split(folder, monkeypatch):
         run(monkeypatch, *PETS)
 
 
-def test_a_class_of_one_image_is_learnt(folder, monkeypatch, capsys):
-    """Whatever is drawn, it is labelled, and not in validation."""
-    file = folder / 'data/pets/train.json'
-    content = json.loads(file.read_text())
-    rare = dict(content['annotations'][0], id=99, category_id=3)
-    content['annotations'].append(rare)
-    file.write_text(json.dumps(content))
-    for seed in range(8):
-        run(monkeypatch, *PETS, '--seed', str(seed), '--out', f'lists/{seed}')
-        assert '000.png' in read_list(f'lists/{seed}/labeled.txt')
-        images = json.loads(Path(f'lists/{seed}/val.json').read_text())['images']
-        assert len(images) == 4
-    told = r'no validation image shows .*unicorn: their AP will be unknown'
-    assert len(re.findall(told, capsys.readouterr().out)) == 8
+def test_a_rare_class_is_labelled_before_it_validates(folder, capsys):
+    names = [f'{i:03}.png' for i in range(20)]
+    found = Inspection(classes=('cat', 'unicorn'), others=['more.png'])
+    found.annotated = {name: {'cat'} for name in names}
+    before = draw(found, set(), None, 0, with_validation=True)
+    order, _ = draw_order(names, '0:val')
+    assert before.validation == sorted(order[:4])
+    rare = before.validation[0]
+    found.annotated[rare] = {'cat', 'unicorn'}
+    after = draw(found, set(), None, 0, with_validation=True)
+    assert rare in after.labeled
+    assert after.validation == sorted({*order[:5]} - {rare})
+    tell_missing(found, after)
+    assert capsys.readouterr().out == 'no validation image shows unicorn\n'
+    tell_missing(found, draw(found, {rare}, None, 0, with_validation=False))
+    assert capsys.readouterr().out == 'no labelled image shows unicorn\n'
+
+
+def test_classes_without_a_labelled_image_are_named(folder, monkeypatch, capsys):
+    """All images with a dog are for validation."""
+    path = folder / 'data/pets/train.json'
+    content = json.loads(path.read_text())
+    content['images'] = content['images'][:8]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] < 8]
+    path.write_text(json.dumps(content))
+    content['images'] = [i for i in content['images'] if i['id'] % 2]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] % 2]
+    (folder / 'data/pets/val.json').write_text(json.dumps(content))
+    run(monkeypatch, *PETS, '--val', 'data/pets/val.json')
+    assert "\nno labelled image shows dog's friend\n" in capsys.readouterr().out
 
 
 def test_given_validation_images_are_not_trained_on(folder, monkeypatch):
@@ -335,6 +354,23 @@ def test_configs_of_a_checkout_stay(folder, monkeypatch):
     run(monkeypatch, *PETS)
     assert own.is_dir()
     assert not own.is_symlink()
+
+
+def test_a_link_to_configs_that_are_gone_is_replaced(folder, monkeypatch):
+    (folder / 'configs').mkdir()
+    (folder / 'configs/mmcast').symlink_to('nowhere')
+    run(monkeypatch, *PETS)
+    assert (folder / 'configs/mmcast/_base_').is_dir()
+    assert load('supervised').work_dir == 'work_dirs/pets/supervised'
+
+
+def test_a_place_without_room_for_configs_is_told_first(folder, monkeypatch):
+    (folder / 'configs').write_text('a file')
+    with pytest.raises(OSError, match='or run the command in another folder') as caught:
+        run(monkeypatch, *PETS)
+    assert one_line(caught.value).startswith('cannot write in configs (')
+    assert not (folder / 'data/pets/splits').exists()
+    run(monkeypatch, *PETS, '--look')
 
 
 MINE = """\

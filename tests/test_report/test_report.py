@@ -73,6 +73,7 @@ def config_text(root: Path, stage: str) -> str:
             data_root=str(root),
             ann_file=ANNOTATIONS.format('train'),
             image_list='splits/labeled.txt',
+            data_prefix=dict(img='leftImg8bit/train'),
         ),
         unlabeled_dataset=dict(
             data_root=str(root), data_prefix=dict(img='leftImg8bit/train')
@@ -418,6 +419,15 @@ def test_errors_are_one_line(work, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob('report.html'))
 
 
+def test_a_place_that_cannot_be_written_is_told_first(work, tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setattr('mmcast.report.page.judge', None)
+    for out, message in ('', 'is a folder'), ('file/a.html', 'cannot write in'):
+        with pytest.raises(OSError, match=message) as caught:
+            report(work, tmp_path / out)
+        assert one_line(caught.value)
+
+
 def test_ids_can_be_text_or_start_anywhere(work, page, synthscapes, tmp_path):
     """The page is the same, and an object without a readable mask changes nothing."""
     before = page.read_text()
@@ -452,6 +462,23 @@ def test_ids_can_be_text_or_start_anywhere(work, page, synthscapes, tmp_path):
         assert 'id="disagreement"' in again
         # The head has the time.
         assert again[again.index('<section') :] == before[before.index('<section') :]
+
+
+def test_names_can_have_folders_in_front(work, page, synthscapes, tmp_path):
+    """The page is the same, since training removes them, too."""
+    data = shutil.copytree(synthscapes, tmp_path / 'data')
+    for split in ('train', 'val'):
+        file = data / ANNOTATIONS.format(split)
+        content = json.loads(file.read_text())
+        for each in content['images']:
+            each['file_name'] = f'/far/images/{each["file_name"]}'
+        file.write_text(json.dumps(content))
+    copy = shutil.copytree(work, tmp_path / 'work_dirs')
+    for file in copy.rglob('config.py'):
+        file.write_text(file.read_text().replace(str(synthscapes), str(data)))
+    again = report(copy, tmp_path / 'report.html').read_text()
+    before = page.read_text()
+    assert again[again.index('<section') :] == before[before.index('<section') :]
 
 
 def renumber(found, of_image, of_category):
