@@ -184,9 +184,6 @@ def _of_file_system(error: BaseException) -> str | None:
     if not isinstance(error, OSError) or error.errno not in _WRITING:
         return None
     where = f'{error.filename}: ' if error.filename else ''
-    again, place = 'continue with --resume', 'folder with --work-dir'
-    if is_command():
-        again, place = 'run the command again', 'place'
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = 'free space, then '
         remedy += 'run the command again' if is_command() else 'continue with --resume'

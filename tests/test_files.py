@@ -9,7 +9,14 @@ import pytest
 from read_only import protect
 
 from mmcast.errors import tool
-from mmcast.files import check_file, check_writable, open_atomic, write_atomic
+from mmcast.files import (
+    check_file,
+    check_writable,
+    if_writable,
+    open_atomic,
+    remove_unfinished,
+    write_atomic,
+)
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
@@ -54,6 +61,16 @@ def test_tool_command_runs(warm, tmp_path, monkeypatch):
 def test_check_of_a_folder_leaves_nothing(tmp_path):
     check_writable(tmp_path / 'a/b', 'x')
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_files_that_may_only_be_read_stay(number, tmp_path, monkeypatch):
+    (tmp_path / '.a.txt.x').touch()
+    protect(monkeypatch, tmp_path, number)
+    remove_unfinished(tmp_path / '.a.txt.x', 0)
+    remove_unfinished(tmp_path / '.lost', 0)
+    with pytest.raises(OSError, match='the disk'), if_writable():
+        raise OSError(errno.EIO, 'the disk')
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path):

@@ -5,8 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmcast.files import check_new_file
-
 PACKAGES = ('jinja2', 'matplotlib')
 
 
@@ -51,6 +49,5 @@ def report(
     if not folders:
         raise ValueError('no work folder is given: give one of a stage that ran')
     target = Path(out) if out else folders[0] / 'report.html'
-    check_new_file(target)
     write_report(folders, target)
     return target

@@ -55,7 +55,6 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
         OSError: The file cannot be written.
         ValueError: A file of the store is damaged.
     """
-    check_new_file(out)
     opened = PseudoLabelStore.open(store)
     check_file(out)
     images: list[dict[str, Any]] = []
