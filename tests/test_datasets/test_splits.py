@@ -335,22 +335,3 @@ class TestVerb:
         assert len(read_list(tmp_path / 'of_list/labeled.txt')) == 3
         args = ['--coco', coco_file, '--count', 1, '--allow-missing-classes']
         assert not split(*args, '--out', tmp_path / 'one')
-
-
-def test_names_are_those_of_the_image_folder(tmp_path):
-    """The file has a folder in front of each name, as labelling tools write it."""
-    images = tmp_path / 'images'
-    images.mkdir()
-    for i in range(4):
-        (images / f'{i}.png').touch()
-    content = coco_of({f'images/{i}.png': ['car'] for i in range(4)}, ['car'])
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    words = ['--coco', tmp_path / 'a.json', '--count', 1, '--out']
-    split(*words, tmp_path / 'given')
-    split(*words, tmp_path / 'found', '--images', images)
-    given, found = (
-        read_list(tmp_path / name / 'unlabeled.txt') for name in ('given', 'found')
-    )
-    assert given == [f'images/{name}' for name in found]
-    error = split('--list', 'a.txt', '--count', 1, '--images', images, '--out', 'x')
-    assert error.startswith('--images is the folder of --coco')
