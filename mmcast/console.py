@@ -17,4 +17,4 @@ def make_console(**options: Any) -> Console:
     """
     if 'ipykernel' in sys.modules:
         options |= dict(force_jupyter=False, force_terminal=False)
-    return Console(**dict(markup=False) | options)
+    return Console(markup=False, **options)

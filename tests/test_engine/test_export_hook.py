@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from hook_runs import Sum, hook, make_runner, unlabelled
+from hook_runs import Sum, hook, labels_of_nothing, make_runner, unlabelled
 from mmdet.apis import init_detector
 from mmdet.registry import MODELS
 
 from mmcast.checkpoints import check_fits, export_part, read_checkpoint
-from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.engine.hooks import ExportHook
 
 
@@ -58,13 +57,7 @@ def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
 
 
 def test_missing_part_to_export_raises_before_training(teacher_world, tmp_path):
-    store = PseudoLabelStore.create(
-        tmp_path / 'store',
-        classes=teacher_world.classes,
-        teacher=Teacher('t.py', 't.pth', '0'),
-    )
-    for name in teacher_world.names:
-        store.write(name, (48, 72), [], [], [], [])
+    store = labels_of_nothing(teacher_world, tmp_path / 'store')
     for part in ('teacher', ''):
         runner, record = make_runner(
             tmp_path / 'run',

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hook_runs import hook, make_runner, running, unlabelled
+from hook_runs import hook, labels_of_nothing, make_runner, running, unlabelled
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -120,13 +120,7 @@ def test_a_folder_that_is_no_store_yet_becomes_one(teacher_world, tmp_path, layo
 
 
 def test_a_complete_store_needs_no_teacher(teacher_world, tmp_path):
-    store = PseudoLabelStore.create(
-        tmp_path / 'store',
-        classes=teacher_world.classes,
-        teacher=Teacher('t.py', 't.pth', '0'),
-    )
-    for name in teacher_world.names:
-        store.write(name, (48, 72), [], [], [], [])
+    store = labels_of_nothing(teacher_world, tmp_path / 'store')
     absent = hook(teacher_world, teacher='none.pth', config='x')
     runner, record = make_runner(
         tmp_path / 'run', unlabelled(teacher_world, store.root), [absent]

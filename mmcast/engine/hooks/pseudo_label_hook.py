@@ -242,21 +242,22 @@ class PseudoLabelHook(Hook):
             )
             runner.logger.info(str(summary))
             return summary
+        allowed = _allowed(runner)
+        if not Path(self.teacher).is_file():  # all of them are unreadable: _check
+            failed = _unreadable(dataset, missing)
+            return finish(
+                store,
+                names,
+                len(missing),
+                failed,
+                allowed,
+                score_thr=transform.score_thr,
+            )
         if self._is_coco:
             raise ValueError(
                 f'{len(missing)} of {len(names)} unlabelled images are not in '
                 f'{self.teacher}: {examples(missing)}. Take them off the list, or '
                 'label them, too'
-            )
-        allowed = _allowed(runner)
-        if self._only_unreadable(runner, dataset, missing):
-            return finish(
-                store,
-                names,
-                len(missing),
-                _unreadable(dataset, missing),
-                allowed,
-                score_thr=transform.score_thr,
             )
         device = next(runner.model.parameters()).device
         teacher = raise_on_all_ranks(lambda: self._build(runner, classes, device))
