@@ -4,7 +4,7 @@ Ray itself is tested by ``test_label_with_ray.py``, where it is installed.
 """
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ class Rows:
 
     def __init__(self, blocks):
         self.blocks = blocks
+        self.context = SimpleNamespace()
 
     def map_batches(self, make, *, fn_args=(), fn_constructor_args=(), **_):
         call = make(*fn_constructor_args) if isinstance(make, type) else make
@@ -42,6 +43,7 @@ def install(monkeypatch, resources):
     ray.data = data
     ray.is_initialized = lambda: True
     ray.cluster_resources = lambda: resources
+    ray.exceptions = SimpleNamespace(RayTaskError=ChildProcessError)  # never raised
     data.ActorPoolStrategy = dict
     data.from_arrow = lambda table, override_num_blocks: Rows(
         [{'path': part} for part in np.array_split(table['path'], override_num_blocks)]

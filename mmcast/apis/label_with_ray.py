@@ -122,6 +122,7 @@ def label_with_ray(
             if rows is None
             else rows.read(missing, size)
         )
+        images.context.raise_original_map_exception = True
         tasks = images.map_batches(
             _Part,
             fn_constructor_args=(
@@ -144,6 +145,8 @@ def label_with_ray(
         )
         try:
             done = [*tasks.iter_rows()]
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error  # Ray's has the traceback as its message
         finally:
             if started:
                 ray.shutdown()

@@ -116,6 +116,23 @@ def test_images_that_cannot_be_read_as_rows(one_node, teacher_world, tmp_path):
         )
 
 
+def test_the_error_of_an_actor(one_node, teacher_world, tmp_path):
+    """It is the error that was raised there, not one of Ray's."""
+    config = tmp_path / 'teacher.py'
+    config.write_text(
+        f'_base_ = {str(teacher_world.config)!r}\n'
+        'model = dict(data_preprocessor=dict(pad_size_divisor=0))\n'
+    )
+    with pytest.raises(ZeroDivisionError) as found:
+        label_with_ray(
+            *(config, teacher_world.checkpoint, teacher_world.img_root),
+            tmp_path / 'store',
+            num_workers=0,
+            concurrency=1,
+        )
+    assert str(found.value).startswith('division by zero')
+
+
 def test_a_killed_node_changes_no_label(cluster, teacher_world, tmp_path):
     """Kill one of two nodes after the third shard; compare with the plain labeller."""
     nodes, second = cluster
