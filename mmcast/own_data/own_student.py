@@ -111,7 +111,9 @@ def _own_distill(plan: Plan, stage: str) -> str:
 def _own_finetune(plan: Plan, stage: str) -> str:
     """Write the refinement: a tenth of the learning rate and of the length.
 
-    It has one epoch at least.
+    It has one epoch at least. The rate falls from the first iteration on, and a
+    pipeline for the last epochs is there from the first one: a warm-up and an epoch of
+    the whole length would be too long, or never come.
     """
     assert plan.student is not None
     cfg = plan.student.cfg
@@ -119,6 +121,16 @@ def _own_finetune(plan: Plan, stage: str) -> str:
     text += assignment('load_from', Code('_base_.distilled'))
     rate = float(f'{cfg.optim_wrapper.optimizer.lr / 10:.3g}')
     text += assignment('optim_wrapper', dict(optimizer=dict(lr=rate)))
+    text += assignment(
+        'param_scheduler', [dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False)]
+    )
+    users = [Code(f'_base_.custom_hooks[{i}]') for i in range(len(_hooks(cfg)))]
+    switched = [
+        {'': name, 'switch_epoch': 0} if 'switch_epoch' in each else name
+        for name, each in zip(users, _hooks(cfg), strict=True)
+    ]
+    if switched != users:
+        text += assignment('custom_hooks', switched)
     key = 'max_iters' if plan.student.epochs is None else 'max_epochs'
     length = max(round(cfg.train_cfg[key] / 10), 1)
     text += assignment(
@@ -127,6 +139,10 @@ def _own_finetune(plan: Plan, stage: str) -> str:
     return text + assignment(
         'val_evaluator', dict(outfile_prefix=Code("work_dir + '/validation'"))
     )
+
+
+def _hooks(cfg: Config) -> list[dict[str, Any]]:
+    return cfg.get('custom_hooks') or []
 
 
 OWN = {

@@ -458,8 +458,17 @@ def test_a_stock_student_that_sees_few_labels(folder, monkeypatch, capsys):
     assert len(read_list('data/pets/splits/labeled.txt')) == 4
     train = DATASETS.build(cfg.train_dataloader.dataset)
     assert len(train) == 4 * 13  # 40 + 12 unlabelled ones
-    assert load('finetune').train_dataloader.dataset.labeled_dataset.times == 13
-    assert load('finetune').train_cfg.max_epochs == 30  # of 300
+    refined = load('finetune')
+    assert refined.train_dataloader.dataset.labeled_dataset.times == 13
+    assert refined.train_cfg.max_epochs == 30  # of 300
+    # Its 60 iterations are fewer than the warm-up has, and have no epoch 280.
+    assert [each.type for each in cfg.param_scheduler] == [
+        *('LinearLR', 'CosineAnnealingLR')
+    ]
+    assert [each.type for each in refined.param_scheduler] == ['PolyLR']
+    assert refined.custom_hooks[0] == cfg.custom_hooks[0]
+    assert cfg.custom_hooks[1].switch_epoch == 280
+    assert refined.custom_hooks[1] == dict(cfg.custom_hooks[1], switch_epoch=0)
     printed = capsys.readouterr().out
     assert re.search(r'supervised\.py\s*│\s*600 │\s*32 │', printed)
     assert class_count(MODELS.build(cfg.model)) == 2
