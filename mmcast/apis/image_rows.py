@@ -163,10 +163,19 @@ def _read_images(batch: Batch, files: Any, root: str) -> Batch:
 
 def _read_tar(batch: Batch, files: Any, _: str) -> Iterator[Batch]:
     for place in batch['path']:
-        with files.open(place) as file, tarfile.open(fileobj=file, mode='r|') as tar:
-            images = _in_tar(tar)
-            while some := [*itertools.islice(images, _MOST_READ)]:
-                yield _rows(*zip(*some, strict=True))
+        try:
+            with (
+                files.open(place) as file,
+                tarfile.open(fileobj=file, mode='r|') as tar,
+            ):
+                images = _in_tar(tar)
+                while some := [*itertools.islice(images, _MOST_READ)]:
+                    yield _rows(*zip(*some, strict=True))
+        except tarfile.TarError as error:
+            raise ValueError(
+                f"'{place}' is damaged ({error}): make it again, or take it out of "
+                'its folder'
+            ) from error
 
 
 def _in_tar(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:

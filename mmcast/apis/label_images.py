@@ -120,6 +120,7 @@ def finish(
     allowed_unreadable: int | None = None,
     *,
     score_thr: float = 0.0,
+    total: int | None = None,
 ) -> LabelSummary:
     """Name the images that cannot be read, and summarise the labels.
 
@@ -130,15 +131,18 @@ def finish(
         failed: Those that cannot be read, with reasons.
         allowed_unreadable: So many may be unreadable; None for all but one.
         score_thr: The summary counts instances with a higher score as used.
+        total: Number of images; None if all have names.
 
     Raises:
         ValueError: More images cannot be read.
     """
+    if total is None:
+        total = len(names)
     if allowed_unreadable is None:
-        allowed_unreadable = max(len(names) - 1, 0)
+        allowed_unreadable = max(total - 1, 0)
     if len(failed) > allowed_unreadable:
         raise ValueError(
-            f'{len(failed)} of {len(names)} images cannot be read: '
+            f'{len(failed)} of {total} images cannot be read: '
             f'{"; ".join(failed[:5])}{"; ..." if len(failed) > 5 else ""}. All others '
             'are labelled: repair these files or take them off the list, and start '
             'again.'
@@ -146,7 +150,7 @@ def finish(
     labeled = names
     if failed:
         print_log(
-            f'{len(failed)} of {len(names)} images cannot be read and have no labels: '
+            f'{len(failed)} of {total} images cannot be read and have no labels: '
             + '; '.join(failed),
             logger='current',
             level=logging.WARNING,

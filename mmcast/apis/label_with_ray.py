@@ -70,8 +70,9 @@ def label_with_ray(
         FileNotFoundError: A file or folder does not exist.
         ImportError: Ray Data is missing, or what reads the images' file system.
         ValueError: The checkpoint does not fit, the store belongs to another teacher or
-            is a folder of files, no image can be read, there is a list for images that
-            are not a folder, or the cluster lists nothing that an actor needs.
+            is a folder of files, a tar or all images cannot be read, there is a list
+            for images that are not a folder, or the cluster lists nothing that an actor
+            needs.
     """
     try:
         import pyarrow
@@ -152,17 +153,17 @@ def label_with_ray(
                 ray.shutdown()
         opened.remove_leftovers()  # of actors that were killed
     failed = [line for row in done for line in row['failed']]
-    most_failed = None  # all but one of the names
+    total = None  # as many as names
     if names is None:
-        if not any(row['images'] for row in done):
+        total = sum(row['images'] for row in done)
+        if not total:
             raise ValueError(
                 f"there is no image in the files of '{img_root}': correct the folder "
                 f'(images are {", ".join(IMAGE_SUFFIXES)})'
             )
         names = _labelled(opened, [name for row in done for name in row['names']])
-        most_failed = sum(row['images'] for row in done) - 1
     lacked = sum(row['lacked'] for row in done)
-    return finish(opened, names, lacked, failed, most_failed)
+    return finish(opened, names, lacked, failed, total=total)
 
 
 def _most_actors(found: dict[str, float], gpus: float) -> int:

@@ -154,6 +154,21 @@ def test_tars_without_images(put_tars, teacher_world, tmp_path):
         run(teacher_world, images, tmp_path / 's')
 
 
+def test_images_without_a_good_name(put_tars, teacher_world, tmp_path, log):
+    """They count as images, too."""
+    run(teacher_world, put_tars(['../x.png', 'y.png']), tmp_path / 's')
+    assert '1 of 2 images cannot be read and have no labels' in log.text
+    with pytest.raises(ValueError, match='1 of 1 images cannot be read'):
+        run(teacher_world, put_tars(['../x.png']), tmp_path / 'other')
+
+
+def test_a_damaged_tar_is_named(put_tars, teacher_world, tmp_path):
+    images = put_tars(['x.png'], ['y.png'])
+    fsspec.filesystem('memory').pipe('/tars/1.tar', b'torn' * 400)
+    with pytest.raises(ValueError, match=r"'/tars/1\.tar' is damaged \(.*: make it ag"):
+        run(teacher_world, images, tmp_path / 's')
+
+
 def test_classes_that_cannot_be_mirrored(teacher_world, tmp_path, monkeypatch):
     """The error comes before the store is made and the cluster is started."""
     module = sys.modules[label_with_ray.__module__]
