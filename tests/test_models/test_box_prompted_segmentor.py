@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from discs import batch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine import Config
 from mmengine.structures import InstanceData
@@ -20,33 +20,6 @@ def model():
     config.segmenter = dict(type='Sam2Segmenter', arch=SAM2)
     torch.manual_seed(0)
     return MODELS.build(config)
-
-
-def disc(seed):
-    """Make a 64x64 image of a disc on a darker ground, its box and its mask."""
-    random = np.random.default_rng(seed)
-    radius = random.integers(8, 20)
-    centre = random.integers(radius, 64 - radius, 2)
-    y, x = np.mgrid[:64, :64]
-    mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
-    image = random.integers(0, 90, (3, 64, 64)) + 150 * mask
-    (top, left), (bottom, right) = centre - radius, centre + radius + 1
-    return image, [left, top, right, bottom], mask
-
-
-def batch(seeds):
-    samples, images = [], []
-    for seed in seeds:
-        image, box, mask = disc(seed)
-        sample = DetDataSample(metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64)))
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([box]).float(),
-            labels=torch.zeros(1, dtype=torch.long),
-            masks=BitmapMasks(mask[None].astype(np.uint8), 64, 64),
-        )
-        samples.append(sample)
-        images.append(torch.tensor(image).float())
-    return torch.stack(images), samples
 
 
 def test_loss_is_20_times_focal_plus_dice(model):
@@ -152,6 +125,15 @@ def test_fine_tuning_raises_iou_on_held_out_boxes(model):
     assert last < 0.7 * first
     assert after > before + 0.2
     assert after > 0.5
+
+
+def test_rough_masks_for_sam2_raise():
+    config = Config.fromfile('configs/mmcast/_base_/models/sam2_large.py').model
+    config.update(segmenter=dict(type='Sam2Segmenter', arch=SAM2), rough_masks=0.5)
+    with pytest.raises(
+        ValueError, match=r'Sam2Segmenter takes no masks .* rough_masks'
+    ):
+        MODELS.build(config)
 
 
 def test_unsuitable_pipeline_raises(model):

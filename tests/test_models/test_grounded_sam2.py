@@ -261,6 +261,15 @@ def test_batch_of_mixed_sizes_equals_single_images():
         assert alone.masks.shape[1:] == image.shape[:2]
 
 
+def test_unsuitable_mask_prompts_raise():
+    with pytest.raises(ValueError, match='Sam2Segmenter takes no masks as prompts'):
+        teacher_with_boxes(BOXES, mask_prompts=True)
+    model = teacher_with_boxes(BOXES)
+    model.mask_prompts = True
+    with pytest.raises(ValueError, match='GivenBoxes predicts no masks'):
+        predict(model, picture(90, 150))
+
+
 def test_sample_without_image_raises():
     model = teacher_with_boxes(BOXES)
     inputs, sample = item(picture(64, 64))

@@ -20,7 +20,11 @@ from torch import Tensor, nn
 
 from mmcast.checkpoints import State, load_strict, pretrained_source
 from mmcast.models.prompts import Prompts, check_text_encoder
-from mmcast.models.segmenters.masks import predict_masks, remove_overlap
+from mmcast.models.segmenters.masks import (
+    check_takes_masks,
+    predict_masks,
+    remove_overlap,
+)
 
 from .student import Losses, given_features, stock_losses
 
@@ -46,6 +50,8 @@ class GroundedSam2(BaseDetector):
         score_thr: Boxes with a score at or below it are dropped.
         max_per_img: Most boxes of an image; the best are kept.
         box_chunk: Boxes that the segmenter takes at a time.
+        mask_prompts: Whether the detector's masks are prompts, too: for a detector that
+            predicts masks and a segmenter that takes them, as `CropSegmenter`.
         remove_overlap: Whether a pixel belongs to the best-scored instance only.
             Pseudo-labels are stored with their overlaps;
             ``LoadPseudoAnnotations`` removes these on reading.
@@ -66,6 +72,7 @@ class GroundedSam2(BaseDetector):
         score_thr: float = 0.05,
         max_per_img: int = 100,
         box_chunk: int = 32,
+        mask_prompts: bool = False,
         remove_overlap: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -85,9 +92,12 @@ class GroundedSam2(BaseDetector):
         self.prompts: Prompts | None = None
         if language_model is not None:
             self.prompts = Prompts(self.classes, prompts, language_model)
+        if mask_prompts:
+            check_takes_masks(self.segmenter, 'mask_prompts')
         self.score_thr = score_thr
         self.max_per_img = max_per_img
         self.box_chunk = box_chunk
+        self.mask_prompts = mask_prompts
         self.remove_overlap = remove_overlap
 
     @property
@@ -174,7 +184,8 @@ class GroundedSam2(BaseDetector):
 
         Returns:
             For each image ``bboxes``, ``labels`` and ``scores`` in descending score;
-            boxes are inside the image and have an area.
+            boxes are inside the image and have an area. With ``mask_prompts`` also
+            ``masks``, bool (n, H, W).
         """
         parts: list[list[InstanceData]] = [[] for _ in samples]
         labels = (
@@ -189,11 +200,18 @@ class GroundedSam2(BaseDetector):
                 answered = self.detector.predict(inputs, asked, rescale=rescale)
             for part, sample in zip(parts, answered, strict=True):
                 found = sample.pred_instances
+                if self.mask_prompts and 'masks' not in found:
+                    raise ValueError(
+                        f'{type(self.detector).__name__} predicts no masks: remove '
+                        'mask_prompts.'
+                    )
+                masks = dict(masks=found.masks) if self.mask_prompts else {}
                 part.append(
                     InstanceData(
                         bboxes=found.bboxes,
                         scores=found.scores,
                         labels=names[found.labels],
+                        **masks,
                     )
                 )
         sizes = [s.ori_shape[:2] if rescale else s.img_shape[:2] for s in samples]
@@ -216,7 +234,11 @@ class GroundedSam2(BaseDetector):
 
     def _segment(self, image: Tensor, found: InstanceData) -> InstanceData:
         masks, qualities = predict_masks(
-            self.segmenter, image, found.bboxes, self.box_chunk
+            self.segmenter,
+            image,
+            found.bboxes,
+            self.box_chunk,
+            found.get('masks'),
         )
         if qualities is not None:
             found.class_scores = found.scores
@@ -247,8 +269,8 @@ class GroundedSam2(BaseDetector):
 
         Args:
             batch_inputs: Float (B, 3, H, W).
-            batch_data_samples: With ``gt_instances``: ``bboxes`` and ``labels``; they
-                are not changed.
+            batch_data_samples: With ``gt_instances``: ``bboxes``, ``labels`` and, for a
+                detector that learns them, ``masks``; they are not changed.
         """
         # Clones, since the detector changes features in place.
         features = [level.clone() for level in self.extract_feat(batch_inputs)]
@@ -266,7 +288,8 @@ class GroundedSam2(BaseDetector):
             place[shown] = torch.arange(len(shown), device=labels.device)
             labels = place[labels]
         asked = self._bare(sample, shown)
-        asked.gt_instances = InstanceData(bboxes=given.bboxes, labels=labels)
+        masks = dict(masks=given.masks) if 'masks' in given else {}
+        asked.gt_instances = InstanceData(bboxes=given.bboxes, labels=labels, **masks)
         return asked
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Any:

@@ -6,7 +6,12 @@ from torch import Tensor
 
 
 class BoxSegmenter(Protocol):
-    """Any ``nn.Module`` with these two methods, registered in ``mmdet.registry``."""
+    """Any ``nn.Module`` with these two methods, registered in ``mmdet.registry``.
+
+    One that takes rough masks as prompts, too, has an argument ``masks`` of
+    :meth:`segment` more: what is known of each object, float (n, H, W), 1 inside, -1
+    outside, 0 unknown; None for nothing.
+    """
 
     def encode(self, image: Tensor) -> Any:
         """Compute once per image what does not depend on the boxes.

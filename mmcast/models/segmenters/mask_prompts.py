@@ -110,6 +110,43 @@ def gaussian_logits(mask: np.ndarray) -> np.ndarray:
     return logits
 
 
+def rough_mask(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return a mask as a teacher might draw it: moved, too large or small, uneven.
+
+    A pixel is inside if its distance from the edge, plus smooth noise, is positive.
+    The noise has a standard deviation of up to a sixth of the object's size (the square
+    root of its box's area) and a mean of up to a tenth of it; it moves by up to a
+    fifteenth.
+
+    Args:
+        mask: Bool (H, W), with a pixel or more.
+        random: What draws the noise.
+
+    Returns:
+        Bool (H, W); it may be empty.
+    """
+    left, top, right, bottom = box_of(mask).astype(int)
+    size = float(np.sqrt((right - left) * (bottom - top)))
+    rim = int(0.4 * size) + 2  # as far as the noise may reach
+    x, y = max(left - rim, 0), max(top - rim, 0)
+    part = mask[y : bottom + rim, x : right + rim]
+    signed = _depth(part) - _depth(~part)
+    cells = int(random.integers(3, 10))
+    noise: Any = random.normal(size=(cells, cells)).astype(np.float32)
+    noise = cv2.resize(noise, part.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    signed += size * (random.uniform(0, 0.16) * noise + random.uniform(-0.1, 0.1))
+    dx, dy = size * random.uniform(-0.07, 0.07, 2)
+    moved = cv2.warpAffine(
+        signed,
+        np.array([[1, 0, dx], [0, 1, dy]], np.float32),
+        part.shape[::-1],
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    found = np.zeros_like(mask)
+    found[y : bottom + rim, x : right + rim] = moved > 0
+    return found
+
+
 def _window(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     """Cut a mask out of its image, with a rim that has what is nearest outside.
 

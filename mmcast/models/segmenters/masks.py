@@ -1,5 +1,7 @@
 """Turn boxes into masks of the image's size, with any segmenter."""
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +11,11 @@ from .base import BoxSegmenter
 
 @torch.no_grad()
 def predict_masks(
-    segmenter: BoxSegmenter, image: Tensor, boxes: Tensor, chunk: int
+    segmenter: BoxSegmenter,
+    image: Tensor,
+    boxes: Tensor,
+    chunk: int,
+    rough: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Segment the boxes of one image, which is encoded once.
 
@@ -18,6 +24,8 @@ def predict_masks(
         image: RGB, (3, H, W), uint8 or float in [0, 255].
         boxes: Float (n, 4), xyxy in pixels.
         chunk: Boxes per call of the segmenter; bounds the memory for logits.
+        rough: Rough masks as prompts, too, bool (n, H, W), for a segmenter that takes
+            ``masks``.
 
     Returns:
         Masks, bool (n, H, W), and their qualities, float32 (n,); None if the segmenter
@@ -34,7 +42,10 @@ def predict_masks(
     encoded = segmenter.encode(image)
     for start in range(0, len(boxes), chunk):
         part = slice(start, start + chunk)
-        logits, quality = segmenter.segment(encoded, boxes[part], (height, width))
+        prompts = {} if rough is None else {'masks': rough[part].float() * 2 - 1}
+        logits, quality = segmenter.segment(
+            encoded, boxes[part], (height, width), **prompts
+        )
         masks[part] = (
             F.interpolate(logits[None], (height, width), mode='bilinear')[0] > 0
         )
@@ -42,6 +53,14 @@ def predict_masks(
         if quality is not None:
             qualities[part] = quality
     return masks, qualities if known else None
+
+
+def check_takes_masks(segmenter: BoxSegmenter, option: str) -> None:
+    """Raise a ValueError if an option gives rough masks, and a segmenter takes none."""
+    if 'masks' not in inspect.signature(segmenter.segment).parameters:
+        raise ValueError(
+            f'{type(segmenter).__name__} takes no masks as prompts: remove {option}.'
+        )
 
 
 def remove_overlap(masks: Tensor) -> Tensor:
