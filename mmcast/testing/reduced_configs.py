@@ -99,13 +99,16 @@ def reduced(
             part['num_classes'] = len(THINGS.classes)
         elif kind == 'GroundedSam2':
             part['classes'] = THINGS.classes
-            shrink_detector(part['detector'], weights.get('bert', ''))
+            if 'language_model' in part['detector']:
+                shrink_detector(part['detector'], weights.get('bert', ''))
         elif kind == 'Sam2Segmenter':
             part['arch'] = SAM2
         elif kind == 'WindowedCocoMetric':
             part['ann_file'] = str(
                 data / 'annotations/instancesonly_filtered_gtFine_val.json'
             )
+        elif kind == 'CosineAnnealingLR':
+            part['begin'] = 0  # not after a warm-up
         elif kind == 'CityScapesMetric':
             part['seg_prefix'] = str(data / 'gtFine/val')
     network = config.model.get('student', config.model)

@@ -44,6 +44,8 @@ STUDENTS = dict(dpt256=55, dpt384=78, r50_dpt=56, dinov2_fpn=45, hiera_s_dpt=61)
 GUIDED = ('teacher', 'distill')
 REAL = ('cityscapes', 'ade20k')
 ALL = (*REAL, 'coco', 'synthscapes')
+# SynthScapes' teacher with a segmenter, and that segmenter alone.
+COMPOSITE, SEGMENTER = 'adapt_composite_synthscapes', 'pretrain_segmenter_synthscapes'
 TIED = 'prompt_encoder.shared_embedding.positional_embedding'
 
 
@@ -105,9 +107,11 @@ def train(config):
 def test_all_stages_run(dataset, synthscapes, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     others = [f'{s}_{dataset}_mask2former' for s in STAGES[:2] if dataset in REAL]
-    sam2 = [f'adapt_sam2_{dataset}'] if dataset in REAL else []
+    boxes = [f'adapt_sam2_{dataset}'] if dataset in REAL else []
+    if dataset == 'synthscapes':
+        others, boxes = [COMPOSITE], [SEGMENTER]
     try:
-        for name in [*others, *sam2, *(f'{stage}_{dataset}' for stage in STAGES)]:
+        for name in [*others, *boxes, *(f'{stage}_{dataset}' for stage in STAGES)]:
             config = reduced(name, synthscapes, weights)
             if dataset in ('ade20k', 'coco') or name in others:
                 model = config.model
@@ -116,7 +120,7 @@ def test_all_stages_run(dataset, synthscapes, weights, tmp_path, monkeypatch):
                         shrink(network)
             work_dir = train(config)
             left = 'teacher' if name.startswith(('adapt', 'selftrain')) else 'student'
-            left = 'segmenter' if name in sam2 else left
+            left = 'segmenter' if name in boxes else left
             assert (work_dir / f'{left}.pth').is_file()
     finally:
         shutil.rmtree(tmp_path / 'work_dirs', ignore_errors=True)  # gigabytes
@@ -226,7 +230,7 @@ def test_all_configs_are_tested():
     }
     tested = {f'{s}_{d}' for s in STAGES for d in ALL}
     tested |= {f'{s}_{d}_mask2former' for s in STAGES[:2] for d in REAL}
-    tested |= {f'adapt_sam2_{d}' for d in REAL}
+    tested |= {f'adapt_sam2_{d}' for d in REAL} | {COMPOSITE, SEGMENTER}
     tested |= {f'{s}_ccp' for s in STAGES}  # in tests/test_datasets/test_ccp.py
     assert names == tested
     names = {path.stem for path in CONFIGS.glob('guided_distillation/*.py')}

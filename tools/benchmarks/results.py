@@ -139,7 +139,7 @@ class Results:
 
     def scale_of(self, name: str) -> float:
         """Return the factor on a row's iterations: teachers are trained in full."""
-        return 1.0 if self.bench.rows[name].judge == 'adapt' else self.args.scale
+        return 1.0 if self.bench.rows[name].file == 'teacher.pth' else self.args.scale
 
     def key(self, name: str, seed: int) -> str:
         """Return the digest of all inputs of a run, without the code."""

@@ -27,8 +27,8 @@ SCORE_THR = f'{PSEUDO_LABELS}score_thr'
 CONTRAST = 'model.student.pixel_contrast.'
 
 
-def teacher(title: str, config: str | None, **kwargs) -> Row:
-    return Row(title, config, file='teacher.pth', judge='adapt', **kwargs)
+def teacher(title: str, config: str | None, judge: str = 'adapt', **kwargs) -> Row:
+    return Row(title, config, file='teacher.pth', judge=judge, **kwargs)
 
 
 def distilled(title: str, options: dict | None = None, **kwargs) -> Row:
@@ -65,6 +65,11 @@ ROWS = {
         against='adapted_teacher',
         paper=30.5,
     ),
+    'composite_teacher': teacher(
+        'the same with a segmenter in small',
+        *('adapt_composite', 'adapt_composite'),
+        against='adapted_teacher',
+    ),
     'supervised_student': Row('student on labels alone', 'supervised', paper=21.1),
     'supervised_student_twice': Row(
         'the same, twice as long',
@@ -89,6 +94,11 @@ ROWS = {
     ),
     'distilled_student': distilled(
         'CAST, distilled: + contrast', against='pseudo_labels_student', paper=32.2
+    ),
+    'composite_labels_student': distilled(
+        'labels of the teacher with a segmenter',
+        labels='composite_teacher',
+        against='distilled_student',
     ),
     'refined_student': Row(
         'CAST, refined',
@@ -281,6 +291,13 @@ TABLES = {
             *('selftrained_teacher', 'selftrained_teacher_finer_contrast'),
         ),
     ),
+    'composite': (
+        'A teacher with a segmenter in small',
+        (
+            *('adapted_teacher', 'composite_teacher'),
+            *('distilled_student', 'composite_labels_student'),
+        ),
+    ),
     'fractions': (
         'More labels (the paper: Table 6)',
         tuple(
@@ -331,6 +348,7 @@ BENCH = Bench(
     unlabeled=('--img-root', str(DATA / 'leftImg8bit' / 'train')),
     starts={
         'adapt': CONFIGS / 'weights' / 'synthscapes_teacher.pth',
+        'adapt_composite': CONFIGS / 'weights' / 'synthscapes_segmenter.pth',
         'supervised': CONFIGS / 'weights' / 'synthscapes_student.pth',
     },
 )
