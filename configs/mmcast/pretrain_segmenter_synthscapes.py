@@ -7,5 +7,4 @@ _base_ = [
     './_base_/schedules/synthscapes_segmenter.py',
     './_base_/teacher_runtime.py',
 ]
-model = dict(segmenter=dict(init_cfg=None))
 default_hooks = dict(checkpoint=dict(interval=500), export=dict(out='segmenter.pth'))

@@ -13,7 +13,7 @@ from mmcast.models.segmenters.mask_prompts import rough_mask
 from mmcast.models.segmenters.masks import predict_masks
 
 LOSSES = dict(
-    loss_mask=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=15.0),
+    loss_mask=dict(type='CrossEntropyLoss', use_sigmoid=True),
     loss_dice=dict(type='DiceLoss', naive_dice=True, eps=1.0),
 )
 

@@ -90,12 +90,13 @@ class BoxPromptedSegmentor(BaseDetector):
             masks = sample.gt_instances.masks[chosen.numpy()]
             target = masks.to_tensor(torch.float32, image.device)
             target = target[:, :height, :width]
-            prompts = [] if not self.rough_masks else [self._roughened(masks)]
             given = (
                 self.segmenter.encode(image[:, :height, :width]),
                 self._moved(boxes[chosen.to(boxes.device)]),
             )
-            more = [each[:, :height, :width].to(image) for each in prompts]
+            more = []
+            if self.rough_masks:
+                more.append(self._roughened(masks)[:, :height, :width].to(image))
             if hasattr(self.segmenter, 'compare'):
                 logits, target = self.segmenter.compare(*given, target, *more)
             else:

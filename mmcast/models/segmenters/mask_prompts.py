@@ -127,7 +127,7 @@ def rough_mask(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """
     left, top, right, bottom = box_of(mask).astype(int)
     size = float(np.sqrt((right - left) * (bottom - top)))
-    rim = int(0.4 * size) + 2  # as far as the noise may reach
+    rim = int(0.4 * size) + 2  # noise seldom reaches farther
     x, y = max(left - rim, 0), max(top - rim, 0)
     part = mask[y : bottom + rim, x : right + rim]
     signed = _depth(part) - _depth(~part)

@@ -3,22 +3,9 @@ model = dict(
     type='BoxPromptedSegmentor',
     # RGB in [0, 255]: the segmenter normalises by itself.
     data_preprocessor=dict(type='DetDataPreprocessor', bgr_to_rgb=True, pad_mask=True),
-    segmenter=dict(
-        type='CropSegmenter',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='{{ fileDirname }}/../../weights/synthscapes_segmenter.pth',
-        ),
-    ),
-    loss_mask=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-    loss_dice=dict(
-        type='DiceLoss',
-        use_sigmoid=True,
-        activate=True,
-        naive_dice=True,
-        eps=1.0,
-        loss_weight=1.0,
-    ),
+    segmenter=dict(type='CropSegmenter'),
+    loss_mask=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    loss_dice=dict(type='DiceLoss', naive_dice=True, eps=1.0),
     box_noise=0.12,
     rough_masks=0.5,
 )

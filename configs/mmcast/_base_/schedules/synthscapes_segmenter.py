@@ -1,4 +1,4 @@
-# From scratch, with a warm-up: without one, a rate of 2e-3 harms the first weights.
+# From scratch, with a warm-up, for 54 minutes of a CPU core.
 _base_ = './synthscapes.py'
 optim_wrapper = dict(
     optimizer=dict(lr=2e-3, weight_decay=0.02), clip_grad=dict(max_norm=1.0)
