@@ -166,18 +166,24 @@ def _of_killed_worker(error: BaseException) -> str | None:
         return None
     pid, signal = found.groups()
     what = f'a process that reads images (pid {pid}) was killed by the system'
+    workers, images = 'num_workers of the dataloader', 'its batch_size'
+    if is_command():
+        workers, images = '--num-workers', '--batch-size'
     if signal == 'Killed':
         return (
-            f'{what}, which most likely ran out of memory: lower num_workers or '
-            'batch_size of the dataloader, then continue with --resume'
+            f'{what}, which most likely ran out of memory: lower {workers} or '
+            f'{images}, then {_again()}'
         )
     if signal == 'Bus error':
         return (
             f'{what}, which most likely ran out of shared memory: enlarge /dev/shm '
-            '(docker run --shm-size 8g) or lower num_workers of the dataloader, then '
-            'continue with --resume'
+            f'(docker run --shm-size 8g) or lower {workers}, then {_again()}'
         )
     return None
+
+
+def _again() -> str:
+    return 'run the command again' if is_command() else 'continue with --resume'
 
 
 def _of_file_system(error: BaseException) -> str | None:
@@ -185,8 +191,7 @@ def _of_file_system(error: BaseException) -> str | None:
         return None
     where = f'{error.filename}: ' if error.filename else ''
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = 'free space, then '
-        remedy += 'run the command again' if is_command() else 'continue with --resume'
+        remedy = f'free space, then {_again()}'
     else:
         place = 'place' if is_command() else 'folder with --work-dir'
         remedy = f'change its permissions, or give another {place}'

@@ -134,16 +134,20 @@ def kill(number):
 @pytest.mark.parametrize(
     ('number', 'remedy'),
     [
-        (signal.SIGKILL, 'ran out of memory: lower num_workers or batch_size'),
+        (signal.SIGKILL, 'ran out of memory: lower num_workers of the dataloader or'),
         (signal.SIGBUS, 'ran out of shared memory: enlarge /dev/shm'),
     ],
 )
-def test_killed_worker_is_one_line(number, remedy):
+def test_killed_worker_is_one_line(monkeypatch, number, remedy):
     error = from_worker(lambda: kill(number))
     message = one_line(error)
     assert 'was killed by the system' in message
     assert remedy in message
     assert message.endswith('continue with --resume')
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'mmcast', 'label'])
+    message = one_line(error)
+    assert 'lower --num-workers' in message
+    assert message.endswith('run the command again')
 
 
 def test_crashed_worker_is_a_bug():

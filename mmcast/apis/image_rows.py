@@ -12,6 +12,7 @@ Ray reads all of them in its tasks, through fsspec, beside the actors that label
 import itertools
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,19 +164,27 @@ def _read_images(batch: Batch, files: Any, root: str) -> Batch:
 
 def _read_tar(batch: Batch, files: Any, _: str) -> Iterator[Batch]:
     for place in batch['path']:
-        try:
-            with (
-                files.open(place) as file,
-                tarfile.open(fileobj=file, mode='r|') as tar,
-            ):
-                images = _in_tar(tar)
-                while some := [*itertools.islice(images, _MOST_READ)]:
-                    yield _rows(*zip(*some, strict=True))
-        except tarfile.TarError as error:
-            raise ValueError(
-                f"'{place}' is damaged ({error}): make it again, or take it out of "
-                'its folder'
-            ) from error
+        with (
+            _named(place, tarfile.TarError),
+            files.open(place) as file,
+            tarfile.open(fileobj=file, mode='r|') as tar,
+        ):
+            images = _in_tar(tar)
+            while some := [*itertools.islice(images, _MOST_READ)]:
+                yield _rows(*zip(*some, strict=True))
+
+
+@contextmanager
+def _named(place: str, damaged: type[Exception]) -> Iterator[None]:
+    """Give errors in a tar or a Parquet file its name."""
+    try:
+        yield
+    except (damaged, OSError) as error:
+        text = ' '.join(str(error).split())
+        raise ValueError(
+            f"'{place}' cannot be read ({text}): if it is damaged, make it again, or "
+            'take it out of its folder'
+        ) from error
 
 
 def _in_tar(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
@@ -186,11 +195,12 @@ def _in_tar(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_parquet(batch: Batch, files: Any, _: str) -> Iterator[Batch]:
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     for place in batch['path']:
-        with files.open(place) as file:
-            columns = _columns(files, place)
+        columns = _columns(files, place)
+        with _named(place, ArrowException), files.open(place) as file:
             parts = ParquetFile(file).iter_batches(_MOST_READ, columns=columns)
             for part in parts:
                 rows = part.to_pylist()
@@ -207,12 +217,13 @@ def _columns(files: Any, place: str) -> list[str]:
     These are one with both path and bytes, or first that of the paths.
 
     Raises:
-        ValueError: It has no such columns.
+        ValueError: It has no such columns, or cannot be read.
     """
+    from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
     from pyarrow.types import is_struct
 
-    with files.open(place) as file:
+    with _named(place, ArrowException), files.open(place) as file:
         schema = read_schema(file)
     names = {*schema.names}
     if 'image' in names:

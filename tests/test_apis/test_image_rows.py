@@ -112,6 +112,22 @@ def test_parquet_of_other_kinds(memory):
         read(image=[b'a'])
 
 
+def test_a_damaged_parquet_is_named(memory):
+    pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is not installed')
+    from pyarrow.parquet import write_table
+
+    with memory.open('/x.parquet', 'wb') as file:
+        columns = dict(path=['a.png'], bytes=[bytes(range(256)) * 40])
+        write_table(pyarrow.table(columns), file)
+    whole = memory.cat('/x.parquet')
+    rows = ImageRows('parquet://memory://x.parquet')
+    message = r"'/x\.parquet' cannot be read \(.*: if it is damaged, make it again, or"
+    for content in whole[:-9], b'PAR1' + bytes(len(whole) // 2) + whole[4:]:
+        memory.pipe('/x.parquet', content)
+        with pytest.raises(ValueError, match=message):
+            list(_read_parquet({'path': rows.parts}, memory, rows.root))
+
+
 def test_what_is_not_there(memory, monkeypatch):
     monkeypatch.setitem(sys.modules, 's3fs', None)
     with pytest.raises(

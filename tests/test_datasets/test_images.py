@@ -147,7 +147,7 @@ def test_lost_folder_is_one_error(index, lose, images):
         whole[index]
     assert str(error.value) == (
         f"image folder '{images}/' is gone, or empty: bring it back (is its disk "
-        'mounted?), then continue with --resume'
+        'mounted?), then continue: a training with --resume'
     )
 
 

@@ -128,5 +128,5 @@ def _check_folder(results: dict[str, Any]) -> None:
     if gone:
         raise FileNotFoundError(
             f"image folder '{folder}' is gone, or empty: bring it back (is its disk "
-            'mounted?), then continue with --resume'
+            'mounted?), then continue: a training with --resume'
         )
