@@ -66,6 +66,11 @@ def samples(count=2, size=(64, 64), classes=5, seed=0):
     return found
 
 
+def inputs(count=2, size=(64, 64)):
+    """Draw images, float (count, 3, *size) from 0 to 1."""
+    return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(3))
+
+
 def batch(count=2, size=(64, 64), seed=0):
     """Draw what a loader gives: images of uint8 and data samples."""
     g = torch.Generator().manual_seed(seed + 1)
