@@ -90,22 +90,18 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def mim(command: str, work: Path, *options: str) -> str:
-    line = [MIM, command, mim_name(), work / 'config.py', *options]
-    line += ['--work-dir', work / 'out', '--launcher', 'none']
+@pytest.fixture(scope='module')
+def resumed(work: Path, warm: Warm) -> str:
+    """Train four iterations, resume up to eight, and return the second output."""
+    words = ['train', mim_name(), work / 'config.py', '--work-dir', work / 'out']
+    words += ['--launcher', 'none']
+    warm('mim', *words, cwd=work, check=True)
+    words += ['--resume', '--cfg-options', 'train_cfg.max_iters=8']
     # Run outside the repository, so that mim must find mmcast where it is installed.
-    result = subprocess.run(line, capture_output=True, text=True, cwd=work)
+    result = subprocess.run([MIM, *words], capture_output=True, text=True, cwd=work)
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
     return output
-
-
-@pytest.fixture(scope='module')
-def resumed(work: Path) -> str:
-    """Train four iterations, resume up to eight, and return the second output."""
-    mim('train', work)
-    options = ['--resume', '--cfg-options', 'train_cfg.max_iters=8']
-    return mim('train', work, *options)
 
 
 def test_resume_continues_from_the_checkpoint(work: Path, resumed: str) -> None:

@@ -364,7 +364,6 @@ def shrunk(name):
     ('name', 'raw'),
     [
         ('student_dpt256', False),
-        ('student_dpt384', False),
         ('student_dinov2_fpn', False),
         ('student_r50_dpt', True),
     ],
