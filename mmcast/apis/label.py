@@ -141,8 +141,9 @@ def names_to_label(
         link_root: Links in the image folder may lead to places below this one.
 
     Raises:
-        ValueError: Only Ray reads these images.
+        ValueError: Only Ray reads these images, or they are no files.
     """
+    check_links(img_root, link_root)
     if are_rows(img_root):
         raise ValueError(
             f"only Ray reads '{img_root}': give `mmcast label --engine ray`, or a "
@@ -154,6 +155,15 @@ def names_to_label(
         link_root=None if link_root is None else str(link_root),
     )
     return without_shared([*images.names()])
+
+
+def check_links(img_root: str | Path, link_root: str | Path | None) -> None:
+    """Raise a ValueError if images that are no files have a ``link_root``."""
+    if link_root is not None and '://' in str(img_root):
+        raise ValueError(
+            f"'{link_root}' (link_root) is for links in a folder of this machine, and "
+            f"'{img_root}' is none: leave it out"
+        )
 
 
 def without_shared(names: Sequence[str]) -> Sequence[str]:

@@ -11,7 +11,12 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcast.apis.image_rows import READER, ImageRows
-from mmcast.apis.label import are_rows, names_to_label, without_shared
+from mmcast.apis.label import (
+    are_rows,
+    check_links,
+    names_to_label,
+    without_shared,
+)
 from mmcast.apis.label_images import check_classes, finish, write_labels
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.labeler import Labeler
@@ -71,8 +76,8 @@ def label_with_ray(
         ImportError: Ray Data is missing, or what reads the images' file system.
         ValueError: The checkpoint does not fit, the store belongs to another teacher or
             is a folder of files, a tar or all images cannot be read, there is a list
-            for images that are not a folder, or the cluster lists nothing that an actor
-            needs.
+            or a link_root for images that are not a folder, or the cluster lists
+            nothing that an actor needs.
     """
     try:
         import pyarrow
@@ -87,6 +92,7 @@ def label_with_ray(
     if rows is None:
         names = names_to_label(img_root, list, link_root)
     else:
+        check_links(img_root, link_root)
         names = rows.names(list)
     # On a CPU: a driver may have no GPU.
     model = load_model(config, checkpoint)

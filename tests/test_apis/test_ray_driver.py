@@ -171,6 +171,13 @@ def test_a_damaged_tar_is_named(put_tars, teacher_world, tmp_path):
         run(teacher_world, images, tmp_path / 's')
 
 
+@pytest.mark.parametrize('images', ['memory://images', 'tar://images'])
+def test_links_are_for_a_folder(images, teacher_world, tmp_path):
+    fsspec.filesystem('memory').pipe('/images/x.png', b'')
+    with pytest.raises(ValueError, match=r'link_root. is for links in a folder of thi'):
+        run(teacher_world, images, tmp_path / 's', link_root=tmp_path)
+
+
 def test_classes_that_cannot_be_mirrored(teacher_world, tmp_path, monkeypatch):
     """The error comes before the store is made and the cluster is started."""
     module = sys.modules[label_with_ray.__module__]
