@@ -135,6 +135,8 @@ def test_rules_of_the_papers_teacher(tmp_path):
     assert stock['mask_ap50'] == pytest.approx(66.67, abs=0.01)
     theirs = label_ap(store.root, tmp_path / 'truth.json', 'teacher')
     assert theirs == dict(mask_ap=100.0, mask_ap50=100.0)
+    # JSON does not take what numpy's numbers are compared to.
+    assert {type(each) for each in (stock | theirs).values()} == {float}
 
 
 def test_a_run_that_must_wait_takes_no_place():

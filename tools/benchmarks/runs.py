@@ -279,8 +279,8 @@ def label_ap(store: Path, annotations: Path, rules: str = 'stock') -> dict[str, 
         measured.accumulate()
         measured.summarize()
     return dict(
-        mask_ap=round(100 * measured.stats[0], 2),
-        mask_ap50=round(100 * measured.stats[1], 2),
+        mask_ap=round(100 * float(measured.stats[0]), 2),
+        mask_ap50=round(100 * float(measured.stats[1]), 2),
     )
 
 
