@@ -144,7 +144,9 @@ def view_pipeline(transforms: Sequence[Any], scale: float, flip: bool) -> list[A
     if scale != 1:
         resized = [_enlarge(each, scale) for each in rest]
         if not any(resized):
-            rest.insert(0, dict(type='Resize', scale_factor=scale))
+            # A segmenter that takes the loaded image gets it as it is.
+            place = 1 if 'KeepImage' in str(rest[:1]) else 0
+            rest.insert(place, dict(type='Resize', scale_factor=scale))
     return [first, *([mirror_image] if flip else []), *rest]
 
 

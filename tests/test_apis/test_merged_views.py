@@ -83,6 +83,10 @@ def test_sizes_of_a_pipeline():
         type='Resize', scale_factor=0.5
     )
     assert view_pipeline(given, 1, flip=False) == given
+    keep = dict(type='mmcast.KeepImage')  # for a segmenter
+    enlarged = dict(type='Resize', scale_factor=1.5)
+    found = view_pipeline([load, keep, pack], 1.5, flip=False)
+    assert found == [load, keep, enlarged, pack]
 
 
 @pytest.mark.parametrize('scales', [[], [0], [-1.0], [100], [float('nan')]])
