@@ -141,7 +141,7 @@ def names_to_label(
         link_root: Links in the image folder may lead to places below this one.
 
     Raises:
-        ValueError: Only Ray reads these images, or they are no files.
+        ValueError: Only Ray reads these images, or ``link_root`` is not for them.
     """
     check_links(img_root, link_root)
     if are_rows(img_root):

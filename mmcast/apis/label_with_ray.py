@@ -11,12 +11,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcast.apis.image_rows import READER, ImageRows
-from mmcast.apis.label import (
-    are_rows,
-    check_links,
-    names_to_label,
-    without_shared,
-)
+from mmcast.apis.label import are_rows, check_links, names_to_label, without_shared
 from mmcast.apis.label_images import check_classes, finish, write_labels
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.labeler import Labeler

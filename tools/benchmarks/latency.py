@@ -1,8 +1,6 @@
 """Measure what a prediction costs: students, the teacher, and three engines.
 
     python tools/benchmarks/latency.py --json docs/latency.json
-    python tools/benchmarks/latency.py --models small small_teacher \
-        --sizes 256x171 384x256 --json docs/latency.json
 
 A prediction goes from an image in memory to masks of 20 objects at its size (the
 teacher's: 10). Weights are random, which costs the same as trained ones. Engines take
@@ -48,7 +46,7 @@ STUDENTS = {
     'dpt256': 'student_dpt256',
 }
 TEACHER = 'teacher'
-SIZES = '640x640', '1024x2048'
+SIZES = (640, 640), (1024, 2048)
 # A pixel decoder with deformable attention, and DINOv2, are exported at one size.
 ONE_SIZE = 'r50', 'dpt256'
 
@@ -58,13 +56,19 @@ def parse_args() -> argparse.Namespace:
     names = [*STUDENTS, TEACHER]
     parser.add_argument('--models', nargs='+', choices=names, default=names)
     parser.add_argument(
-        '--sizes', nargs='+', default=SIZES, help='HEIGHTxWIDTH (default: %(default)s)'
+        '--sizes', type=size_of, nargs='+', default=SIZES, metavar='HEIGHTxWIDTH'
     )
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2])
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--files', type=Path, default=Path('work_dirs/latency'))
     parser.add_argument('--json', type=Path, required=True, help='file for the rows')
     return parser.parse_args()
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Read HEIGHTxWIDTH."""
+    height, width = text.split('x')
+    return int(height), int(width)
 
 
 def student(name: str) -> Any:
@@ -188,7 +192,7 @@ def main() -> None:
         report = json.loads(args.json.read_text())
     report.update(device=hardware('cpu'), mmcast=mmcast.__version__)
     for name in args.models:
-        for size in (tuple(map(int, each.split('x'))) for each in args.sizes):
+        for size in args.sizes:
             for threads in args.threads:
                 key = dict(model=name, height=size[0], width=size[1], threads=threads)
                 if any(key.items() <= each.items() for each in report['rows']):
