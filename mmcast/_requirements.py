@@ -48,7 +48,7 @@ def mim_name() -> str:
 
 
 def check_requirements() -> None:
-    """Check mmengine, mmcv (with its compiled ops) and mmdet.
+    """Check mmengine, mmcv (with its compiled ops) and mmdet; transformers, if any.
 
     Raises:
         ImportError: If one is missing or has an unsupported version. The message
@@ -68,4 +68,14 @@ def check_requirements() -> None:
         raise ImportError(
             'mmcast needs mmcv with its compiled ops, but this mmcv has none '
             f'(mmcv-lite, or built without MMCV_WITH_OPS=1); {_REMEDY}'
+        )
+    try:
+        found = importlib.metadata.version('transformers')
+    except importlib.metadata.PackageNotFoundError:
+        return
+    # Its first release that `mmdet.models` cannot be imported with.
+    if Version(found) >= Version('5'):
+        raise ImportError(
+            f'mmdet does not run with transformers >= 5, but {found} is installed: '
+            "pip install 'transformers>=4.56.1,<5'"
         )

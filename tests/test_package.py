@@ -355,6 +355,22 @@ def test_mmdets_own_version_error_is_readable(monkeypatch: pytest.MonkeyPatch) -
         check_requirements()
 
 
+def test_transformers_5_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """What `pip install transformers` brings; mmdet's import would fail in 40 lines."""
+    info = tmp_path / 'transformers-5.24.0.dist-info'
+    info.mkdir()
+    text = 'Metadata-Version: 2.1\nName: transformers\nVersion: 5.24.0\n'
+    (info / 'METADATA').write_text(text)
+    result = subprocess.run(
+        [sys.executable, '-c', 'import mmcast'],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    last = result.stderr.splitlines()[-1]
+    assert '5.24.0 is installed: pip install' in last, result.stderr
+
+
 # -- Makefile and set-up -------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ EQUAL_PARTS = {
 }
 SCORE_THR = f'{PSEUDO_LABELS}score_thr'
 CONTRAST = 'model.student.pixel_contrast.'
+TAKE_OVER = 'default_hooks.teacher_update.burn_in_iters'
 
 
 def teacher(title: str, config: str | None, judge: str = 'adapt', **kwargs) -> Row:
@@ -238,6 +239,25 @@ ROWS |= {
     for count in MORE_LABELS
     for name in BY_LABELS
 }
+# Guided Distillation where it loses: when the average takes over (the config: after
+# 1,111 of 2,000 iterations), longer training, and labels without duplicates.
+GUIDED_200 = {
+    f'guided_{name}_student_200': replace(
+        ROWS['guided_student_200'],
+        title=title,
+        options={**ROWS['guided_student_200'].options, **options},
+        against='guided_student_200',
+        share=share,
+    )
+    for name, title, options, share in (
+        ('frozen', 'the teacher never follows', {TAKE_OVER: None}, 1.0),
+        ('early', 'the average takes over after 17 %', {TAKE_OVER: 340}, 1.0),
+        ('late', 'the average takes over after 90 %', {TAKE_OVER: 1800}, 1.0),
+        ('nms', 'no two labels with an IoU above 0.5', {'model.nms_thr': 0.5}, 1.0),
+        ('long', 'four times as long', {}, 4.0),
+    )
+}
+ROWS |= GUIDED_200
 TABLES = {
     'main': (
         'Methods (the paper: Table 1)',
@@ -297,6 +317,10 @@ TABLES = {
             *('adapted_teacher', 'composite_teacher'),
             *('distilled_student', 'composite_labels_student'),
         ),
+    ),
+    'guidance': (
+        'Guided Distillation with 200 labels',
+        ('supervised_student_200', 'guided_student_200', *GUIDED_200),
     ),
     'fractions': (
         'More labels (the paper: Table 6)',

@@ -60,7 +60,9 @@ def sam2_config(arch: str | dict) -> Any:
         return Sam2Config(**copy.deepcopy(arch))  # it changes its arguments
     if arch not in ENCODERS:
         raise ValueError(f'arch={arch!r} is unknown; choose one of {tuple(ENCODERS)}.')
+    # transformers 5 does not know its kind without the name.
     encoder = copy.deepcopy(ENCODERS[arch])
+    encoder['model_type'] = 'sam2_hiera_det_model'
     channels = encoder.get('embed_dim_per_stage', [96, 192, 384, 768])
     return Sam2Config(
         vision_config=dict(
