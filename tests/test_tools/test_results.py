@@ -199,6 +199,19 @@ def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):
     assert results.row('oracle_student')['seeds'] == [0]
 
 
+def test_each_table_says_how_long_it_took(bench, tmp_path):
+    """As far as it is known: runs of before have no time."""
+    results = fill(bench, {'adapted_teacher': [20.0, 21.0]})
+    assert 'hours' not in (tmp_path / 'results.md').read_text()
+    results.add(
+        *('distilled_student', 0),
+        dict(mask_ap=22.0, mask_ap50=44.0, params_m=1.0, minutes=90.0),
+    )
+    assert results.row('adapted_teacher')['minutes'] == [None, None]
+    text = (tmp_path / 'results.md').read_text()
+    assert '1 of 3 runs took 1.5 hours, with labelling.' in text
+
+
 def test_results_are_trained_and_continue(bench, monkeypatch, tmp_path, warm):
     """Through the stock scripts, with a few images and iterations."""
     images = dict(train=36, val=6, test=6, labeled=30)
@@ -215,6 +228,7 @@ def test_results_are_trained_and_continue(bench, monkeypatch, tmp_path, warm):
     assert set(found['runs']) == {'adapted_teacher', 'distilled_student'}
     for row in found['rows']:
         assert 0 <= row['mask_ap'][0] <= row['mask_ap50'][0] <= 100
+        assert 0 < row['minutes'][0] < 10
     work_dirs = tmp_path / 'seed0/work_dirs'
     log = (work_dirs / 'distilled_student/train.log').read_text()
     assert str(work_dirs / 'adapted_teacher/teacher.pth') in log

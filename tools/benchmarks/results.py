@@ -31,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -185,6 +186,14 @@ class Results:
             self.runs.setdefault(name, {})[str(seed)] = found
             self.write()
 
+    def add_minutes(self, name: str, seed: int, start: float) -> None:
+        """Count the time since ``start`` as time of a run: it labelled."""
+        with self.lock:
+            run = self.runs[name][str(seed)]
+            if 'minutes' in run:
+                run['minutes'] = round(run['minutes'] + minutes_since(start), 1)
+                self.write()
+
     def write(self) -> None:
         """Write ``results.json`` and ``results.md`` from the results so far."""
         rows = [self.row(name) for name in self.bench.rows if self.seeds_of(name)]
@@ -221,6 +230,7 @@ class Results:
             mask_ap50=[of_row[seed]['mask_ap50'] for seed in seeds],
             iterations=self.iterations(name),
             labels=self.bench.rows[name].labels,
+            minutes=[of_row[seed].get('minutes') for seed in seeds],
             params_m=of_row[seeds[0]]['params_m'],
             gflops=of_row[seeds[0]].get('gflops'),
             paper=self.bench.rows[name].paper,
@@ -290,7 +300,18 @@ class Results:
                     '' if row['paper'] is None else str(row['paper']),
                 ]
                 lines.append(f'| {" | ".join(cells)} |')
+            times = [minutes for row in rows for minutes in row['minutes']]
+            known = [minutes for minutes in times if minutes is not None]
+            if known:
+                lines.append(
+                    f'\n{len(known)} of {len(times)} runs took '
+                    f'{sum(known) / 60:.1f} hours, with labelling.'
+                )
         return lines
+
+
+def minutes_since(start: float) -> float:
+    return round((time.monotonic() - start) / 60, 1)
 
 
 def spread(values: list[float], sign: str = '') -> str:
@@ -470,18 +491,21 @@ def main() -> None:
             todo.append(('train', name, seed))
 
     def work(kind: str, name: str, seed: int) -> None:
+        start = time.monotonic()
         if kind == 'data':
             bench.make_data(args.out / f'seed{seed}', seed)
         elif kind == 'train':
             # Other rules judge the same models.
             if args.rules == 'stock' or not results.left(name, seed).is_file():
                 train(results, name, seed)
-            results.add(name, seed, evaluate(results, name, seed))
+            found = evaluate(results, name, seed)
+            results.add(name, seed, found | dict(minutes=minutes_since(start)))
         else:
             views = kind == 'merged labels'
             images = [each.format(seed=seed) for each in bench.unlabeled]
             store = labels_of(results, name, seed, views)
             label(results, name, seed, views, images, store)
+            results.add_minutes(name, seed, start)
 
     run_all('results', todo, work, args.jobs, functools.partial(needs, bench))
     results.write()
