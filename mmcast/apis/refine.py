@@ -1,7 +1,6 @@
 """Refine the masks of a store with SAM 2, into a new store."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +67,16 @@ def refine(
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
-        ValueError: An argument is none of these, the store is damaged, ``out`` holds
-            something else, or an image has another size than its labels.
+        ValueError: An argument is none of these, the store is damaged, ``out`` is
+            inside it or holds something else, or an image has another size than its
+            labels.
     """
     if recipe not in RECIPES:
         raise ValueError(f'recipe is {recipe!r}: give {" or ".join(RECIPES)}')
     if chunk < 1:
         raise ValueError(f'chunk is {chunk}: give 1 or more')
     source = PseudoLabelStore.open(store)
-    if os.path.realpath(store) == os.path.realpath(out):
-        raise ValueError(f'{out} is refined itself: give another folder for the result')
+    source.check_outside(out)
     if not in_tars(img_root) and not Path(img_root).is_dir():
         raise FileNotFoundError(f'{img_root} is no folder: correct the path')
     settings, weights = _segmenter(with_)

@@ -189,6 +189,18 @@ class PseudoLabelStore:
                     'folder, or point `store` elsewhere.'
                 )
 
+    def check_outside(self, out: str | Path) -> None:
+        """Check that what is made of the store is not written into it.
+
+        Raises:
+            ValueError: ``out`` is the store's folder or inside it.
+        """
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(self.root)):
+            raise ValueError(
+                f'{out} is inside the store {self.root}, which it would damage: give a '
+                'path outside it'
+            )
+
     def path(self, name: str) -> Path:
         """Return the file with an image's labels; a shard holds those of others, too.
 

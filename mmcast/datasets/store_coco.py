@@ -53,9 +53,10 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
     Raises:
         FileNotFoundError: There is no store.
         OSError: The file cannot be written.
-        ValueError: A file of the store is damaged.
+        ValueError: A file of the store is damaged, or ``out`` is inside the store.
     """
     opened = PseudoLabelStore.open(store)
+    opened.check_outside(out)
     check_file(out)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,6 +1,5 @@
 """Copy stores of pseudo-labels: to the other layout, or several into one; check one."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ def convert_store(store: str | Path, out: str | Path) -> Copied:
 
     Raises:
         FileNotFoundError: There is no store.
-        ValueError: It is damaged, or ``out`` holds something else.
+        ValueError: It is damaged, or ``out`` is inside it or holds something else.
     """
     layout = PseudoLabelStore.open(store).layout
     return _copy([store], out, 'folder' if layout == 'shards' else 'shards')
@@ -92,8 +91,8 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> Copied:
 
     Raises:
         FileNotFoundError: There is no such store.
-        ValueError: One is damaged, their teachers or settings differ, or ``out`` holds
-            something else.
+        ValueError: One is damaged, their teachers or settings differ, or ``out`` is
+            inside one or holds something else.
     """
     return _copy(stores, out, 'shards')
 
@@ -153,10 +152,8 @@ def _copy(stores: Sequence[str | Path], out: str | Path, layout: str) -> Copied:
     first = sources[0]
     for other in sources:
         other.check(**first.settings())
-        if os.path.realpath(other.root) == os.path.realpath(out):
-            raise ValueError(
-                f'{out} is copied itself: give another folder for the copy'
-            )
+        other.check_outside(out)
+    for other in sources:
         other.remove_leftovers()
     target = PseudoLabelStore.create(
         out,

@@ -141,8 +141,10 @@ def test_a_killed_run_continues(store, config, tmp_path):
 
 def test_wrong_images_and_arguments_are_told(store, config, tmp_path, capsys):
     images = store.root.parent / 'img'
-    with pytest.raises(ValueError, match='is refined itself'):
-        run(store, config, store.root)
+    for inside in (store.root, store.root / 'refined'):
+        with pytest.raises(ValueError, match=r'is inside the store .* a path outside'):
+            run(store, config, inside)
+    assert not (store.root / 'refined').exists()
     with pytest.raises(ValueError, match='give s4m or samrefiner'):
         run(store, config, tmp_path / 'new', recipe='sam')
     with pytest.raises(ValueError, match='sam2-tiny'):

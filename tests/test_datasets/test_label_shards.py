@@ -168,8 +168,23 @@ def test_a_merge_takes_each_image_once_and_can_go_on(tmp_path, monkeypatch):
     other = create(tmp_path / 'other', teacher=TEACHERS[1])
     with pytest.raises(ValueError, match='were made with teacher'):
         merge_stores([one.root, other.root], tmp_path / 'x')
-    with pytest.raises(ValueError, match='give another folder'):
-        merge_stores([one.root], one.root)
+
+
+@pytest.mark.parametrize('inside', ['', 'copy', '../link/copy'])
+@pytest.mark.parametrize('layout', ['shards', 'folder'])
+def test_a_copy_is_not_written_into_its_source(tmp_path, layout, inside):
+    one, two = filled(tmp_path / 'one'), filled(tmp_path / 'two', layout=layout)
+    (tmp_path / 'link').symlink_to(two.root)
+    # Saving it would be a change, too.
+    (one.root / 'shards/.open.x').write_bytes(shards(one)[0].read_bytes())
+    before = content(tmp_path)
+    for copy in (
+        lambda: merge_stores([one.root, two.root], two.root / inside),
+        lambda: convert_store(two.root, two.root / inside),
+    ):
+        with pytest.raises(ValueError, match=r'is inside the store .* a path outside'):
+            copy()
+    assert content(tmp_path) == before
 
 
 def test_two_writers_of_one_image(tmp_path):

@@ -49,6 +49,15 @@ def test_a_folder_is_no_file_to_write(store, tmp_path, monkeypatch):
         to_coco(store.root, tmp_path)
 
 
+@pytest.mark.parametrize('inside', ['labels.json', 'b/0.json', 'manifest.json'])
+def test_a_file_inside_the_store_is_refused(store, inside):
+    before = {path: path.read_bytes() for path in store.root.rglob('*.json')}
+    with pytest.raises(ValueError, match=r'is inside the store .* a path outside'):
+        to_coco(store.root, store.root / inside)
+    after = {path: path.read_bytes() for path in store.root.rglob('*.json')}
+    assert before == after
+
+
 def test_a_store_comes_back_as_it_was(store, tmp_path):
     first = to_coco(store.root, tmp_path / 'first.json')
     found = from_coco(first, tmp_path / 'second')
