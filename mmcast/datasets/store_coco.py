@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
 from pycocotools import mask as mask_utils
 from rich.progress import track
 
@@ -15,6 +17,7 @@ from mmcast.files import check_file, write_atomic
 
 from .coco_file import CocoFile, read_coco
 from .image_names import examples
+from .label_shards import LabelShards
 from .pseudo_label_entry import PARTS
 from .pseudo_label_store import PseudoLabelStore, Teacher
 
@@ -44,7 +47,9 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
     """Write all labels of a store, with ``score``, to one COCO JSON file.
 
     Annotations also have ``class_score`` and ``mask_quality`` if the teacher gave them.
-    Category ids are label + 1. Image and annotation ids count from 1.
+    Category ids are label + 1. Image and annotation ids count from 1. What killed
+    writers left is saved first; a warning counts the shards that writers still have
+    open, whose labels are not in the file.
 
     Args:
         store: Folder of the labels.
@@ -53,11 +58,16 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
     Raises:
         FileNotFoundError: There is no store.
         OSError: The file cannot be written.
-        ValueError: A file of the store is damaged, or ``out`` is inside the store.
+        ValueError: A file of the store is damaged, the store is empty, or ``out`` is
+            inside it.
     """
     opened = PseudoLabelStore.open(store)
     opened.check_outside(out)
     check_file(out)
+    opened.remove_leftovers()
+    unfinished = 0
+    if isinstance(opened.files, LabelShards):
+        unfinished = opened.files.others()[1]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for name, entry in opened.entries():
@@ -85,6 +95,13 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
                     **{key: round(float(each[i]), 6) for key, each in known.items()},
                 }
             )
+    wait = f'{unfinished} shards are unfinished; call it again when their writers end'
+    if not images:
+        remedy = wait if unfinished else 'fill it with mmcast label'
+        raise ValueError(f'{store} has no labels: {remedy}')
+    if unfinished:
+        text = f'{out} lacks labels of {store}: {wait}'
+        print_log(text, logger='current', level=logging.WARNING)
     categories = [
         {'id': index + 1, 'name': name} for index, name in enumerate(opened.classes)
     ]
@@ -138,7 +155,10 @@ def from_coco(
     kept, left_out = _choose(content, label_of)
     if not kept:
         why = ', '.join(f'{count} {why}' for why, count in left_out.items())
-        raise ValueError(f'{results or coco} has no instance for the store: {why}')
+        raise ValueError(
+            f'{results or coco} has no instance for the store: '
+            f'{why or "it has no annotations, so give a file with masks"}'
+        )
     opened = PseudoLabelStore.create(
         store,
         classes=wanted,

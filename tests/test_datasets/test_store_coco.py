@@ -1,12 +1,15 @@
 """Bring labels of other tools into a store and back."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from gloo_ranks import fork
 from pycocotools import mask as mask_utils
 
 import mmcast  # noqa: F401
@@ -56,6 +59,51 @@ def test_a_file_inside_the_store_is_refused(store, inside):
         to_coco(store.root, store.root / inside)
     after = {path: path.read_bytes() for path in store.root.rglob('*.json')}
     assert before == after
+
+
+def shard_of(name: str, root: Path) -> PseudoLabelStore:
+    """Write labels of an image to a shard, and leave it open."""
+    made = PseudoLabelStore.create(
+        root, classes=['cat'], teacher=Teacher('t.py', 't.pth', '0'), layout='shards'
+    )
+    made.write(name, (20, 30), [], [], [], [])
+    return made
+
+
+def write_and_die(name: str, root: Path) -> None:
+    held = shard_of(name, root)
+    os.kill(os.getpid(), signal.SIGKILL)
+    held.flush()
+
+
+def test_shards_of_killed_and_of_living_writers(tmp_path, capfd):
+    root, out = tmp_path / 's', tmp_path / 's.json'
+    living = shard_of('living.png', root)
+    with pytest.raises(ValueError, match=r'no labels: 1 shards are unf.*writers end'):
+        to_coco(root, out)
+    assert not out.exists()
+    process = fork.Process(target=write_and_die, args=('killed.png', root))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    to_coco(root, out)
+    assert [i['file_name'] for i in json.loads(out.read_text())['images']] == [
+        'killed.png'
+    ]
+    assert 's.json lacks labels of' in (text := ''.join(capfd.readouterr()))
+    assert '1 shards are unfinished; call it again when their writers end' in text
+    living.flush()
+    to_coco(root, out)
+    assert len(json.loads(out.read_text())['images']) == 2
+    assert 'lacks' not in ''.join(capfd.readouterr())
+
+
+def test_an_empty_store_makes_no_file(tmp_path):
+    teacher = Teacher('t.py', 't.pth', '0')
+    PseudoLabelStore.create(tmp_path / 's', classes=['cat'], teacher=teacher)
+    with pytest.raises(ValueError, match='s has no labels: fill it with mmcast label'):
+        to_coco(tmp_path / 's', tmp_path / 's.json')
+    assert not (tmp_path / 's.json').exists()
 
 
 def test_a_store_comes_back_as_it_was(store, tmp_path):
@@ -147,12 +195,15 @@ def test_results_and_a_missing_score(tmp_path):
         (dict(score=1.5), {}, r'has the score 1.5: give a number from 0 to 1'),
         (dict(score='high'), {}, 'has the score .*high'),
         (dict(segmentation=[]), {}, 'no instance for the store: 1 no mask'),
+        (None, {}, 'no instance for the store: it has no annotations, so give'),
         ({}, dict(classes=['horse']), 'no category horse .it has cat, dog'),
         (dict(image_id=7), {}, 'image_id 7, but the file lacks it'),
     ],
 )
 def test_what_cannot_be_a_store_is_refused(changes, options, message, tmp_path):
-    coco = foreign(**changes)
+    coco = foreign(**(changes or {}))
+    if changes is None:
+        coco['annotations'] = []
     for image in coco['images']:
         image['file_name'] = Path(image['file_name']).name
     path = write(tmp_path / 'a.json', coco)
