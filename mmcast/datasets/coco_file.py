@@ -60,6 +60,7 @@ class CocoFile:
         mended: What was corrected, in a few words, to how often.
         has_id_0: Whether an annotation has id 0, which pycocotools never matches.
         unlike: Why else pycocotools would fail, or read the file in another way.
+        info: What the file says about itself.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class CocoFile:
     mended: Counter[str] = field(default_factory=Counter)
     has_id_0: bool = False
     unlike: list[str] = field(default_factory=list)
+    info: Any = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -151,10 +153,11 @@ def read_coco(
             name of an image, two images or used categories have one name, or an
             annotation belongs to an unknown image or category.
     """
-    content = _check_lists(path, _parse(path))
+    whole = _parse(path)
+    content = _check_lists(path, whole)
     if results is not None:
         content['annotations'] = _check_list(results, 'results', _parse(results))
-    found = CocoFile(Path(path))
+    found = CocoFile(Path(path), info=whole.get('info'))
     image_ids = _read_images(found, content['images'], folder)
     used = Counter(id_key(each.get('category_id')) for each in content['annotations'])
     category_ids = _read_categories(found, content['categories'], used)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from .label_shards import LabelShards
 from .pseudo_label_entry import PARTS
 from .pseudo_label_store import PseudoLabelStore, Teacher
 
+# It marks our own files: their boxes are kept as they are.
+_INFO = {'description': 'labels written by mmcast to-coco'}
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -30,16 +33,20 @@ class Imported:
         images: Number of images with labels, also with none found.
         instances: Number of instances in the store.
         left_out: Why instances were left out, to how many.
+        notes: What else is not as in the file, to how often.
     """
 
     images: int
     instances: int
     left_out: dict[str, int]
+    notes: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = f'{self.instances} instances of {self.images} images'
         for why, count in self.left_out.items():
             text += f'; {count} left out: {why}'
+        for what, count in self.notes.items():
+            text += f'; {what}: {count}'
         return text
 
 
@@ -105,7 +112,9 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
     categories = [
         {'id': index + 1, 'name': name} for index, name in enumerate(opened.classes)
     ]
-    content = dict(images=images, annotations=annotations, categories=categories)
+    content = dict(
+        info=_INFO, images=images, annotations=annotations, categories=categories
+    )
     write_atomic(out, json.dumps(content, separators=(',', ':')) + '\n')
     return Path(out)
 
@@ -123,7 +132,9 @@ def from_coco(
     Annotations are read by `mmcast.datasets.coco_file`: polygons become RLEs, all
     pieces of a mask are one instance, and masks that cannot be read are left out and
     counted. A score that is missing is 1. ``class_score`` and ``mask_quality`` are kept
-    where all instances of an image have them. Killed, it can be called again.
+    where all instances of an image have them. A box whose IoU with its mask's box is
+    0.5 or less is replaced by that one, except in a file of `to_coco`. Killed, it can
+    be called again.
 
     Args:
         coco: COCO JSON with images, categories and, without ``results``, annotations.
@@ -152,7 +163,8 @@ def from_coco(
         for each in content.categories
         if each['name'] in wanted
     }
-    kept, left_out = _choose(content, label_of)
+    is_ours = results is None and content.info == _INFO
+    kept, left_out, notes = _choose(content, label_of, is_ours)
     if not kept:
         why = ', '.join(f'{count} {why}' for why, count in left_out.items())
         raise ValueError(
@@ -180,19 +192,25 @@ def from_coco(
             *(_part(found, key) for key in PARTS),
         )
     opened.flush()
-    return Imported(len(sizes), sum(map(len, kept.values())), left_out)
+    return Imported(len(sizes), sum(map(len, kept.values())), left_out, notes)
 
 
 def _choose(
-    content: CocoFile, label_of: dict[int, int]
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Return the instances of each image, and how many are left out, by reason."""
+    content: CocoFile, label_of: dict[int, int], is_ours: bool
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int], dict[str, int]]:
+    """Return the instances of each image, how many are left out, and how many changed.
+
+    Their ``bbox`` is the predicted box if that is one of the mask, or of our own file.
+    """
     left_out = {
         'no mask': len(content.without_mask),
         f'unreadable masks (annotation {examples(content.bad)})': len(content.bad),
         'crowds': 0,
         'other categories': 0,
     }
+    replaced = 'boxes replaced by those of their masks (IoU 0.5 or less)'
+    lost = f'masks that lost a bad polygon (annotation {examples(content.bad_parts)})'
+    notes = {lost: len(content.bad_parts), replaced: 0}
     kept: dict[str, list[dict[str, Any]]] = {}
     for name, every in content.by_image().items():
         for each in every:
@@ -208,8 +226,17 @@ def _choose(
             elif each['category_id'] not in label_of:
                 left_out['other categories'] += 1
             else:
+                stated = each.get('predicted_bbox', each['bbox'])
+                if is_ours or _iou(each['bbox'], stated) > 0.5:
+                    each['bbox'] = stated
+                else:
+                    notes[replaced] += 1
                 kept.setdefault(name, []).append(each)
-    return kept, {why: count for why, count in left_out.items() if count}
+    return kept, _nonzero(left_out), _nonzero(notes)
+
+
+def _nonzero(counts: dict[str, int]) -> dict[str, int]:
+    return {what: count for what, count in counts.items() if count}
 
 
 def _part(found: list[dict[str, Any]], key: str) -> list[float] | None:
@@ -227,11 +254,8 @@ def _teacher(coco: str | Path, results: str | Path | None) -> Teacher:
 
 
 def _box(each: dict[str, Any]) -> list[float]:
-    """Return (x1, y1, x2, y2): the predicted box if it is one of the mask."""
-    mine, stated = each['bbox'], each.get('predicted_bbox')
-    if stated is not None and _iou(mine, stated) > 0.5:
-        mine = stated
-    x, y, width, height = mine
+    """Return (x1, y1, x2, y2)."""
+    x, y, width, height = each['bbox']
     return [x, y, x + width, y + height]
 
 

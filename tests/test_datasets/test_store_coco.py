@@ -107,14 +107,22 @@ def test_an_empty_store_makes_no_file(tmp_path):
 
 
 def test_a_store_comes_back_as_it_was(store, tmp_path):
+    """Also a box that is far from its mask, as after ``mmcast refine``."""
+    one = store.read('a.jpg')
+    store.write(
+        *('a.jpg', one.size, one.labels, one.scores, one.bboxes + 15, one.masks),
+        *(None, one.mask_qualities),
+    )
     first = to_coco(store.root, tmp_path / 'first.json')
     found = from_coco(first, tmp_path / 'second')
-    assert (found.images, found.instances, found.left_out) == (3, 6, {})
+    assert (found.images, found.instances) == (3, 6)
+    assert (found.left_out, found.notes) == ({}, {})
     second = to_coco(tmp_path / 'second', tmp_path / 'second.json')
     assert first.read_bytes() == second.read_bytes()
     for name in ('b/0.png', 'a.jpg', 'empty.png'):
         one, other = store.read(name), PseudoLabelStore.open(tmp_path / 'second')
         assert one.masks == other.read(name).masks
+        assert (one.bboxes == other.read(name).bboxes).all()
         assert (one.class_scores is None) == (name == 'a.jpg')
         assert one.mask_qualities is not None
     opened = PseudoLabelStore.open(tmp_path / 'second')
@@ -170,6 +178,30 @@ def test_foreign_labels(tmp_path, capsys):
         )
     assert (mask_utils.decode(entry.masks[1]) == expected).all()
     assert len(found.read('b.png').scores) == 0
+
+
+def test_what_changes_is_counted(tmp_path):
+    """A box that is not the mask's, and a lost polygon."""
+    coco = foreign(bbox=[2, 2, 26, 13])
+    each = coco['annotations'][0]
+    coco['annotations'] += [
+        {**each, 'id': 1, 'segmentation': [SQUARE, [1, 2, 3, 4]], 'bbox': [2, 2, 9, 9]},
+        {**each, 'id': 2, 'score': 0.25, 'bbox': [12, 2, 10, 10]},
+    ]
+    for image in coco['images']:
+        image['file_name'] = Path(image['file_name']).name
+    path = write(tmp_path / 'labels.json', coco)
+    found = from_coco(path, tmp_path / 's')
+    assert found.notes == {
+        'masks that lost a bad polygon (annotation 1 of a.png has four numbers in a '
+        "polygon's place, as a box has)": 1,
+        'boxes replaced by those of their masks (IoU 0.5 or less)': 1,
+    }
+    assert str(found).endswith(
+        '; boxes replaced by those of their masks (IoU 0.5 or less): 1'
+    )
+    boxes = PseudoLabelStore.open(tmp_path / 's').read('a.png').bboxes.tolist()
+    assert boxes == [[2, 2, 28, 15], [2, 2, 11, 11], [2, 2, 28, 13]]
 
 
 def test_results_and_a_missing_score(tmp_path):
