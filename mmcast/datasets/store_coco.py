@@ -3,8 +3,11 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from mmcast.console import make_console
 from mmcast.files import check_file, write_atomic
 
 from .coco_file import CocoFile, read_coco
-from .image_names import examples
+from .image_names import examples, find_missing
+from .image_sizes import loaded_size
+from .image_tars import ImageTars, in_tars
 from .label_shards import LabelShards
 from .pseudo_label_entry import PARTS
 from .pseudo_label_store import PseudoLabelStore, Teacher
@@ -141,15 +146,21 @@ def from_coco(
         store: Folder of the labels.
         results: COCO results, a list of instances with ``score``, for its images.
         images: The image folder. Leading folders of the names are removed if the images
-            are found in it then.
+            are found in it then; those that are not in it are counted. Or
+            ``tar://FOLDER`` for tars of images.
         classes: Class names of the student, in its order; other categories are left
             out. None for all categories, sorted by their ids.
 
     Raises:
-        FileNotFoundError: A file does not exist.
+        FileNotFoundError: A file or the image folder does not exist, or none of the
+            images is in it.
         ValueError: A file is no COCO file, a score is outside [0, 1], a class is no
-            category of the file, no instance is left, or the folder holds other labels.
+            category of the file, no instance is left, an image has another size than
+            the file says, two images would share an entry, or the folder holds other
+            labels.
     """
+    if images is not None and not in_tars(images) and not Path(images).is_dir():
+        raise FileNotFoundError(f'{images} is no folder: correct the path')
     content = read_coco(coco, images, results=results)
     wanted = tuple(classes or content.classes)
     unknown = [name for name in wanted if name not in content.classes]
@@ -171,15 +182,20 @@ def from_coco(
             f'{results or coco} has no instance for the store: '
             f'{why or "it has no annotations, so give a file with masks"}'
         )
-    opened = PseudoLabelStore.create(
-        store,
+    settings: dict[str, Any] = dict(
         classes=wanted,
-        teacher=_teacher(coco, results),
+        teacher=_teacher(content, results),
         min_score=0.0,
         max_instances=max(len(each) for each in kept.values()),
     )
     sizes = {each['file_name']: each for each in content.images}
+    opened = PseudoLabelStore(store, **settings)  # not made yet
+    if PseudoLabelStore.exists(store):
+        opened = PseudoLabelStore.open(store)
     todo = opened.missing(sizes)
+    if images is not None:
+        notes |= _check_images(content, images, todo)
+    opened = PseudoLabelStore.create(store, **settings)
     for name in track(todo, 'writing labels', console=make_console(), transient=True):
         found = kept.get(name, [])
         opened.write(
@@ -239,18 +255,56 @@ def _nonzero(counts: dict[str, int]) -> dict[str, int]:
     return {what: count for what, count in counts.items() if count}
 
 
+def _check_images(
+    content: CocoFile, images: str | Path, todo: Sequence[str]
+) -> dict[str, int]:
+    """Compare the size of the images ``todo``; return how many of all are missing."""
+    stated = {i['file_name']: (i['width'], i['height']) for i in content.images}
+    names = list(stated)
+    tars = ImageTars(str(images)) if in_tars(images) else None
+    # Links may lead anywhere: only headers are read.
+    places = tars.missing(names) if tars else find_missing(names, images, os.sep)
+    missing = [names[place] for place in places]
+    if len(missing) == len(names):
+        raise FileNotFoundError(
+            f'{images} has none of the {len(names)} images of {content.path}, as '
+            f'{examples(names[:1])}: correct the path of the image folder'
+        )
+
+    def loaded(name: str) -> tuple[int, int] | None:
+        return loaded_size(BytesIO(tars.read(name)) if tars else Path(images, name))
+
+    present = sorted({*todo} - {*missing})
+    with ThreadPoolExecutor(8) as pool:
+        differ = [
+            '{} is {}x{}, not {}x{}'.format(name, *size, *stated[name])
+            for name, size in zip(present, pool.map(loaded, present), strict=True)
+            if size is not None and size != stated[name]
+        ]
+    if differ:
+        raise ValueError(
+            f'{len(differ)} images in {images} have another size than in '
+            f'{content.path}: {examples(differ)}. Take the images that were annotated; '
+            'if EXIF turns them, save them without EXIF (mogrify -strip), or annotate '
+            'them again'
+        )
+    return _nonzero({f'images not in {images} ({examples(missing)})': len(missing)})
+
+
 def _part(found: list[dict[str, Any]], key: str) -> list[float] | None:
     """Return a number of each instance; None if one lacks it."""
     return [each[key] for each in found] if all(key in each for each in found) else None
 
 
-def _teacher(coco: str | Path, results: str | Path | None) -> Teacher:
-    """Describe the labels' origin: their files."""
+def _teacher(content: CocoFile, results: str | Path | None) -> Teacher:
+    """Describe the labels' origin: their files, and names that were fitted."""
     digest = hashlib.sha256()
-    for file in (coco, results):
+    for file in (content.path, results):
         if file is not None:
             digest.update(Path(file).read_bytes())
-    return Teacher('COCO JSON', Path(results or coco).name, digest.hexdigest())
+    if content.mended['names with other folders in front']:
+        digest.update('\n'.join(i['file_name'] for i in content.images).encode())
+    return Teacher('COCO JSON', Path(results or content.path).name, digest.hexdigest())
 
 
 def _box(each: dict[str, Any]) -> list[float]:

@@ -1,7 +1,6 @@
 """Read image files to their end: what is wrong with them, and which are copies."""
 
 import hashlib
-import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import Image
 
 from mmcast.datasets.image_bits import bits_per_channel
+from mmcast.datasets.image_sizes import read_sizes
 
 # Only these have more than 8 bits a channel.
 _DEEP_SUFFIXES = ('.png', '.tif', '.tiff')
@@ -61,11 +61,8 @@ def _read_file(path: Path) -> ImageFile:
     try:
         content = path.read_bytes()
         with Image.open(path) as image:
-            mode, size = image.mode, image.size
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
-                # A newer Pillow has turned its `size` already.
-                size = image.tag_v2[256], image.tag_v2[257]
-            orientation = _orientation(image)
+            mode = image.mode
+            size, shown, orientation = read_sizes(image, whole=True)
         if size[0] * size[1] > MOST_MEGAPIXELS * 1e6:
             return ImageFile(error=TOO_LARGE)
         # An eighth of the size is faster, but nothing is left of a narrow image.
@@ -79,17 +76,8 @@ def _read_file(path: Path) -> ImageFile:
     bits = 8
     if path.suffix.lower() in _DEEP_SUFFIXES:
         bits = bits_per_channel(content)
-    shown = size[::-1] if orientation in (5, 6, 7, 8) else size
     gray = mode in ('1', 'L', 'LA') or mode.startswith('I')
     return ImageFile(size, shown, gray, bits, orientation in range(2, 9))
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1 for damaged EXIF, as OpenCV takes it."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (struct.error, SyntaxError, ValueError, KeyError, TypeError, OSError):
-        return 1
 
 
 def find_copies(paths: Sequence[Path]) -> set[int]:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from gloo_ranks import fork
+from PIL import ExifTags, Image
 from pycocotools import mask as mask_utils
 
 import mmcast  # noqa: F401
@@ -180,28 +182,104 @@ def test_foreign_labels(tmp_path, capsys):
     assert len(found.read('b.png').scores) == 0
 
 
+def pictures(folder: Path, *names: str, size: tuple[int, int] = (30, 20)) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), np.zeros(size[::-1], np.uint8))
+    return folder
+
+
 def test_what_changes_is_counted(tmp_path):
-    """A box that is not the mask's, and a lost polygon."""
+    """A box that is not the mask's, a lost polygon and a missing image."""
     coco = foreign(bbox=[2, 2, 26, 13])
     each = coco['annotations'][0]
     coco['annotations'] += [
         {**each, 'id': 1, 'segmentation': [SQUARE, [1, 2, 3, 4]], 'bbox': [2, 2, 9, 9]},
         {**each, 'id': 2, 'score': 0.25, 'bbox': [12, 2, 10, 10]},
     ]
-    for image in coco['images']:
-        image['file_name'] = Path(image['file_name']).name
+    images = pictures(tmp_path / 'images', 'b.png')
     path = write(tmp_path / 'labels.json', coco)
-    found = from_coco(path, tmp_path / 's')
+    found = from_coco(path, tmp_path / 's', images=images)
     assert found.notes == {
         'masks that lost a bad polygon (annotation 1 of a.png has four numbers in a '
         "polygon's place, as a box has)": 1,
         'boxes replaced by those of their masks (IoU 0.5 or less)': 1,
+        f'images not in {images} (a.png)': 1,
     }
-    assert str(found).endswith(
-        '; boxes replaced by those of their masks (IoU 0.5 or less): 1'
-    )
+    assert str(found).endswith(f'; images not in {images} (a.png): 1')
     boxes = PseudoLabelStore.open(tmp_path / 's').read('a.png').bboxes.tolist()
     assert boxes == [[2, 2, 28, 15], [2, 2, 11, 11], [2, 2, 28, 13]]
+
+
+def test_wrong_image_folders_are_refused(tmp_path):
+    path = write(tmp_path / 'labels.json', foreign())
+    with pytest.raises(FileNotFoundError, match='nowhere is no folder: correct'):
+        from_coco(path, tmp_path / 's', images=tmp_path / 'nowhere')
+    coco = foreign()
+    for image in coco['images']:
+        image['file_name'] = Path(image['file_name']).name
+    other = pictures(tmp_path / 'other', 'c.png')
+    with pytest.raises(FileNotFoundError, match=r'none of the 2 images .* as a\.png'):
+        from_coco(write(path, coco), tmp_path / 's', images=other)
+    (tmp_path / 'tars').mkdir()
+    with tarfile.open(tmp_path / 'tars/0.tar', 'w') as tar:
+        tar.add(other / 'c.png', 'a.png')
+    tars = f'tar://{tmp_path}/tars'
+    found = from_coco(path, tmp_path / 'tarred', images=tars)
+    assert found.notes == {f'images not in {tars} (b.png)': 1}
+    pictures(other, 'b.png', size=(31, 20))
+    with tarfile.open(tmp_path / 'tars/1.tar', 'w') as tar:
+        tar.add(other / 'b.png', 'b.png')
+    for images in (other, tars):
+        with pytest.raises(ValueError, match=r'1 images .*b\.png is 31x20, not 30x20'):
+            from_coco(path, tmp_path / 's', images=images)
+    assert not (tmp_path / 's').exists()
+
+
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif'])
+def test_sizes_are_those_that_training_loads(tmp_path, kind):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    name = f'a.{kind}'
+    Image.new('RGB', (30, 20)).save(tmp_path / name, exif=exif)
+    content = np.fromfile(tmp_path / name, np.uint8)
+    assert cv2.imdecode(content, cv2.IMREAD_COLOR).shape == (30, 20, 3)
+    coco = foreign()
+    coco['images'][0].update(file_name=name)
+    coco['images'].pop()
+    path = write(tmp_path / 'labels.json', coco)
+    with pytest.raises(ValueError, match=r'is 20x30, not 30x20\. .* EXIF'):
+        from_coco(path, tmp_path / 's', images=tmp_path)
+    coco['images'][0].update(width=20, height=30)
+    coco['annotations'][0]['segmentation'] = [SQUARE]
+    found = from_coco(write(path, coco), tmp_path / 's', images=tmp_path)
+    assert found.notes == {}
+
+
+def test_another_image_folder_does_not_fill_the_same_store(tmp_path):
+    coco = foreign()
+    for image in coco['images']:
+        image['file_name'] = f't/{Path(image["file_name"]).name}'
+    path = write(tmp_path / 'labels.json', coco)
+    images = pictures(tmp_path / 'images', 't/a.png', 't/b.png')
+    from_coco(path, tmp_path / 's', images=images / 't')
+    from_coco(path, tmp_path / 's', images=images / 't')
+    with pytest.raises(ValueError, match='delete the folder'):
+        from_coco(path, tmp_path / 's', images=images)
+    assert len(list(PseudoLabelStore.open(tmp_path / 's').entries())) == 2
+    from_coco(path, tmp_path / 'with', images=images)
+    from_coco(path, tmp_path / 'with')  # its names fit
+
+
+def test_images_that_would_share_an_entry_leave_no_store(tmp_path):
+    coco = foreign()
+    for image, name in zip(coco['images'], ['a.png', 'a.jpg'], strict=True):
+        image['file_name'] = name
+    path = write(tmp_path / 'labels.json', coco)
+    with pytest.raises(ValueError, match='would share the pseudo-labels'):
+        from_coco(path, tmp_path / 's')
+    coco['images'].pop()
+    assert from_coco(write(path, coco), tmp_path / 's').images == 1
 
 
 def test_results_and_a_missing_score(tmp_path):

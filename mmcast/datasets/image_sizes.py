@@ -1,0 +1,44 @@
+"""The size of an image as training loads it: EXIF may turn it."""
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import ExifTags, Image, TiffImagePlugin
+
+
+def read_sizes(
+    image: Image.Image, whole: bool = False
+) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Return the size as stored and as loaded, (width, height), and the orientation.
+
+    Args:
+        image: An opened image.
+        whole: Whether to find EXIF behind the pixels of a PNG, too: it is decoded then.
+    """
+    size = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # A newer Pillow has turned its `size` already.
+        size = image.tag_v2[256], image.tag_v2[257]
+    try:
+        exif = image.getexif() if whole else Image.Image.getexif(image)
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+    except (struct.error, SyntaxError, ValueError, KeyError, TypeError, OSError):
+        orientation = 1  # as OpenCV takes damaged EXIF
+    return size, size[::-1] if orientation in (5, 6, 7, 8) else size, orientation
+
+
+def loaded_size(file: str | Path | BinaryIO) -> tuple[int, int] | None:
+    """Return the (width, height) that an image is loaded with, from its header.
+
+    Args:
+        file: The image file; or its content, opened.
+
+    Returns:
+        None if the header cannot be read.
+    """
+    try:
+        with Image.open(file) as image:
+            return read_sizes(image)[1]
+    except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
+        return None
