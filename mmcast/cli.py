@@ -241,7 +241,8 @@ def _refine(add: Callable) -> None:
         '--with',
         dest='with_',
         metavar='MODEL',
-        help='sam2 (default), sam2-base-plus, sam2-small, sam2-tiny, or a config',
+        help='sam2 (default), sam2-base-plus, sam2-small, sam2-tiny, a segmenter.pth, '
+        'or a config',
     )
     add(
         '--recipe',

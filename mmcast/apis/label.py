@@ -2,25 +2,23 @@
 
 import logging
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
 
-from mmcast.apis.label_images import label_images
+from mmcast.apis.label_images import check_loading, label_images, make_store
 from mmcast.apis.label_summary import LabelSummary
-from mmcast.apis.load_model import load_model
+from mmcast.apis.load_model import device_of, load_model
 from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_list import ImageListDataset
 from mmcast.datasets.image_names import examples
 from mmcast.datasets.image_tars import PREFIX
-from mmcast.datasets.pseudo_label_store import (
-    PseudoLabelStore,
-    Teacher,
-    find_shared,
-)
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, find_shared
 
 
 def label(
@@ -69,6 +67,8 @@ def label(
             no image can be read, or ``shard`` names no part.
     """
     views = Views(scales, flip)
+    check_loading(batch_size, num_workers)
+    place = device_of(device)
     if 'LOCAL_RANK' in os.environ and not torch.distributed.is_initialized():
         # mmengine's init_dist needs a GPU even with gloo.
         cuda = torch.cuda.is_available()
@@ -76,20 +76,15 @@ def label(
             torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
         torch.distributed.init_process_group('nccl' if cuda else 'gloo')
     names = part_of(names_to_label(img_root, list, link_root), shard)
-    model = load_model(
-        config, checkpoint, device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    )
-    on_rank_zero(
-        lambda: (
-            PseudoLabelStore.create(
-                store,
-                classes=model.dataset_meta['classes'],  # type: ignore[index, arg-type]
-                teacher=Teacher.from_files(config, checkpoint),
-                views=views.names(),
-                layout=layout,
-            ).root
-        )
-    )
+    model = load_model(config, checkpoint, place)
+    classes: Any = model.dataset_meta['classes']  # type: ignore[index]
+
+    def make() -> Path:
+        return make_store(
+            store, config, checkpoint, classes=classes, views=views, layout=layout
+        ).root
+
+    on_rank_zero(make)
     return label_images(
         model,
         names,
@@ -105,6 +100,9 @@ def label(
 
 def part_of(names: Sequence[str], shard: str | None) -> Sequence[str]:
     """Return the part of the images that ``I/N`` names; all for None.
+
+    The name alone decides which part an image is in, so each is in one, also if images
+    come in between the jobs.
 
     Raises:
         ValueError: ``shard`` names no part.
@@ -122,7 +120,8 @@ def part_of(names: Sequence[str], shard: str | None) -> Sequence[str]:
             f'shard is {shard}: give I/N with I from 1 to N, as 3/64 for the third of '
             '64 jobs'
         )
-    return names[int(number) - 1 :: int(count)]
+    part, parts = int(number) - 1, int(count)
+    return [name for name in names if zlib.crc32(name.encode()) % parts == part]
 
 
 def are_rows(img_root: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.labeler import Labeler, ViewLoader
+from mmcast.apis.load_model import settings_digest
 from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_tars import image_path
-from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.workers import end_with_parent
 
 # So many failures without a success are not the images' fault.
@@ -110,6 +112,58 @@ def label_images(
     return finish(
         store, names, len(missing), failed, allowed_unreadable, score_thr=score_thr
     )
+
+
+def check_loading(batch_size: int, num_workers: int) -> None:
+    """Raise a ValueError if images cannot be loaded with these numbers."""
+    if batch_size < 1 or num_workers < 0:
+        raise ValueError(
+            'batch_size is at least 1 and num_workers at least 0; found '
+            f'{batch_size} and {num_workers}'
+        )
+
+
+def make_store(
+    root: str | Path,
+    config: str | Path,
+    checkpoint: str | Path,
+    *,
+    classes: Sequence[str],
+    views: Views,
+    layout: str | None = None,
+) -> PseudoLabelStore:
+    """Make the store of a teacher's labels, or open it.
+
+    Labels that were made with another config of the checkpoint stay, with a warning.
+
+    Args:
+        root: The store's folder.
+        config: The teacher's config; a complete store does without the file.
+        checkpoint: Its checkpoint.
+        classes: Class names in label order.
+        views: What the teacher sees of each image.
+        layout: As for :meth:`PseudoLabelStore.create`.
+
+    Raises:
+        ValueError: The folder holds another store, or something else; or classes that
+            cannot be mirrored are to be.
+    """
+    views.turns(classes)
+    teacher = Teacher.from_files(config, checkpoint)
+    if Path(config).is_file():
+        teacher = replace(teacher, settings=settings_digest(config))
+    store = PseudoLabelStore.create(
+        root, classes=classes, teacher=teacher, views=views.names(), layout=layout
+    )
+    if store.teacher.settings and teacher.settings not in ('', store.teacher.settings):
+        print_log(
+            f'{store.root} has labels of {store.teacher.config} with other settings of '
+            f'the network or the test pipeline than {config} has now. They stay; to '
+            'label all images anew, give another folder, or delete this one',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return store
 
 
 def finish(

@@ -12,18 +12,20 @@ from mmengine.logging import print_log
 
 from mmcast.apis.image_rows import READER, ImageRows
 from mmcast.apis.label import are_rows, check_links, names_to_label, without_shared
-from mmcast.apis.label_images import check_classes, finish, write_labels
+from mmcast.apis.label_images import (
+    check_classes,
+    check_loading,
+    finish,
+    make_store,
+    write_labels,
+)
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.labeler import Labeler
 from mmcast.apis.load_model import load_model
 from mmcast.apis.merged_views import Views
 from mmcast.datasets.image_names import IMAGE_SUFFIXES, examples
 from mmcast.datasets.image_tars import PREFIX, in_tars
-from mmcast.datasets.pseudo_label_store import (
-    PseudoLabelStore,
-    Teacher,
-    find_shared,
-)
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore, find_shared
 
 # Images of a task. A task that is lost with its node is done again.
 _MOST_IMAGES = 512
@@ -82,6 +84,7 @@ def label_with_ray(
             f"--engine ray needs Ray Data ({error}): pip install 'ray[data]'"
         ) from error
     views = Views(scales, flip)
+    check_loading(batch_size, num_workers)
     rows = ImageRows(str(img_root)) if are_rows(img_root) else None
     names: Any  # None if only reading tells
     if rows is None:
@@ -92,13 +95,8 @@ def label_with_ray(
     # On a CPU: a driver may have no GPU.
     model = load_model(config, checkpoint)
     classes: Any = model.dataset_meta['classes']  # type: ignore[index]
-    views.turns(classes)  # an error is raised before the cluster starts
-    opened = PseudoLabelStore.create(
-        store,
-        classes=classes,
-        teacher=Teacher.from_files(config, checkpoint),
-        views=views.names(),
-        layout='shards',
+    opened = make_store(
+        store, config, checkpoint, classes=classes, views=views, layout='shards'
     )
     check_classes(model, opened)
     del model

@@ -84,7 +84,6 @@ def label_with_sam3(
             f'{img_root}: SAM 3 is given files, not tars: unpack them into a folder'
         )
     names = names_to_label(img_root, list, link_root)
-    python = python_of(env)
     teacher = _teacher(weights, words, iou_thr)
     if PseudoLabelStore.exists(store):
         found = PseudoLabelStore.open(store).teacher
@@ -103,6 +102,7 @@ def label_with_sam3(
     count = min(processes or max(1, gpus), max(1, len(missing)))
     unreadable: dict[str, str] = {}
     if missing:
+        python = python_of(env)
         print_log(
             f'Labelling {len(missing)} of {len(names)} images into {store} with SAM 3',
             logger='current',
@@ -181,7 +181,7 @@ def _teacher(weights: Path, words: Sequence[str], iou_thr: float) -> Teacher:
     file = Teacher.from_files('SAM 3', weights / 'model.safetensors')
     settings = json.dumps([file.digest, [*words], iou_thr])
     return Teacher(
-        f'SAM 3: {"; ".join(words)}',
+        sam3.MADE_BY + '; '.join(words),
         file.checkpoint,
         hashlib.sha256(settings.encode()).hexdigest(),
     )

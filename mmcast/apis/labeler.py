@@ -18,11 +18,12 @@ from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from mmcast.apis.load_model import load_model
+from mmcast.apis.load_model import device_of, load_model
 from mmcast.apis.merged_views import (
     Instances,
     Turn,
     Views,
+    kind_of,
     merge,
     view_pipeline,
 )
@@ -142,8 +143,7 @@ class Labeler:
             if isinstance(self.teacher, nn.Module):
                 self._model = self.teacher
             else:
-                device = 'cuda' if torch.cuda.is_available() else 'cpu'
-                self._model = load_model(*self.teacher, self.device or device)
+                self._model = load_model(*self.teacher, device_of(self.device))
             self._model.eval()
             classes = self._model.dataset_meta['classes']
             self._turns = self.views.turns(classes)
@@ -275,10 +275,10 @@ def _test_pipeline(model: nn.Module, scale: float, flip: bool) -> Compose:
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     transforms = [
         {**transform, 'type': 'mmdet.LoadImage'}
-        if str(transform['type']).endswith('LoadImageFromFile')
+        if kind_of(transform).endswith('LoadImageFromFile')
         else transform
         for transform in cfg.test_dataloader.dataset.pipeline
-        if not str(transform['type']).endswith('Annotations')
+        if not kind_of(transform).endswith('Annotations')
     ]
     return Compose(view_pipeline(transforms, scale, flip))
 

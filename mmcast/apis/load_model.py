@@ -1,10 +1,13 @@
 """Build a model that predicts, from a config and a plain checkpoint."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.apis import init_detector
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from mmcast.checkpoints import check_fits
@@ -37,12 +40,58 @@ def load_model(
         if not Path(path).is_file():
             raise FileNotFoundError(f'{path} does not exist: correct the path')
     cfg = Config.fromfile(config)
-    if 'student' in cfg.model:
-        cfg.model = cfg.model.student
-    for unused in _OF_TRAINING:
-        if unused in cfg.model:
-            cfg.model[unused] = None
+    cfg.model = _network(cfg)
     # Without cfg_options mmdet expects `model.backbone`, which composites lack.
     model = init_detector(cfg, str(checkpoint), device=str(device), cfg_options={})
     check_fits(model, checkpoint)
     return model
+
+
+def device_of(name: str | None = None) -> torch.device:
+    """Return a device by its name; for None a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    gpus = torch.cuda.device_count()
+    try:
+        found = torch.device(name or ('cuda' if gpus else 'cpu'))
+    except RuntimeError:
+        raise ValueError(f'device is {name!r}: give cpu, cuda or cuda:0') from None
+    if found.type == 'cuda' and (found.index or 0) >= gpus:
+        raise ValueError(
+            f'device is {name}, and torch finds {gpus} GPUs: give another one, or cpu'
+        )
+    return found
+
+
+def settings_digest(config: str | Path) -> str:
+    """Return a digest of what decides about a model's predictions beside its weights.
+
+    That is the network's config without what training alone needs, and the test
+    pipeline.
+    """
+    cfg = Config.fromfile(config, import_custom_modules=False)
+    parts = [_network(cfg).to_dict(), cfg.test_dataloader.dataset.pipeline]
+    text = json.dumps(_without_training(parts), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _network(cfg: Config) -> ConfigDict:
+    network = cfg.model.get('student', cfg.model)
+    for unused in _OF_TRAINING:
+        if unused in network:
+            network[unused] = None
+    return network
+
+
+def _without_training(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: _without_training(value)
+            for key, value in node.items()
+            if key not in ('init_cfg', 'train_cfg') and not key.startswith('loss')
+        }
+    if isinstance(node, list | tuple):
+        return [_without_training(each) for each in node]
+    return node

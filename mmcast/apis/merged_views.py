@@ -72,11 +72,15 @@ class Views:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(0 < scale <= 8 for scale in self.scales):
+        # What `--cfg-options views.scales=1.25` gives is no list.
+        given = self.scales if isinstance(self.scales, Sequence) else [self.scales]
+        numbers = all(isinstance(scale, int | float) for scale in given)
+        if not given or not numbers or not all(0 < scale <= 8 for scale in given):
             raise ValueError(
-                f'scales of views are {list(self.scales)}: give numbers above 0 and '
-                'up to 8, as 1 1.25'
+                f'scales of views are {self.scales!r}: give numbers above 0 and up to '
+                '8, as 1 1.25'
             )
+        object.__setattr__(self, 'scales', tuple(given))
 
     def all(self) -> list[tuple[float, bool]]:
         """List scale, and whether it is mirrored, of each view."""
@@ -150,11 +154,17 @@ def view_pipeline(transforms: Sequence[Any], scale: float, flip: bool) -> list[A
     return [first, *([mirror_image] if flip else []), *rest]
 
 
+def kind_of(transform: dict[str, Any]) -> str:
+    """Return the name of a transform's type, which a config may give as a class."""
+    kind = transform['type']
+    return kind if isinstance(kind, str) else kind.__name__
+
+
 def _enlarge(transform: Any, scale: float) -> bool:
     """Multiply the sizes of a transform; return whether it resizes."""
     if not isinstance(transform, dict):
         return False
-    kind = str(transform['type'])
+    kind = kind_of(transform)
     if kind.endswith('Pad') and transform.get('size'):
         transform['size'] = _times(transform['size'], scale)
     if 'Resize' not in kind:

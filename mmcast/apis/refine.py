@@ -16,12 +16,14 @@ from mmcast.apis.label import part_of
 from mmcast.apis.label_images import finish
 from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary
+from mmcast.apis.load_model import device_of
 from mmcast.datasets.image_tars import image_path, in_tars
 from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_entry import PseudoLabels
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.transforms.images import LoadImage, UnreadableImageError
 from mmcast.files import sha256
+from mmcast.models.detectors.box_prompted_segmentor import BoxPromptedSegmentor
 from mmcast.models.segmenters.refinement import RECIPES, refine_masks
 from mmcast.models.segmenters.sam2 import ENCODERS, Sam2Segmenter
 
@@ -56,7 +58,8 @@ def refine(
         img_root: Folder of the images, or ``tar://FOLDER`` for tars of images.
         out: The new store, in the same layout.
         with_: ``'sam2'`` for the large one, ``'sam2-small'`` and so on for another
-            size; or a config with a `Sam2Segmenter` as ``model.segmenter`` and its
+            size; the ``segmenter.pth`` that a fine-tuning left, beside its config; or a
+            teacher's config, with a `Sam2Segmenter` as ``model.segmenter`` and its
             weights.
         recipe: ``'s4m'`` (three points) or ``'samrefiner'`` (points, box and mask, five
             rounds).
@@ -75,12 +78,13 @@ def refine(
         raise ValueError(f'recipe is {recipe!r}: give {" or ".join(RECIPES)}')
     if chunk < 1:
         raise ValueError(f'chunk is {chunk}: give 1 or more')
+    place = device_of(device)
     source = PseudoLabelStore.open(store)
     source.check_outside(out)
     if not in_tars(img_root) and not Path(img_root).is_dir():
         raise FileNotFoundError(f'{img_root} is no folder: correct the path')
     settings, weights = _segmenter(with_)
-    names = part_of([name for name, _ in source.entries()], shard)
+    names = part_of([*source.names()], shard)
     target = PseudoLabelStore.create(
         out,
         classes=source.classes,
@@ -100,8 +104,7 @@ def refine(
         )
         segmenter: Any = MODELS.build(settings)
         segmenter.init_weights()
-        device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-        segmenter.to(device).eval()
+        segmenter.to(place).eval()
         try:
             with labelling(len(missing), verb='Refin') as advance:
                 for name in missing:
@@ -130,19 +133,30 @@ def _segmenter(with_: str) -> tuple[Any, str]:
             arch=size,
             init_cfg=dict(type='Pretrained', checkpoint=weights),
         )
-    elif with_.endswith('.py') and Path(with_).is_file():
-        settings = Config.fromfile(with_).get('model', {}).get('segmenter') or {}
+    elif with_.endswith(('.py', '.pth')) and Path(with_).is_file():
+        # mmengine keeps the config in the work folder, which has its name.
+        folder = Path(with_).resolve().parent
+        trained = with_.endswith('.pth')
+        config = folder / f'{folder.name}.py' if trained else Path(with_)
+        model = Config.fromfile(config).get('model', {}) if config.is_file() else {}
+        settings = model.get('segmenter') or {}
+        if trained:
+            settings['init_cfg'] = dict(type='Pretrained', checkpoint=with_)
+        elif model.get('type') == BoxPromptedSegmentor.__name__:
+            raise ValueError(
+                f'{with_} trains a segmenter: give the segmenter.pth that it leaves'
+            )
         weights = (settings.get('init_cfg') or {}).get('checkpoint')
         if settings.get('type') != Sam2Segmenter.__name__ or not weights:
             raise ValueError(
-                f'{with_} has no Sam2Segmenter with weights as model.segmenter: give '
-                f'another config, or one of {", ".join(_NAMES)}'
+                f'{config} has no Sam2Segmenter with weights as model.segmenter: give '
+                f'another one, or one of {", ".join(_NAMES)}'
             )
         fetch = 'correct the path in the config'
     else:
         raise ValueError(
-            f'with is {with_!r}: give one of {", ".join(_NAMES)}, or a config with a '
-            'Sam2Segmenter as model.segmenter'
+            f'with is {with_!r}: give one of {", ".join(_NAMES)}, a segmenter.pth, or '
+            'a config with a Sam2Segmenter as model.segmenter'
         )
     if not Path(weights).is_file():
         raise FileNotFoundError(f'{weights} is missing; fetch it with: {fetch}')

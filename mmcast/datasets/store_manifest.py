@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mmcast.files import sha256
 _FORMATS = {'mmcast-pseudo-labels': 'folder', 'mmcast-pseudo-label-shards': 'shards'}
 LAYOUTS = tuple(_FORMATS.values())
 VERSION = 1
+_NAMES = ('config', 'checkpoint', 'digest')  # of a manifest's teacher
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Teacher:
         config: Config file name.
         checkpoint: Checkpoint file name.
         digest: SHA-256 of the checkpoint file, hexadecimal.
+        settings: A digest of what else decides about the labels, network and test
+            pipeline; '' if it is not known. Another one is no other teacher.
     """
 
     config: str
     checkpoint: str
     digest: str
+    settings: str = ''
 
     @classmethod
     def from_files(cls, config: str | Path, checkpoint: str | Path) -> 'Teacher':
@@ -45,7 +49,8 @@ def format_manifest(store: Any) -> str:
         'format': formats[store.layout],
         'version': VERSION,
         'classes': list(store.classes),
-        'teacher': vars(store.teacher),
+        'teacher': {name: getattr(store.teacher, name) for name in _NAMES},
+        **({'settings': store.teacher.settings} if store.teacher.settings else {}),
         'min_score': store.min_score,
         'max_instances': store.max_instances,
         'views': list(store.views),
@@ -70,10 +75,13 @@ def parse_manifest(manifest: Any) -> dict[str, Any]:
         raise ValueError('its classes are no list of names')
     if (
         not isinstance(teacher, dict)
-        or teacher.keys() != {field.name for field in fields(Teacher)}
+        or teacher.keys() != {*_NAMES}
         or not all(isinstance(value, str) for value in teacher.values())
     ):
         raise ValueError('its teacher is not config, checkpoint and digest')
+    settings: Any = manifest.get('settings', '')  # older stores have none
+    if not isinstance(settings, str):
+        raise ValueError('its settings are no digest')
     min_score: Any = manifest.get('min_score')
     most: Any = manifest.get('max_instances')
     if type(min_score) not in (int, float) or not 0 <= min_score <= 1:
@@ -85,7 +93,7 @@ def parse_manifest(manifest: Any) -> dict[str, Any]:
         raise ValueError('its views are no list of names')
     return dict(
         classes=classes,
-        teacher=Teacher(**teacher),
+        teacher=Teacher(**teacher, settings=settings),
         min_score=float(min_score),
         max_instances=most,
         views=views,

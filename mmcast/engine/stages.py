@@ -34,19 +34,22 @@ def labels_of(teacher: str) -> str:
     """Return the folder of a teacher's pseudo-labels.
 
     Args:
-        teacher: The teacher's checkpoint file; or the folder itself, which has no
-            suffix.
+        teacher: The teacher's checkpoint file; or the folder itself.
     """
     return str(Path(teacher).parent / 'pseudo_labels') if is_file(teacher) else teacher
 
 
 def is_file(teacher: str) -> bool:
-    """Say whether a teacher is a file, and not a folder of labels."""
-    return bool(Path(teacher).suffix)
+    """Say whether a teacher is a file, which has a suffix, or a folder of labels."""
+    return bool(Path(teacher).suffix) and not Path(teacher).is_dir()
 
 
 def sam3_command(
-    images: str, image_list: str, classes: Sequence[str], store: str
+    images: str,
+    image_list: str,
+    classes: Sequence[str],
+    store: str,
+    phrases: Sequence[str] = (),
 ) -> str:
     """Return the command that fills a folder of labels with SAM 3.
 
@@ -55,10 +58,15 @@ def sam3_command(
         image_list: List of images; '' for the whole folder.
         classes: Class names.
         store: Folder of the labels.
+        phrases: The noun phrase of each class; () if they are called by name.
     """
     words = ['mmcast', 'label', '--teacher', 'sam3', '--images', images]
     words += ['--list', image_list] if image_list else []
-    return shlex.join([*words, '--classes', *classes, '--store', store])
+    words += ['--classes', *classes]
+    pairs = zip(classes, phrases or classes, strict=True)
+    prompts = [f'{name}={phrase}' for name, phrase in pairs if phrase != name]
+    words += ['--prompts', *prompts] if prompts else []
+    return shlex.join([*words, '--store', store])
 
 
 def metrics_file(checkpoint: str | os.PathLike[str]) -> Path:

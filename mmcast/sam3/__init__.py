@@ -5,3 +5,6 @@ SAM 3 needs transformers 5, and MMDetection does not run with it. So `mmcast lab
 no package of OpenMMLab. The two sides share the folder of the labels, and a
 :class:`mmcast.sam3.job.Job` goes from one to the other.
 """
+
+# How a store names this teacher; the phrases of the classes follow.
+MADE_BY = 'SAM 3: '

@@ -51,7 +51,11 @@ def run(job: Job, out: TextIO, load: Callable[[Job], Labeller] | None = None) ->
             try:
                 image = reading.result()
             except (OSError, ValueError, cv2.error) as error:
-                say(name=name, unreadable=' '.join(str(error).split()))
+                path, reason = str(Path(job.images, name)), ' '.join(str(error).split())
+                say(
+                    name=name,
+                    unreadable=reason if path in reason else f'{path} ({reason})',
+                )
                 continue
             found = labeller(image, store.min_score, store.max_instances)
             store.write(

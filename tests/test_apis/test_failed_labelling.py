@@ -1,6 +1,7 @@
 """Test what label_images does with images, teachers, stores and ranks that fail."""
 
 import copy
+import json
 import sys
 from types import SimpleNamespace
 
@@ -10,10 +11,13 @@ import pytest
 import torch
 from gloo_ranks import two_ranks
 from label_runs import command, create, files, label
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmcast.apis import Labeler, Views, label_images
 from mmcast.apis import label as label_folder
+from mmcast.apis.label_images import make_store
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 
 
@@ -41,8 +45,11 @@ def test_unreadable_images_raise_after_the_rest(teacher_world, teacher, tmp_path
         assert store.missing(['a.png', 'd.png']) == []
 
 
-def test_16_bits_are_refused(teacher_world, teacher, tmp_path):
+@pytest.mark.parametrize('loader', ['LoadImageFromFile', LoadImageFromFile])
+def test_16_bits_are_refused(teacher_world, teacher, tmp_path, monkeypatch, loader):
     """Label an image of 12 bits, which would be black."""
+    first = teacher.cfg.test_dataloader.dataset.pipeline[0]
+    monkeypatch.setitem(first, 'type', loader)
     root = tmp_path / 'img'
     root.mkdir()
     dark = np.full((48, 72, 3), 4000, np.uint16)
@@ -317,4 +324,58 @@ def test_command_errors_are_one_line(teacher_world, tmp_path, monkeypatch):
             *('label', teacher_world.config, 'none.pth', '--store', tmp_path / 's'),
             *('--img-root', teacher_world.img_root),
         )
+    for option, message in (
+        (('--batch-size', 0), 'batch_size is at least 1'),
+        (('--num-workers', -1), 'num_workers at least 0'),
+        (('--device', 'gpu0'), "device is 'gpu0': give cpu"),
+        (('--device', 'cuda:99'), r'torch finds \d+ GPUs'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            command(
+                *('label', teacher_world.config, teacher_world.checkpoint),
+                *('--img-root', teacher_world.img_root, '--store', tmp_path / 's'),
+                *option,
+            )
     assert not (tmp_path / 's').exists()
+
+
+def test_classes_that_cannot_be_mirrored_leave_no_store(teacher_world, tmp_path):
+    """It would refuse the corrected command."""
+    options = dict(classes=('left_eye', 'mouth'), views=Views(flip=True))
+    with pytest.raises(ValueError, match='without mirrored views'):
+        make_store(
+            tmp_path / 's', teacher_world.config, teacher_world.checkpoint, **options
+        )
+    assert not (tmp_path / 's').exists()
+
+
+def test_labels_of_another_config_of_the_checkpoint_are_told(
+    teacher_world, tmp_path, monkeypatch
+):
+    """The checkpoint does not say how many instances the network may find, say."""
+    config = Config.fromfile(teacher_world.config)
+    config.model.init_cfg = dict(type='Pretrained', checkpoint='elsewhere.pth')
+    config.model.train_cfg = None  # training alone needs it
+    config.dump(tmp_path / 'same.py')
+    config.model.test_cfg = dict(max_per_img=1)
+    config.dump(tmp_path / 'other.py')
+    said = []
+    monkeypatch.setattr(
+        *(sys.modules['mmcast.apis.label_images'], 'print_log'),
+        lambda text, **_: said.append(text),
+    )
+    options = dict(classes=teacher_world.classes, views=Views())
+    for name, warnings in ((teacher_world.config, 0), ('same.py', 0), ('other.py', 1)):
+        store = make_store(
+            *(tmp_path / 's', tmp_path / name, teacher_world.checkpoint), **options
+        )
+        assert len(said) == warnings
+    assert 'teacher.py with other settings of the network' in said[0]
+    assert len(store.teacher.settings) == 64
+    assert store.teacher.config == teacher_world.config.name
+    # A store from before says nothing of it.
+    manifest = json.loads((store.root / 'manifest.json').read_text())
+    del manifest['settings']
+    (store.root / 'manifest.json').write_text(json.dumps(manifest))
+    make_store(*(store.root, tmp_path / 'same.py', teacher_world.checkpoint), **options)
+    assert len(said) == 1

@@ -64,7 +64,7 @@ def test_two_processes_label_what_can_be_read(world, monkeypatch):
     label('s', '--processes', '2', '--prompts', 'car=red car', '--layout', 'shards')
     assert 'Labelling 20 of 20 images' in said[0]
     assert '3 of 20 images cannot be read' in said[-2]
-    for part in ('0/00.png', '1/01.png', '16 bits a channel'):
+    for part in ('0/00.png', '1/01.png', '2/02.png (it has 16 bits a channel'):
         assert part in said[-2]
     assert 'Pseudo-labels of 17 images (17 labelled now)' in said[-1]
     store = PseudoLabelStore.open('s')
@@ -115,6 +115,15 @@ def test_a_killed_run_ends_its_processes_and_continues(world, monkeypatch):
     label('s')
     assert len(files('s')) == 20
     assert all(Path('s', path).stat().st_mtime_ns == at for path, at in times.items())
+
+
+def test_stores_are_checked_before_the_environment_is_made(world, monkeypatch):
+    def never(env):
+        raise AssertionError(env)
+
+    monkeypatch.setattr(module, 'python_of', never)
+    with pytest.raises(ValueError, match='holds files but no manifest'):
+        label('images')
 
 
 def test_failures_name_the_cause(world):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets.transforms import Pad, Resize
 from pycocotools import mask as mask_utils
 
 from mmcast.apis.merged_views import Instances, Views, merge, view_pipeline
@@ -89,10 +91,25 @@ def test_sizes_of_a_pipeline():
     assert found == [load, keep, enlarged, pack]
 
 
-@pytest.mark.parametrize('scales', [[], [0], [-1.0], [100], [float('nan')]])
+def test_types_of_a_pipeline_may_be_classes():
+    """As in the configs of pure Python."""
+    load, pad = dict(type=LoadImageFromFile), dict(type=Pad, size=(640, 640))
+    resize = dict(type=Resize, scale=(640, 400))
+    found = view_pipeline([load, resize, pad], 1.5, flip=False)
+    assert found[1]['scale'] == (960, 600)
+    assert found[2]['size'] == (960, 960)
+
+
+@pytest.mark.parametrize(
+    'scales', [[], [0], [-1.0], [100], [float('nan')], 0, '1.25', ['1']]
+)
 def test_odd_scales_are_refused(scales):
     with pytest.raises(ValueError, match='scales of views are'):
         Views(scales)
+
+
+def test_one_scale_needs_no_list():
+    assert Views(scales=1.25).names() == ['1.25']
 
 
 def test_left_without_right_cannot_be_mirrored():

@@ -115,6 +115,39 @@ def test_masks_are_new_and_the_rest_stays(store, config, tmp_path, recipe):
         run(store, config, tmp_path / 'new', recipe=other)
 
 
+def test_the_segmenter_of_a_fine_tuning(store, config, tmp_path):
+    """Its config names the weights that the training started from."""
+    work = tmp_path / 'tuned'
+    work.mkdir()
+    torch.manual_seed(1)
+    tuned = Sam2Segmenter(SAM2)
+    torch.save(tuned.state_dict(), work / 'segmenter.pth')
+    cfg = Config.fromfile(config)
+    cfg.model.type = 'BoxPromptedSegmentor'
+    cfg.dump(work / 'tuned.py')
+    with pytest.raises(ValueError, match=r'give the segmenter\.pth that it leaves'):
+        run(store, str(work / 'tuned.py'), tmp_path / 'new')
+    run(store, str(work / 'segmenter.pth'), tmp_path / 'new')
+    run(store, config, tmp_path / 'start')
+    assert content(tmp_path / 'new') != content(tmp_path / 'start')
+    (work / 'tuned.py').unlink()
+    with pytest.raises(ValueError, match=r'tuned\.py has no Sam2Segmenter'):
+        run(store, str(work / 'segmenter.pth'), tmp_path / 'other')
+
+
+def test_parts_depend_on_names_alone(store, config, tmp_path):
+    """An image that comes between two jobs moves no other one."""
+    images = store.root.parent / 'img'
+    options = dict(with_=config, device='cpu')
+    refine(store.root, images, tmp_path / 'new', shard='1/2', **options)
+    first = 'town/0.png'
+    cv2.imwrite(str(images / first), np.zeros((*SIZE, 3), np.uint8))
+    store.write(first, SIZE, [], [], np.zeros((0, 4)), [])
+    store.flush()
+    refine(store.root, images, tmp_path / 'new', shard='2/2', **options)
+    assert PseudoLabelStore.open(tmp_path / 'new').missing(NAMES) == []
+
+
 def test_a_killed_run_continues(store, config, tmp_path):
     images = str(store.root.parent / 'img')
     words = ['refine', str(store.root), '--images', images, '--with', config]
@@ -149,6 +182,8 @@ def test_wrong_images_and_arguments_are_told(store, config, tmp_path, capsys):
         run(store, config, tmp_path / 'new', recipe='sam')
     with pytest.raises(ValueError, match='sam2-tiny'):
         run(store, 'sam3', tmp_path / 'new')
+    with pytest.raises(ValueError, match="device is 'gpu': give cpu"):
+        refine(store.root, images, tmp_path / 'new', with_=config, device='gpu')
     with pytest.raises(FileNotFoundError, match=r'sam2\.1-hiera-large.*hf download'):
         run(store, 'sam2', tmp_path / 'new')
     with pytest.raises(FileNotFoundError, match='nowhere is no folder'):

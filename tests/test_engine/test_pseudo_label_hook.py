@@ -102,6 +102,35 @@ def test_missing_teacher_raises_before_training(teacher_world, tmp_path):
     assert not (tmp_path / 'store').exists()
 
 
+def test_how_a_folder_of_labels_is_filled(teacher_world, tmp_path):
+    """By the command that made it, with its phrases; not by SAM 3 in any case."""
+    first, *rest = teacher_world.classes
+    for made_by, remedy in (
+        ('t.py refined by sam2 (s4m)', 'They are of t.py refined by sam2 (s4m): run'),
+        (f'SAM 3: red {first}; {"; ".join(rest)}', f"--prompts '{first}=red {first}'"),
+    ):
+        folder = tmp_path / f'sam2.1_{made_by[0]}'  # with a dot
+        PseudoLabelStore.create(
+            folder, classes=teacher_world.classes, teacher=Teacher(made_by, 'x', '0')
+        )
+        runner, _ = make_runner(
+            tmp_path / 'run',
+            unlabelled(teacher_world, None),
+            [hook(teacher_world, teacher=str(folder))],
+        )
+        with pytest.raises(FileNotFoundError, match='10 of 10 images') as error:
+            runner.train()
+        assert f'{folder}: ' in str(error.value)
+        assert remedy in str(error.value)
+        assert ('sam3' in str(error.value)) == made_by.startswith('SAM 3')
+    absent = hook(teacher_world, teacher=str(tmp_path / 'nothing'))
+    runner, _ = make_runner(tmp_path / 'run', unlabelled(teacher_world, None), [absent])
+    images = f'--images {teacher_world.img_root}'
+    command = f'Fill it with: mmcast label --teacher sam3 {images} --classes {first} '
+    with pytest.raises(FileNotFoundError, match=command):
+        runner.train()
+
+
 @pytest.mark.parametrize('layout', ['folder', 'shards'])
 def test_a_folder_that_is_no_store_yet_becomes_one(teacher_world, tmp_path, layout):
     """Start again after a kill that left the folder without its manifest."""
@@ -175,10 +204,8 @@ def test_labels_of_another_tool_are_a_teacher(teacher_world, tmp_path):
     assert again.seen == record.seen
     store.path(teacher_world.names[0]).unlink()
     runner, _ = make_runner(tmp_path / 'g', unlabelled(teacher_world, None), filled)
-    command = (
-        f'mmcast label --teacher sam3 --images {teacher_world.img_root}.* --classes'
-    )
-    with pytest.raises(FileNotFoundError, match=f'1 of 10 images .* {command} person'):
+    message = '1 of 10 images .* They are of COCO JSON: run the command'
+    with pytest.raises(FileNotFoundError, match=message):
         runner.train()
     content['images'].pop()
     content['annotations'].pop()

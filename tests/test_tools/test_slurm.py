@@ -65,7 +65,12 @@ class Slurm:
         tasks = [job]
         if 'array' in options:
             first, last = map(int, options['array'].split('-'))
-            job['SLURM_ARRAY_TASK_COUNT'] = str(last - first + 1)
+            for name, number in (
+                ('MIN', first),
+                ('MAX', last),
+                ('COUNT', last - first + 1),
+            ):
+                job[f'SLURM_ARRAY_TASK_{name}'] = str(number)
             tasks = [
                 {**job, 'SLURM_ARRAY_TASK_ID': str(task)}
                 for task in range(first, last + 1)
@@ -97,8 +102,10 @@ def test_an_array_labels_and_its_store_is_merged(slurm, teacher_world):
     """Compare with what one process labels."""
     teacher = [teacher_world.config, teacher_world.checkpoint]
     images = ['--images', teacher_world.img_root]
-    slurm.sbatch('label', *teacher, *images, '--store', 'parts', array='1-3')
-    assert len(list(Path('parts/shards').glob('*.tar'))) == 3
+    with pytest.raises(AssertionError, match='give --array=1-N'):
+        slurm.sbatch('label', *teacher, *images, '--store', 'parts', array='2-3')
+    slurm.sbatch('label', *teacher, *images, '--store', 'parts', array='1-2')
+    assert len(list(Path('parts/shards').glob('*.tar'))) == 2
     output = slurm.sbatch('merge', 'parts', 'whole')
     assert '1 shards are whole: 10 images' in output
     alone = [*teacher, *images, '--store', 'alone', '--layout', 'shards']

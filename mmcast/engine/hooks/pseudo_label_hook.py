@@ -16,14 +16,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from mmcast.apis.label_images import finish, label_images
+from mmcast.apis.label_images import finish, label_images, make_store
 from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.load_model import load_model
 from mmcast.apis.merged_views import Views
 from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_names import examples
 from mmcast.datasets.image_tars import image_path
-from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset, leaves
 from mmcast.datasets.store_coco import from_coco
 from mmcast.datasets.transforms.images import LoadImage, UnreadableImageError
@@ -38,6 +38,7 @@ from mmcast.engine.stages import (
     sam3_command,
 )
 from mmcast.files import check_writable
+from mmcast.sam3 import MADE_BY
 
 
 @HOOKS.register_module()
@@ -153,15 +154,10 @@ class PseudoLabelHook(Hook):
                 transform.store, "give a folder as pseudo_labels=dict(store='...')"
             )
             if not is_file(self.teacher):
-                fill = sam3_command(
-                    dataset.data_prefix['img'],
-                    dataset.ann_file,
-                    dataset.metainfo['classes'],
-                    transform.store,
-                )
                 raise FileNotFoundError(
                     f'{len(missing)} of {len(names)} images have no labels in '
-                    f'{transform.store}: {examples(missing)}. Fill it with: {fill}'
+                    f'{transform.store}: {examples(missing)}. '
+                    f'{_how_to_fill(transform.store, dataset)}'
                 )
             if not Path(self.teacher).is_file():
                 command = command_of(self.teacher, runner.cfg)
@@ -221,12 +217,12 @@ class PseudoLabelHook(Hook):
                 runner.logger.info(f'{root}: {made}')
                 store = PseudoLabelStore.open(root)
             elif Path(self.teacher).is_file():
-                teacher = Teacher.from_files(self._config(runner), self.teacher)
-                store = PseudoLabelStore.create(
+                store = make_store(
                     root,
+                    self._config(runner),
+                    self.teacher,
                     classes=classes,
-                    teacher=teacher,
-                    views=self.views.names(),
+                    views=self.views,
                     layout=self.layout,
                 )
             else:
@@ -313,6 +309,21 @@ def _sources(runner: Runner) -> list[tuple[Any, Any]]:
             'remove the hook.'
         )
     return found
+
+
+def _how_to_fill(store: str | Path, dataset: Any) -> str:
+    """Say how a folder gets the labels that it lacks."""
+    classes = tuple(dataset.metainfo['classes'])
+    images, image_list = dataset.data_prefix['img'], dataset.ann_file
+    phrases: Sequence[str] = ()
+    if PseudoLabelStore.exists(store):
+        made_by = PseudoLabelStore.open(store).teacher.config
+        if not made_by.startswith(MADE_BY):
+            return f'They are of {made_by}: run the command that made them again'
+        phrases = made_by.removeprefix(MADE_BY).split('; ')
+        phrases = phrases if len(phrases) == len(classes) else ()
+    fill = sam3_command(images, image_list, classes, str(store), phrases)
+    return f'Fill it with: {fill}'
 
 
 def _transforms(transform: Any) -> Iterator[Any]:
