@@ -21,6 +21,7 @@ from mmcast.datasets.image_tars import image_path, in_tars
 from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_entry import PseudoLabels
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.store_copy import settle
 from mmcast.datasets.transforms.images import LoadImage, UnreadableImageError
 from mmcast.files import sha256
 from mmcast.models.detectors.box_prompted_segmentor import BoxPromptedSegmentor
@@ -70,9 +71,9 @@ def refine(
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
-        ValueError: An argument is none of these, the store is damaged, ``out`` is
-            inside it or holds something else, or an image has another size than its
-            labels.
+        ValueError: An argument is none of these, the store is damaged or empty,
+            ``out`` is inside it or holds something else, or an image has another size
+            than its labels.
     """
     if recipe not in RECIPES:
         raise ValueError(f'recipe is {recipe!r}: give {" or ".join(RECIPES)}')
@@ -84,7 +85,11 @@ def refine(
     if not in_tars(img_root) and not Path(img_root).is_dir():
         raise FileNotFoundError(f'{img_root} is no folder: correct the path')
     settings, weights = _segmenter(with_)
-    names = part_of([*source.names()], shard)
+    settle(source)
+    every = [*source.names()]
+    if not every:
+        raise ValueError(f'{store} has no labels: fill it with mmcast label')
+    names = part_of(every, shard)
     target = PseudoLabelStore.create(
         out,
         classes=source.classes,

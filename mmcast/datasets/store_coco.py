@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from mmengine.logging import print_log
 from pycocotools import mask as mask_utils
 from rich.progress import track
 
@@ -22,9 +20,9 @@ from .coco_file import CocoFile, read_coco
 from .image_names import examples, find_missing
 from .image_sizes import loaded_size
 from .image_tars import ImageTars, in_tars
-from .label_shards import LabelShards
 from .pseudo_label_entry import PARTS
 from .pseudo_label_store import PseudoLabelStore, Teacher
+from .store_copy import settle
 
 # It marks our own files: their boxes are kept as they are.
 _INFO = {'description': 'labels written by mmcast to-coco'}
@@ -76,10 +74,7 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
     opened = PseudoLabelStore.open(store)
     opened.check_outside(out)
     check_file(out)
-    opened.remove_leftovers()
-    unfinished = 0
-    if isinstance(opened.files, LabelShards):
-        unfinished = opened.files.others()[1]
+    settle(opened)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for name, entry in opened.entries():
@@ -107,13 +102,8 @@ def to_coco(store: str | Path, out: str | Path) -> Path:
                     **{key: round(float(each[i]), 6) for key, each in known.items()},
                 }
             )
-    wait = f'{unfinished} shards are unfinished; call it again when their writers end'
     if not images:
-        remedy = wait if unfinished else 'fill it with mmcast label'
-        raise ValueError(f'{store} has no labels: {remedy}')
-    if unfinished:
-        text = f'{out} lacks labels of {store}: {wait}'
-        print_log(text, logger='current', level=logging.WARNING)
+        raise ValueError(f'{store} has no labels: fill it with mmcast label')
     categories = [
         {'id': index + 1, 'name': name} for index, name in enumerate(opened.classes)
     ]

@@ -1,10 +1,12 @@
 """Copy stores of pseudo-labels: to the other layout, or several into one; check one."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
 from rich.progress import track
 
 from mmcast.console import make_console
@@ -138,6 +140,22 @@ def _verify_shards(opened: PseudoLabelStore, files: LabelShards) -> Verified:
     )
 
 
+def settle(store: PseudoLabelStore) -> None:
+    """Save what killed writers left, before a store is read as a whole.
+
+    A warning counts the shards that writers still have open, whose labels are not read.
+    """
+    store.remove_leftovers()
+    open_ = store.files.others()[1] if isinstance(store.files, LabelShards) else 0
+    if open_:
+        print_log(
+            f'{open_} shards of {store.root} are unfinished, and what is in them is '
+            'left out; call this again when their writers have ended',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
 def _raise_if(damaged: Sequence[str]) -> None:
     if damaged:
         raise ValueError(
@@ -154,7 +172,7 @@ def _copy(stores: Sequence[str | Path], out: str | Path, layout: str) -> Copied:
         other.check(**first.settings())
         other.check_outside(out)
     for other in sources:
-        other.remove_leftovers()
+        settle(other)
     target = PseudoLabelStore.create(
         out,
         classes=first.classes,

@@ -188,6 +188,11 @@ def test_wrong_images_and_arguments_are_told(store, config, tmp_path, capsys):
         run(store, 'sam2', tmp_path / 'new')
     with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
         refine(store.root, 'nowhere', tmp_path / 'new', with_=config)
+    empty = PseudoLabelStore.create(
+        tmp_path / 'empty', classes=['car'], teacher=Teacher('t.py', 't.pth', '0')
+    )
+    with pytest.raises(ValueError, match='empty has no labels'):
+        refine(empty.root, images, tmp_path / 'new', with_=config)
     assert not (tmp_path / 'new').exists()
     (images / NAMES[0]).write_bytes(b'nothing')
     summary = run(store, config, tmp_path / 'new')
