@@ -291,6 +291,7 @@ def _read_categories(
     dropped = len(categories) - len(kept)
     if dropped:
         found.mended['unused categories with the name of another one'] = dropped
+        found.unlike.append('two of its categories have one name')
     ids = _ids(found, kept, 'categories', 'category')
     found.categories = [
         dict(id=new, name=each['name'])

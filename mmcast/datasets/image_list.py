@@ -179,7 +179,8 @@ class ListedCocoDataset(CocoDataset):
       them. `mmdet.datasets.CityscapesDataset` drops them, too.
     * In evaluation, masks of the annotations stay encoded until somebody asks for them.
       ``CocoMetric`` reads the file itself, so a file that it would read in another way
-      is refused; ``mmcast own-data`` writes files that both read alike.
+      is refused, and so is a list of some of its images; ``mmcast own-data`` writes
+      files that both read alike.
 
     Args:
         image_list (str, optional): List of the images to use, in this order; None for
@@ -195,7 +196,7 @@ class ListedCocoDataset(CocoDataset):
         ValueError: If classes do not match, a line of the list is no image of the
             annotation file, a name is invalid or leads out of the image folder, no
             image with an instance is left, or evaluation would read the file in
-            another way.
+            another way or count images that are not on the list.
     """
 
     METAINFO: dict = {}
@@ -254,6 +255,13 @@ class ListedCocoDataset(CocoDataset):
         else:
             assert self.image_list is not None
             check_known(names, images, self.image_list)
+            if self.test_mode and len(names) < len(images):
+                raise ValueError(
+                    f"'{self.image_list}' lists {len(names)} of the {len(images)} "
+                    f"images of '{self.ann_file}', but CocoMetric counts all: write a "
+                    'COCO file of the listed images, give it to the data set and the '
+                    'evaluator as ann_file, and remove image_list'
+                )
         annotations = content.by_image()
         # CocoDataset has it, too, for its `filter_data` and for ClassAwareSampler.
         self.cat_img_map: dict[Any, list] = {cat_id: [] for cat_id in self.cat_ids}

@@ -163,10 +163,10 @@ def test_whole_numbers_may_be_floats_or_text(tmp_path):
 def test_an_unused_category_may_have_the_name_of_another_one(tmp_path):
     coco = content()
     coco['categories'].insert(0, dict(id=0, name='cat', supercategory='none'))
-    assert read(tmp_path, coco).categories == [
-        dict(id=1, name='cat'),
-        dict(id=2, name='dog'),
-    ]
+    found = read(tmp_path, coco)
+    assert found.categories == [dict(id=1, name='cat'), dict(id=2, name='dog')]
+    # CocoMetric would count the class twice.
+    assert found.unlike == ['two of its categories have one name']
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])

@@ -201,6 +201,14 @@ class TestListedCocoDataset:
         assert ours.cat_ids == theirs.cat_ids
         assert dict(ours.cat_img_map) == dict(theirs.cat_img_map)
 
+    def test_evaluation_of_some_images_of_a_file_is_refused(self, root: Path) -> None:
+        """CocoMetric would count the others' objects as not found."""
+        with pytest.raises(ValueError, match=r'list.txt. lists 3 of the 4 ') as error:
+            labeled(root, test_mode=True)
+        assert '\n' not in str(error.value)
+        (root / 'list.txt').write_text('\n'.join(NAMES[::-1]))
+        assert len(labeled(root, test_mode=True)) == 4
+
     def test_crowd_only_images_count_as_empty(self, root: Path) -> None:
         assert len(labeled(root, image_list=None)) == 2
         (root / 'list.txt').write_text('b/2.png\nb/3.png\n')
