@@ -25,6 +25,9 @@ def read_sizes(
         orientation = exif.get(ExifTags.Base.Orientation, 1)
     except (struct.error, SyntaxError, ValueError, KeyError, TypeError, OSError):
         orientation = 1  # as OpenCV takes damaged EXIF
+    if image.format == 'AVIF' and image.info.get('exif', b'').startswith(b'Exif'):
+        # Pillow made it of the AVIF's own turn, which OpenCV ignores.
+        orientation = 1
     return size, size[::-1] if orientation in (5, 6, 7, 8) else size, orientation
 
 

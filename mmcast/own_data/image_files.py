@@ -14,8 +14,6 @@ from PIL import Image
 from mmcast.datasets.image_bits import bits_per_channel
 from mmcast.datasets.image_sizes import read_sizes
 
-# Only these have more than 8 bits a channel.
-_DEEP_SUFFIXES = ('.png', '.tif', '.tiff')
 # Larger images take gigabytes in each process that reads them.
 MOST_MEGAPIXELS = 178
 # A longer image has less than a pixel of width where a network sees it whole.
@@ -73,9 +71,7 @@ def _read_file(path: Path) -> ImageFile:
         return ImageFile(error=TOO_LARGE)
     except (OSError, ValueError, SyntaxError, cv2.error) as error:
         return ImageFile(error=str(error) or type(error).__name__)
-    bits = 8
-    if path.suffix.lower() in _DEEP_SUFFIXES:
-        bits = bits_per_channel(content)
+    bits = bits_per_channel(content)
     gray = mode in ('1', 'L', 'LA') or mode.startswith('I')
     return ImageFile(size, shown, gray, bits, orientation in range(2, 9))
 

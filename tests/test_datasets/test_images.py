@@ -21,11 +21,19 @@ def encoded(suffix, dtype, channels):
     return cv2.imencode(suffix, image)[1].tobytes()
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.jp2'])
 @pytest.mark.parametrize(('dtype', 'bits'), [(np.uint8, 8), (np.uint16, 16)])
 @pytest.mark.parametrize('channels', [1, 3])
 def test_bits_are_read_from_the_header(suffix, dtype, bits, channels):
     assert bits_per_channel(encoded(suffix, dtype, channels)) == bits
+
+
+@pytest.mark.parametrize('bits', [8, 10, 12])
+def test_bits_of_an_avif(bits):
+    image = TWELVE_BITS >> (12 - bits)
+    image = image.astype(np.uint8) if bits == 8 else image
+    content = cv2.imencode('.avif', image, [cv2.IMWRITE_AVIF_DEPTH, bits])[1].tobytes()
+    assert bits_per_channel(content) == bits
 
 
 def test_bits_of_a_big_endian_tiff():
@@ -35,7 +43,7 @@ def test_bits_of_a_big_endian_tiff():
     assert bits_per_channel(b'MM\0*' + struct.pack('>IH', 8, 1) + other) == 1
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.jp2'])
 def test_damaged_header_is_left_to_the_decoder(suffix):
     whole = encoded(suffix, np.uint16, 3)
     for end in range(24):
@@ -47,7 +55,7 @@ def loader(kind='LoadImage', **settings):
     return TRANSFORMS.build(dict(type=kind, **settings))
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.jp2'])
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 def test_12_bits_in_16_are_refused(suffix, backend, tmp_path):
     path = tmp_path / f'a{suffix}'

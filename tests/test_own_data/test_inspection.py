@@ -174,6 +174,27 @@ def test_turned_images(world: World, orientation: int, kind: str) -> None:
     assert found.sizes[shown] >= 1
 
 
+@pytest.mark.parametrize('writer', ['pillow', 'opencv'])
+def test_an_avif_is_turned_as_opencv_turns_it(world: World, writer: str) -> None:
+    """OpenCV obeys EXIF; Pillow writes and reads AVIF's own turn, too."""
+    name = world.image('turned.avif', Orientation=6)
+    if writer == 'opencv':
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        tags = np.frombuffer(exif.tobytes()[6:], np.uint8)
+        image = np.zeros((20, 30, 3), np.uint8)
+        kinds = [cv2.IMAGE_METADATA_EXIF]
+        encoded = cv2.imencodeWithMetadata('.avif', image, kinds, [tags])[1]
+        encoded.tofile(world.folder / name)
+    content = np.fromfile(world.folder / name, np.uint8)
+    shown = cv2.imdecode(content, cv2.IMREAD_COLOR).shape[1::-1]
+    assert shown == ((30, 20) if writer == 'pillow' else (20, 30))
+    world.coco['images'][-1].update(width=shown[0], height=shown[1])
+    found = world.inspect()
+    assert stops(found) == set()
+    assert line(found, 'images that EXIF turns')[0] == str(int(writer == 'opencv'))
+
+
 @pytest.mark.parametrize('kind', ['jpg', 'png', 'webp'])
 @pytest.mark.parametrize('exif', [b'garbage!', b'MM\0*\0\0', b'MM\0*\0\0\0\x08\0\1'])
 def test_damaged_exif_turns_nothing(world: World, kind: str, exif: bytes) -> None:
@@ -189,12 +210,14 @@ def test_damaged_exif_turns_nothing(world: World, kind: str, exif: bytes) -> Non
 
 
 def test_deep_gray_and_damaged_images(world: World) -> None:
-    deep = np.full((20, 30, 3), 4000, np.uint16)
+    deep = np.full((40, 40, 3), 4000, np.uint16)
     assert cv2.imwrite(str(world.folder / 'deep.png'), deep)
+    assert cv2.imwrite(str(world.folder / 'deep.jp2'), deep)
     assert cv2.imwrite(str(world.folder / 'gray.png'), np.zeros((20, 30), np.uint8))
     (world.folder / 'torn.jpg').write_bytes(b'\xff\xd8nothing')
     found = world.inspect()
-    assert line(found, 'images with over 8 bits a channel') == ('1: deep.png', True)
+    deep_ones = '2: deep.jp2, deep.png'
+    assert line(found, 'images with over 8 bits a channel') == (deep_ones, True)
     assert line(found, 'grayscale images') == ('1', False)
     assert line(found, 'images that cannot be read') == ('1: torn.jpg', False)
     assert 'torn.jpg' not in found.others
