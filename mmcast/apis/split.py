@@ -27,14 +27,14 @@ def split(
     images: str | Path | None = None,
     list: str | Path | None = None,
     cityscapes: str | Path | None = None,
-    split: str = 'train',
+    split: str | None = None,
     fraction: Sequence[float] = (),
     count: Sequence[int] = (),
     labeled: str | Path | None = None,
     unlabeled: str | Path | None = None,
     per_class: int = 0,
     nested: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     pool: str = 'rest',
     format: str = 'names',
     allow_missing_classes: bool = False,
@@ -52,14 +52,14 @@ def split(
             the images are found in it then, as training does.
         list: List of images, without classes.
         cityscapes: Folder of a Cityscapes layout; it needs no JSON.
-        split: Split of ``cityscapes``.
+        split: Split of ``cityscapes``; None for ``'train'``.
         fraction: Labelled shares, 0 to 1, one split for each.
         count: Numbers of labelled images, one split for each.
         labeled: Existing labelled list.
         unlabeled: Existing unlabelled list, which is checked against ``labeled``.
         per_class: Least number of labelled images with each class.
         nested: Whether smaller splits are parts of larger ones.
-        seed: Same seed, same lists.
+        seed: Same seed, same lists; None for 0.
         pool: Unlabelled images: ``'rest'``, or ``'all'`` with the labelled ones.
         format: ``'names'``, or ``'instance-ids'`` as in Guided Distillation.
         allow_missing_classes: Whether a class may have no labelled image.
@@ -78,19 +78,26 @@ def split(
         raise ValueError('--images is the image folder of --coco: give both')
     if images and not Path(images).is_dir():
         raise FileNotFoundError(f"image folder '{images}' does not exist: correct it")
+    if split is not None and not cityscapes:
+        raise ValueError('--split is the split of --cityscapes: give both')
+    if not all(0 <= share <= 1 for share in fraction):
+        shares = ', '.join(f'{share:g}' for share in fraction)
+        raise ValueError(f'--fraction {shares}: give shares of 0 to 1')
+    if per_class < 0:
+        raise ValueError(f'--per-class {per_class} is negative: give 1 or more')
     if bool(fraction) + bool(count) + bool(labeled) > 1:
         raise ValueError('give only one of --fraction, --count and --labeled')
     if not (fraction or count or labeled or per_class):
         raise ValueError('give --fraction, --count, --per-class or --labeled')
-    if labeled and (per_class or nested):
+    if labeled and (per_class or nested or seed is not None):
         raise ValueError(
-            '--labeled gives the split: leave out --per-class and --nested'
+            '--labeled gives the split: leave out --per-class, --nested and --seed'
         )
     if unlabeled and not labeled:
         raise ValueError('--unlabeled is checked against --labeled: give both')
     if list and per_class:
         raise ValueError('--per-class needs classes: give --coco or --cityscapes')
-    names, classes = _read_source(coco, images, list, cityscapes, split)
+    names, classes = _read_source(coco, images, list, cityscapes, split or 'train')
     if labeled:
         chosen = read_list(labeled)
         check_known(chosen, {*names}, labeled)
@@ -107,12 +114,16 @@ def split(
     else:
         splits = {}
         for key, size in _sizes(fraction, count, len(names)).items():
-            chosen = _draw(names, classes, size, per_class, nested, seed)
+            chosen = _draw(names, classes, size, per_class, nested, seed or 0)
             splits[key] = chosen, _pool(pool, names, chosen)
         if len(splits) == 1:
             splits = {'': next(iter(splits.values()))}
     reports, files = {}, {}
     for key, (chosen, rest) in splits.items():
+        if not chosen:
+            raise ValueError(
+                'no image shows an object: annotate some, or give --fraction or --count'
+            )
         if not rest:
             raise ValueError(
                 'no image is left for the unlabelled list: label fewer images or give '

@@ -316,6 +316,14 @@ class TestVerb:
             (['--count', 101], '101 labelled images'),
             (['--count', 100], '--pool all'),
             (['--count', 3, '--per-class', 10], 'more than the 3 asked for'),
+            (['--fraction', 'nan'], '--fraction nan: give shares of 0 to 1'),
+            (['--fraction', 0.1, 'inf'], '--fraction 0.1, inf: give shares'),
+            (
+                ['--per-class', -1, '--allow-missing-classes'],
+                '--per-class -1 is negative',
+            ),
+            (['--count', 9, '--split', 'val'], '--split is the split of --cityscapes'),
+            (['--labeled', 'l.txt', '--seed', 0], 'leave out .*--seed'),
         ],
     )
     def test_errors(self, coco_file: Path, tmp_path: Path, args, message: str) -> None:
@@ -324,6 +332,14 @@ class TestVerb:
         assert '\n' not in error
         assert re.search(message, error)
         assert not out.exists()
+
+    def test_per_class_needs_an_object(self, tmp_path: Path) -> None:
+        path = tmp_path / 'train.json'
+        path.write_text(json.dumps(coco_of({'a.png': [], 'b.png': []}, ['car'])))
+        args = ['--coco', path, '--out', tmp_path / 'out']
+        assert 'no image shows an object: annotate' in split(*args, '--per-class', 1)
+        assert not (tmp_path / 'out').exists()
+        assert not split(*args, '--count', 1)
 
     def test_list_as_source_and_missing_classes(
         self, coco_file: Path, tmp_path: Path
