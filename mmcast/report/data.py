@@ -140,22 +140,37 @@ def find(roots: Iterable[Path]) -> Found:
 
 
 def read_scalars(work_dir: Path) -> dict[str, dict[int, float]]:
-    """Return all values that a run logged, by name and iteration.
+    """Return all values that the newest run logged, by name and iteration.
 
     Args:
-        work_dir: The run's folder. A resumed run has several logs; later ones overwrite
-            earlier ones.
+        work_dir: The run's folder. It has several logs if a run was resumed, or if the
+            stage was trained again. A resumed run continues the older ones from its
+            first iteration on; any other one replaces them.
     """
     curves: dict[str, dict[int, float]] = {}
     for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        is_training, last = False, 0
         for line in log.read_text().splitlines():
             try:
                 record = json.loads(line)
             except ValueError:  # the last line of a run that was killed
                 continue
+            if 'step' not in record:
+                continue
+            # A validation may be logged with its epoch.
+            last = max(last, record['step'])
+            if not is_training and any('loss' in name for name in record):
+                is_training = True
+                resumed = (_read_config([log.parent]) or {}).get('resume', True)
+                start = last if resumed else 0
+                curves = {
+                    name: kept
+                    for name, points in curves.items()
+                    if (kept := {x: y for x, y in points.items() if x < start})
+                }
             for name, value in record.items():
-                if isinstance(value, int | float) and 'step' in record:
-                    curves.setdefault(name, {})[record['step']] = value
+                if isinstance(value, int | float):
+                    curves.setdefault(name, {})[last] = value
     return curves
 
 

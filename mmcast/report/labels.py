@@ -82,6 +82,14 @@ def show(labels: Labels, images: Images) -> dict[str, Any]:
         ids = [places[name] for name in labeled if name in places]
         rows.append(('labels', _per_image(truth, ids, categories)))
     if true_counts is not None:
+        if len(known) < len(entries):
+            kept = [
+                each['category_id']
+                for each in results
+                if each['score'] >= THRESHOLDS[place]
+            ]
+            of_known = np.array([kept.count(c) for c in categories]) / len(known)
+            rows.append(('pseudo-labels of annotated images', of_known))
         rows.append(('truth of the same images', true_counts))
     shown.append(
         dict(

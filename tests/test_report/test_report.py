@@ -299,6 +299,36 @@ def test_labels_of_a_wrapped_data_set_are_found(work):
     assert 'labels' in after['charts'][-1]['keys']
 
 
+def test_labels_of_annotated_images_stand_beside_their_truth(
+    work, synthscapes, tmp_path, monkeypatch
+):
+    """Most images have no annotation; the teacher finds all in those that have."""
+    file = synthscapes / ANNOTATIONS.format('train')
+    truth = json.loads(file.read_text())
+    store = PseudoLabelStore.open(work / 'adapt_x/pseudo_labels')
+    names = [name for name, _ in store.entries()]
+    ids = {each['file_name']: each['id'] for each in truth['images']}
+    kept = [ids[name] for name in names[:2]]
+    truth['annotations'] = [
+        each for each in truth['annotations'] if each['image_id'] in kept
+    ]
+    (tmp_path / 'train.json').write_text(json.dumps(truth))
+    (config,) = work.glob('distill_x/20*/vis_data/config.py')
+    cfg = Config.fromfile(config)
+    cfg.train_dataloader.dataset.labeled_dataset.ann_file = str(tmp_path / 'train.json')
+    monkeypatch.setattr(labels.charts, 'paired_bars', lambda *args: args)
+    shown = labels.show(Labels('x', store, cfg), Images())
+    assert shown['known'] == 2 < len(names)
+    _, _, values, _ = shown['charts'][-1]['svg']
+    assert shown['charts'][-1]['keys'][-2:] == [
+        'pseudo-labels of annotated images',
+        'truth of the same images',
+    ]
+    expected = sum((store.read(name).scores >= 0.6).sum() for name in names[:2])
+    assert values[-2].sum() == expected / 2
+    assert values[-1].sum() == len(truth['annotations']) / 2
+
+
 @pytest.mark.parametrize(
     ('size', 'shown'),
     [((9, 20000), (7, 16383)), ((20000, 9), (480, 1)), ((960, 300), (480, 150))],
@@ -333,6 +363,51 @@ def test_parts_without_files_are_left_out(work, tmp_path):
     assert '>10.0<' in (tmp_path / 'report.html').read_text()
     (found,) = find([copy]).models
     assert found.title == 'distill x'
+
+
+def write_log(folder: Path, start: str, records: list[dict], config: str = '') -> None:
+    logs = folder / start / 'vis_data'
+    logs.mkdir(parents=True)
+    (logs / 'config.py').write_text(config)
+    lines = ''.join(json.dumps(record) + '\n' for record in records)
+    (logs / 'scalars.json').write_text(lines)
+
+
+@pytest.mark.parametrize(
+    ('config', 'losses', 'aps'),
+    [
+        ('resume = True', [10, 20, 30, 40], {20: 0.2, 40: 0.3}),
+        ('resume = False', [30, 40], {40: 0.3}),
+    ],
+)
+def test_only_a_resumed_run_extends_an_older_one(tmp_path, config, losses, aps):
+    older = [dict(loss=1.0, step=step) for step in range(10, 110, 10)]
+    older += [{'coco/segm_mAP': 0.1, 'step': 100}]
+    older.insert(2, {'coco/segm_mAP': 0.2, 'step': 20})
+    write_log(tmp_path, '20260101_000000', older)
+    newer = [dict(loss=1.0, step=step) for step in (30, 40)]
+    newer += [{'coco/segm_mAP': 0.3, 'step': 40}]
+    write_log(tmp_path, '20260102_000000', newer, config)
+    # One that ended before its first iteration changes nothing.
+    write_log(tmp_path, '20260103_000000', [], 'resume = False')
+    found = find([tmp_path])
+    (stage,) = found.stages
+    assert [*stage.scalars['loss']] == losses
+    assert stage.scalars['coco/segm_mAP'] == aps
+    assert found.models[0].numbers['mask_ap'] == 30.0
+
+
+def test_a_validation_of_an_epoch_is_at_its_iteration(tmp_path):
+    """MMEngine's logger gives it the number of the epoch."""
+    records = [
+        dict(loss=1.0, epoch=1, step=50),
+        {'coco/segm_mAP': 0.1, 'step': 1},
+        dict(loss=1.0, epoch=2, step=100),
+        {'coco/segm_mAP': 0.2, 'step': 2},
+    ]
+    write_log(tmp_path, '20260101_000000', records)
+    (stage,) = find([tmp_path]).stages
+    assert stage.scalars['coco/segm_mAP'] == {50: 0.1, 100: 0.2}
 
 
 def test_stages_are_in_the_order_of_their_times(work, tmp_path):
