@@ -81,7 +81,7 @@ def write_new(files: Mapping[Path, str], remedy: str) -> None:
     """
     for path, text in files.items():
         if path.exists() and path.read_text(encoding='utf-8') != text:
-            raise FileExistsError(f"'{path}' of an earlier command differs: {remedy}")
+            raise FileExistsError(f"'{path}' exists with other content: {remedy}")
     for path, text in files.items():
         write_atomic(path, text)
 

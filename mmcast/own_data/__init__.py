@@ -1,7 +1,7 @@
 """A user's own data: the configs of all stages, with the user's own detectors."""
 
 from .caps import find_caps, raised
-from .configs import config_files
+from .configs import check_configs, config_files
 from .detectors import Detector, read_detector, trained_classes
 from .lengths import StageLength, seen_sizes, stage_length
 from .plan import STAGES, Files, Plan
@@ -12,6 +12,7 @@ __all__ = [
     'Files',
     'Plan',
     'StageLength',
+    'check_configs',
     'config_files',
     'find_caps',
     'raised',

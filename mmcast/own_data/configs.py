@@ -15,8 +15,48 @@ from mmengine.config import Config
 
 from .caps import raised
 from .own_student import OWN
-from .plan import OF_TEACHER, WRAPPERS, Plan, evaluation, head, imports, replaced, store
+from .plan import (
+    OF_TEACHER,
+    STAGES,
+    WRAPPERS,
+    Plan,
+    evaluation,
+    head,
+    imports,
+    replaced,
+    store,
+)
 from .python_text import Code, assignment
+
+
+def check_configs(name: str, with_teacher: bool) -> None:
+    """Check that ``configs/NAME`` has only files that the command wrote itself.
+
+    Only names of files that the command writes or deletes are looked at.
+
+    Args:
+        name: Name of the data set.
+        with_teacher: Whether ``teacher.py`` will be written.
+
+    Raises:
+        FileExistsError: A file there is the user's own.
+    """
+    starts = dict(data=f'# Classes and files of {name}: ')
+    if with_teacher:
+        starts['teacher'] = '# The teacher; its weights are '
+    for stage in STAGES:
+        base = r"(\[.*?'\./data\.py',?\n?\]|'\./supervised\.py')\n"
+        starts[stage] = rf"_base_ = {base}.*^work_dir = 'work_dirs/{name}/{stage}'\n"
+    for each, start in starts.items():
+        path = Path('configs', name, f'{each}.py')
+        if not path.exists():
+            continue
+        text = path.read_text(encoding='utf-8', errors='replace')
+        if not re.match(start, text, re.DOTALL | re.MULTILINE):
+            raise FileExistsError(
+                f"'{path}' was not written by own-data: give the data set another "
+                'name, or move the file elsewhere'
+            )
 
 
 def config_files(plan: Plan) -> dict[str, str]:

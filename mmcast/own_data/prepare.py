@@ -25,6 +25,7 @@ from mmcast.own_data import (
     Detector,
     Files,
     Plan,
+    check_configs,
     config_files,
     find_caps,
     read_detector,
@@ -103,7 +104,9 @@ def own_data(
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
-        FileExistsError: ``out`` holds other lists.
+        FileExistsError: ``out`` holds other lists, or one of the files given; or
+            ``configs/NAME`` holds a file that the command would overwrite or delete,
+            and did not write.
         ValueError: An argument is wrong, or the data has to be repaired first.
     """
     if not re.fullmatch(r'[A-Za-z]\w*', name) or name == 'mmcast':
@@ -117,11 +120,18 @@ def own_data(
             raise FileNotFoundError(f"{option} '{file}' does not exist: correct it")
     coco, images = Path(coco), Path(images)
     lists = Path(out) if out else coco.parent / 'splits'
+    by_words = [*(teacher or ())] == ['sam3']
     if not look:
+        for path in lists / 'annotations.json', lists / 'val.json':
+            if path.exists() and any(path.samefile(e) for e in (coco, val) if e):
+                raise FileExistsError(
+                    f"'{path}' is a file that you give, and the command would write "
+                    'another one there: give another folder with --out'
+                )
+        check_configs(name, bool(teacher) and not by_words)
         check_writable(lists, 'give another folder with --out')
         check_writable(MINE.parent, 'run the command in another folder')
     links = Path(link_root) if link_root else None
-    by_words = [*(teacher or ())] == ['sam3']
     own, teaches = _read_detectors(student, None if by_words else teacher)
     content, found = look_at(coco, images, console, links)
     leave_out: set[str] = set()
@@ -174,7 +184,7 @@ def own_data(
             content.part(found.readable, found.classes)
         ),
     }
-    write_new(drawn, 'give another folder with --out, or remove it')
+    write_new(drawn, 'give another folder with --out, or move it elsewhere')
     console.print(
         f'{lists}: {len(split.labeled)} labelled, {len(split.unlabeled)} unlabelled '
         f'and {len(evaluated["images"])} validation images'

@@ -140,8 +140,60 @@ def test_lists_are_a_split(folder, monkeypatch):
     assert all(int(name[:3]) < 20 for name in labeled + validation)
     # Again: the same. Other lists: refused.
     run(monkeypatch, *PETS, '--fraction', '0.25')
-    with pytest.raises(FileExistsError, match='with --out, or remove it'):
+    with pytest.raises(FileExistsError, match='with --out, or move it elsewhere'):
         run(monkeypatch, *PETS)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ('file', 'text'),
+    [
+        ('supervised', "# My work.\n_base_ = 'mmdet::{}'\n"),
+        ('distill', "_base_ = 'mmdet::{}'\nwork_dir = 'work_dirs/pets/distill'\n"),
+        ('selftrain', '# My other work.\n'),
+        ('data', "class_names = ('cat',)\n"),
+    ],
+)
+def test_configs_of_the_user_stay(folder, monkeypatch, file, text):
+    """A stage of his own is not overwritten, nor deleted if no stage has its name."""
+    path = folder / f'configs/pets/{file}.py'
+    path.parent.mkdir(parents=True)
+    path.write_text(text.format('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'))
+    before = contents(folder)
+    with pytest.raises(FileExistsError, match=rf"pets/{file}\.py' was not .* name"):
+        run(monkeypatch, *PETS)
+    assert contents(folder) == before
+
+
+def test_configs_of_an_earlier_command_are_written_again(folder, monkeypatch):
+    """Those of the first version, too, which had `work_dir` below."""
+    run(monkeypatch, *PETS, '--size', 'medium')
+    path = folder / 'configs/pets/selftrain.py'
+    base, work_dir, *rest = path.read_text().splitlines(keepends=True)
+    assert base.startswith('_base_ = [')
+    assert work_dir.startswith('work_dir = ')
+    path.write_text(''.join([base, *rest, work_dir]))
+    run(monkeypatch, *PETS, '--size', 'small')
+    assert not path.exists()
+
+
+@pytest.mark.parametrize('file', ['annotations', 'val'])
+def test_lists_do_not_go_where_a_given_file_is(folder, monkeypatch, file):
+    pets = folder / 'data/pets'
+    (pets / 'train.json').rename(pets / 'annotations.json')
+    write_pets(pets, 'val.json', 100, 3)
+    words = ['--coco', 'data/pets/annotations.json', '--images', 'data/pets/images']
+    if file == 'val':
+        (pets / 'annotations.json').rename(pets / 'train.json')
+        words[1] = 'data/pets/train.json'
+        words += ['--val', 'data/pets/val.json']
+    before = contents(folder)
+    with pytest.raises(FileExistsError, match=rf'{file}\.json.* folder with --out$'):
+        run(monkeypatch, *words, '--out', 'data/pets')
+    assert contents(folder) == before
 
 
 def test_a_rare_class_is_labelled_before_it_validates(folder, capsys):
