@@ -53,7 +53,7 @@ def read_detector(path: str) -> Detector:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no config that trains a detector with masks.
+        ValueError: It is no config that trains and tests a detector with masks.
     """
     if '::' not in path and not Path(path).is_file():
         raise FileNotFoundError(f"config '{path}' does not exist: correct the path")
@@ -71,10 +71,19 @@ def read_detector(path: str) -> Detector:
         'train_cfg',
         'optim_wrapper.optimizer.lr',
         'val_dataloader.dataset.pipeline',
+        'val_evaluator',
+        'val_cfg',
     ):
         if _get(cfg, key) is None:
             raise ValueError(
                 f'{path} has no {key}: give a whole config, as mim train takes it'
+            )
+    for key in 'test_dataloader.dataset.pipeline', 'test_evaluator', 'test_cfg':
+        if _get(cfg, key) is None:
+            raise ValueError(
+                f'{path} has no {key}, and mim test needs it: add test_dataloader = '
+                "val_dataloader, test_evaluator = val_evaluator, test_cfg = dict(type='"
+                "TestLoop')"
             )
     if MODELS.get(cfg.model.type) is None:
         raise ValueError(

@@ -99,10 +99,13 @@ def head(base: str | list[str], plan: Plan, stage: str) -> str:
 
 
 def replaced(cfg: Config) -> dict[str, bool]:
-    """Return what an evaluator needs to replace the user's, if it is another one."""
+    """Return what an evaluator needs to replace the user's, if it computes no AP."""
     every = [cfg.get('val_evaluator'), cfg.get('test_evaluator')]
     coco = 'CocoMetric', 'WindowedCocoMetric'
-    same = all(isinstance(e, Mapping) and e.get('type') in coco for e in every)
+    same = all(
+        isinstance(e, Mapping) and e.get('type') in coco and not e.get('format_only')
+        for e in every
+    )
     return {} if same else dict(_delete_=True)
 
 

@@ -101,6 +101,17 @@ def test_a_students_config_of_your_own(folder, monkeypatch, capsys, dataset, mor
     assert re.search(rf'distill\.py\s*│\s*{length} │\s*2 │', printed)
 
 
+def test_a_student_whose_test_writes_predictions_only(folder, monkeypatch):
+    """Its `mim test` on the validation images gives AP nevertheless."""
+    mine = write_mine(more='test_evaluator = dict(format_only=True)')
+    run(monkeypatch, *PETS, '--student', mine)
+    assert load('supervised').test_evaluator == dict(
+        type='WindowedCocoMetric',
+        metric='segm',
+        ann_file='data/pets/splits/val.json',
+    )
+
+
 def test_a_stock_student_that_sees_few_labels(folder, monkeypatch, capsys):
     """In an epoch it sees as many labelled images as there are unlabelled ones."""
     write_pets(folder / 'data/pets', 'train.json', 0, 20, unlabelled=40)
@@ -222,6 +233,10 @@ def test_a_teacher_must_know_the_classes(folder, monkeypatch, classes, message):
         ("_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'", 'predicts boxes'),
         ("_base_ = './mine.py'\nlabeled = 1", "has the variable 'labeled'"),
         ("_base_ = './none.py'", 'cannot be read'),
+        ("_base_ = './mine.py'\nval_cfg = None", 'has no val_cfg: give a whole'),
+        ("_base_ = './mine.py'\ntest_cfg = None", 'no test_cfg, .* add test_data'),
+        ("_base_ = './mine.py'\ntest_evaluator = None", 'has no test_evaluator, and'),
+        ("_base_ = './mine.py'\ntest_dataloader = None", r'no test_dataloader\.data'),
         ("_base_ = './mine.py'\nmodel = dict(type='Mine')", 'no detector Mine is reg'),
     ],
 )
