@@ -186,7 +186,8 @@ def _data(plan: Plan) -> str:
 def _names(classes: Sequence[str]) -> str:
     text = pprint.pformat(tuple(classes), width=70, compact=True)
     if '\n' in text:
-        text = text.replace('\n', '\n   ').replace('(', '(\n    ', 1)[:-1] + ',\n)'
+        text = text.removesuffix(')').removesuffix(',')  # of a single name
+        text = text.replace('\n', '\n   ').replace('(', '(\n    ', 1) + ',\n)'
         return f'# fmt: off\nclass_names = {text}\n# fmt: on\n'
     return f'class_names = {text}\n'
 

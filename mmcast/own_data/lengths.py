@@ -85,14 +85,20 @@ def _scales(steps: Sequence[Any]) -> list[tuple[float, float]]:
             continue
         if 'ratio_range' in step:
             return [(scales[0] * r, scales[1] * r) for r in step['ratio_range']]
-        if isinstance(scales[0], int):
-            longest = step.get('max_size')
-            every = [(longest, side) for side in scales] if longest else [scales]
-        else:
-            every = scales
-        every = sorted((tuple(each) for each in every), key=min)
+        # `scales` are several; `scale` is one, or the two that are drawn between.
+        if isinstance(scales, int) or ('scale' in step and isinstance(scales[0], int)):
+            scales = [scales]
+        every = sorted((_pair(each, step) for each in scales), key=min)
         return [every[0], every[-1]]
     return []
+
+
+def _pair(scale: Any, step: Mapping[str, Any]) -> tuple[float, float]:
+    """Return a scale as the sides that an image has to fit into."""
+    sides = (scale, scale) if isinstance(scale, int) else tuple(scale)
+    if 'ResizeShortestEdge' in step['type'] + step.get('resize_type', ''):
+        return min(sides), step.get('max_size') or math.inf
+    return sides
 
 
 def _flat(steps: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import mmdet
+import numpy as np
 import pytest
 import torch
 import yaml
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.config import Config
 from pets import (
     PETS,
@@ -29,6 +30,8 @@ from mmcast.checkpoints import compare
 from mmcast.datasets.splits import draw_order, read_list
 from mmcast.errors import one_line
 from mmcast.models.detectors.student import class_count
+from mmcast.own_data import seen_sizes
+from mmcast.own_data.configs import _names
 from mmcast.own_data.inspection import Inspection
 from mmcast.own_data.prepare import draw, tell_missing
 
@@ -194,6 +197,49 @@ def test_lists_do_not_go_where_a_given_file_is(folder, monkeypatch, file):
     with pytest.raises(FileExistsError, match=rf'{file}\.json.* folder with --out$'):
         run(monkeypatch, *words, '--out', 'data/pets')
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    'step',
+    [
+        dict(type='Resize', scale=32, keep_ratio=True),
+        dict(type='Resize', scale=(40, 24), keep_ratio=True),
+        dict(type='ResizeShortestEdge', scale=24, keep_ratio=True),
+        dict(type='ResizeShortestEdge', scale=24, max_size=28, keep_ratio=True),
+        dict(type='RandomChoiceResize', scales=[(32, 32), (48, 16)], keep_ratio=True),
+        dict(
+            type='RandomChoiceResize',
+            scales=[12, 24, 36],
+            resize_type='ResizeShortestEdge',
+            keep_ratio=True,
+        ),
+    ],
+)
+def test_printed_sizes_are_those_that_the_transform_makes(step):
+    transform = TRANSFORMS.build(step)
+    made = set()
+    for seed in range(20):
+        np.random.seed(seed)
+        made.add(transform(dict(img=np.zeros((48, 64, 3), np.uint8)))['img'].shape[:2])
+    loader = dict(dataset=dict(pipeline=[step]))
+    cfg = Config(dict(val_dataloader=loader, train_dataloader=loader))
+    _, train = seen_sizes(cfg, (64, 48))
+    rounded = [tuple(round(side) for side in each[::-1]) for each in train]
+    assert rounded == [min(made), max(made)]
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('a healthy leaf, ' * 9,),
+        ('n' * 200,),
+        ('a (b) ' * 20, 'c'),
+        tuple(f'class {i}' for i in range(60)),
+    ],
+)
+def test_long_names_of_classes_are_python(names):
+    text = _names(names)
+    assert Config.fromstring(text, '.py').class_names == names
 
 
 def test_a_rare_class_is_labelled_before_it_validates(folder, capsys):
