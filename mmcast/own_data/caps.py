@@ -43,3 +43,22 @@ def raised(model: Mapping[str, Any], most: int) -> dict[str, Any]:
                 node = node.setdefault(key, {})
             node[keys[-1]] = -(-most * 3 // 200) * 100
     return changes
+
+
+def new_weights(changes: Mapping[str, Any]) -> list[str]:
+    """Return the prefixes of weights that start at random with more queries.
+
+    Args:
+        changes: What `raised` returns.
+
+    Returns:
+        Prefixes for `PreflightHook`, with those of the classes; empty if the number of
+        queries stays.
+    """
+    queries = [
+        '.'.join((*keys[:-1], f'{name}.'))
+        for keys, _ in find_caps(changes)
+        if keys[-1] == 'num_queries'
+        for name in ('query_embed', 'query_feat')
+    ]
+    return queries and ['panoptic_head.cls_embed.', *queries]

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .caps import raised
+from .caps import new_weights, raised
 from .own_student import OWN
 from .plan import (
     OF_TEACHER,
@@ -206,10 +206,9 @@ def _inherited(plan: Plan, stage: str) -> str:
     if stage == 'distill':
         hooks['export'] = Code('_base_.baseline')
         hooks['pseudo_labels'] = Code('_base_.labelled_by')
-    new = [f'{part}.' for part in _with_new_queries(changes)]
+    new = new_weights(changes)
     if new:
-        known = ['panoptic_head.cls_embed.']
-        hooks['preflight'] = dict(may_be_new=[*known, *new])
+        hooks['preflight'] = dict(may_be_new=new)
     data: Any = dict(labeled_dataset=Code('_base_.labeled'))
     if wrapper:
         data = Code('_base_.both')
@@ -223,17 +222,6 @@ def _inherited(plan: Plan, stage: str) -> str:
     if stage == 'finetune':
         text += assignment('load_from', Code('_base_.distilled'))
     return text
-
-
-def _with_new_queries(changes: Mapping[str, Any]) -> list[str]:
-    """List the weights that have another shape with another number of queries."""
-    found = []
-    for key, value in changes.items():
-        if key == 'num_queries':
-            found += ['query_embed', 'query_feat']
-        elif isinstance(value, Mapping):
-            found += [f'{key}.{name}' for name in _with_new_queries(value)]
-    return found
 
 
 def _teacher(plan: Plan) -> str:

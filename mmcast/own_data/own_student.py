@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .caps import raised
+from .caps import new_weights, raised
 from .plan import Plan, evaluation, head, imports, replaced, store
 from .python_text import Code, assignment
 
@@ -30,19 +30,32 @@ def _own_supervised(plan: Plan, stage: str) -> str:
         type='SemiSupervisedDataset',
         labeled_dataset=Code(parts[-1][0]),
     )
+    changes = raised(cfg.model, plan.most)
     model = {
         **student.with_classes(),
         'classes': Code('_base_.class_names'),
-        **raised(cfg.model, plan.most),
+        **changes,
     }
+    if cfg.get('load_from'):
+        # `distill` wraps the model, so the names in the file would not fit; and layers
+        # of other classes may be new only here.
+        start = dict(type='Pretrained', checkpoint=Code('_base_.load_from'))
+        delete = dict(_delete_=True) if 'init_cfg' in cfg.model else {}
+        model['init_cfg'] = delete | start
     text = head(
         [student.base(folder), '../mmcast/own_data/hooks.py', './data.py'], plan, stage
     )
     text += imports(cfg) + assignment('model', model)
+    if 'init_cfg' in model:
+        text += assignment('load_from', None)
     text += ''.join(assignment(name, value) for name, value in parts)
     text += assignment('train_dataloader', dict(dataset=dataset))
     text += evaluation(replaced(cfg))
-    return text + assignment('default_hooks', Code('_base_.mmcast_hooks'))
+    hooks: Any = Code('_base_.mmcast_hooks')
+    new = new_weights(changes)
+    if new:
+        hooks = {'': hooks, 'preflight': dict(type='PreflightHook', may_be_new=new)}
+    return text + assignment('default_hooks', hooks)
 
 
 def _with_own_data(path: str, cfg: Config) -> dict[str, Any]:

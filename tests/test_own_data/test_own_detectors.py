@@ -3,15 +3,16 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from pets import PETS, STAGES, check_stages, check_style, load, read, run, write_pets
 
 from mmcast.checkpoints import save_plain
@@ -305,16 +306,53 @@ def colours(train: Any) -> set[tuple[bool, int, int]]:
     return found
 
 
-def test_more_objects_than_a_detector_finds(folder, monkeypatch, capsys):
-    """The limits rise in all stages, and AP's own one is named."""
+def test_a_checkpoint_with_fewer_queries_starts_a_student(folder, monkeypatch):
+    """In `distill`, too; other classes and more queries start at random."""
+    add_objects(19)
+    model = stock_detector('mask2former', 80)
+    old = MODELS.build(model)
+    save_plain(old.state_dict(), {}, Path('start.pth'))
+    mine = write_mine(more="load_from = 'start.pth'")
+    text = Path(mine).read_text().splitlines()
+    text[1] = f'model = {dict(model.to_dict(), _delete_=True, init_cfg=None)}'
+    Path(mine).write_text('\n'.join(text))
+    run(monkeypatch, *PETS, '--student', mine)
+    for stage in 'supervised', 'distill':
+        cfg = load(stage)
+        student = MODELS.build(cfg.model.get('student', cfg.model))
+        loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+        loop.dataloader = SimpleNamespace(dataset=None)
+        runner = dict(model=student, _train_loop=loop, train_loop=loop, cfg=cfg)
+        runner |= dict(_resume=False, _load_from=cfg.load_from, hooks=[])
+        HOOKS.build(cfg.default_hooks.preflight).before_run(SimpleNamespace(**runner))
+        student.init_weights()
+        weights = student.state_dict()
+        assert len(weights['panoptic_head.query_feat.weight']) == 100
+        changed = {k for k, v in old.state_dict().items() if not same(v, weights[k])}
+        assert {key.split('.')[1] for key in changed} == {
+            *('query_embed', 'query_feat', 'cls_embed')
+        }
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)
+
+
+def add_objects(count: int) -> None:
+    """Annotate more objects in the first image."""
     path = Path('data/pets/train.json')
     content = json.loads(path.read_text())
     (square,) = [a for a in content['annotations'] if a['image_id'] == 0]
     first = len(content['annotations'])
     content['annotations'] += [
-        {**square, 'id': first + i, 'bbox': [0, 0, 20, 20 + i]} for i in range(119)
+        {**square, 'id': first + i, 'bbox': [0, 0, 20, 20 + i]} for i in range(count)
     ]
     path.write_text(json.dumps(content))
+
+
+def test_more_objects_than_a_detector_finds(folder, monkeypatch, capsys):
+    """The limits rise in all stages, and AP's own one is named."""
+    add_objects(119)
     run(monkeypatch, *PETS, '--size', 'medium', '--student', write_mine())
     printed = capsys.readouterr().out
     assert re.search(r'fullest image\s*│ 120: 000.png\s*│ AP counts the 100', printed)
