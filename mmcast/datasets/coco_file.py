@@ -81,6 +81,12 @@ class CocoFile:
         """Names of all categories, sorted by id."""
         return tuple(each['name'] for each in self.categories)
 
+    @property
+    def shown_classes(self) -> tuple[str, ...]:
+        """Names of the categories with an object, sorted by id; crowds do not count."""
+        shown = {e['category_id'] for e in self.annotations if not e['iscrowd']}
+        return tuple(each['name'] for each in self.categories if each['id'] in shown)
+
     def by_image(self) -> dict[str, list[dict[str, Any]]]:
         """Return the annotations of each image, by its name."""
         found: dict[Any, list] = {image['id']: [] for image in self.images}

@@ -158,7 +158,7 @@ def inspect(
         'they are left out of the lists: labels of both would be one file. Rename them',
     )
     count = Counter(name for shown in classes_of.values() for name in shown)
-    found.classes = tuple(name for name in coco.classes if count[name])
+    found.classes = coco.shown_classes
     found.findings.append(
         Finding('images with', ', '.join(f'{n}: {count[n]:,}' for n in found.classes))
     )

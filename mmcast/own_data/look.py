@@ -1,41 +1,56 @@
-"""Read a user's COCO file and images, and print what they hold as a table."""
+"""Read a user's COCO file, then its images, and print what they hold as a table."""
 
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from mmcast.datasets.coco_file import CocoFile, read_coco
 
 from .inspection import Inspection, inspect
 
 
-def look(
-    file: Path, folder: Path, console: Console, link_root: Path | None = None
-) -> tuple[CocoFile, Inspection]:
-    """Read a COCO file and its images; print the table.
+def read(file: Path, folder: Path, console: Console) -> CocoFile:
+    """Read a COCO file, but none of its images.
 
     Args:
         file: The COCO file.
         folder: The image folder.
         console: Where to print.
-        link_root: Links in the folder may lead to places below it, too.
 
     Raises:
         FileNotFoundError: The file or the folder does not exist.
-        ValueError: Something has to be repaired first.
+        ValueError: The file is no COCO file.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"image folder '{folder}' does not exist: correct it")
+    with console.status(Text(f'reading {file}')):
+        return read_coco(file, folder)
+
+
+def look(
+    coco: CocoFile, folder: Path, console: Console, link_root: Path | None = None
+) -> Inspection:
+    """Read the images of a COCO file; print the table.
+
+    Args:
+        coco: The annotations, as `read` returns them.
+        folder: The image folder.
+        console: Where to print.
+        link_root: Links in the folder may lead to places below it, too.
+
+    Raises:
+        ValueError: Something has to be repaired first.
+    """
+    file = coco.path
     columns = (
         TextColumn('{task.description}', markup=False),
         *Progress.get_default_columns()[1:],
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f'reading {file}', total=None)
-        coco = read_coco(file, folder)
-        bar.update(task, description=f'reading {folder}')
+        task = bar.add_task(f'reading {folder}', total=None)
 
         def tell(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
@@ -61,4 +76,4 @@ def look(
         )
     if not found.annotated:
         raise ValueError(f'{file}: no image has an object with a mask: label some')
-    return coco, found
+    return found

@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from mmcast.own_data import (
 from mmcast.own_data.image_files import find_copies
 from mmcast.own_data.inspection import Inspection
 from mmcast.own_data.look import look as look_at
+from mmcast.own_data.look import read
 from mmcast.own_data.plan import store
 
 INSTALLED = Path(__file__).resolve().parents[1] / '.mim/configs/mmcast'
@@ -133,56 +134,60 @@ def own_data(
         check_writable(MINE.parent, 'run the command in another folder')
     links = Path(link_root) if link_root else None
     own, teaches = _read_detectors(student, None if by_words else teacher)
-    content, found = look_at(coco, images, console, links)
-    leave_out: set[str] = set()
-    most = found.most
-    validation = None
-    if val:
-        folder = Path(val_images or images)
-        validation, validated = look_at(Path(val), folder, console, links)
-        _check_validation(validation, validated, found, coco)
-        most = max(most, validated.most)
-        leave_out = _of_validation(found, images, validated.readable, folder)
+    folder = Path(val_images or images)
+    content = read(coco, images, console)
+    classes = content.shown_classes
+    validation = read(Path(val), folder, console) if val else None
+    if validation:
+        _check_validation(validation, content)
     if teaches:
-        check_teacher(teaches[1], found.classes, coco)
-    if look:
-        console.print('Nothing was written: the same command without --look writes.')
-        return []
-    split = draw(found, leave_out, fraction, seed, with_validation=not val)
-    tell_missing(found, split)
+        check_teacher(teaches[1], classes, coco)
     plan = Plan(
         name=name,
         size=size or default_size(),
         sizes=(MINE if MINE.is_dir() else INSTALLED) / 'own_data',
         files=Files(
-            lists / 'annotations.json',
-            images,
-            lists / 'val.json',
-            Path(val_images or images),
-            lists,
+            lists / 'annotations.json', images, lists / 'val.json', folder, lists
         ),
-        classes=found.classes,
-        labeled=len(split.labeled),
-        unlabeled=len(split.unlabeled),
-        most=most,
-        mirrored=found.mirrored,
+        classes=classes,
+        labeled=1,
+        unlabeled=1,
+        most=0,
         student=own,
         teacher=teaches,
         by_words=by_words,
         link_root=links,
     )
+    config_files(plan)  # refuses an own config before the long work
+    found = look_at(content, images, console, links)
+    leave_out: set[str] = set()
+    most = found.most
+    if validation:
+        validated = look_at(validation, folder, console, links)
+        most = max(most, validated.most)
+        leave_out = _of_validation(found, images, validated.readable, folder)
+    if look:
+        console.print('Nothing was written: the same command without --look writes.')
+        return []
+    split = draw(found, leave_out, fraction, seed, with_validation=not val)
+    tell_missing(found, split)
+    plan = replace(
+        plan,
+        labeled=len(split.labeled),
+        unlabeled=len(split.unlabeled),
+        most=most,
+        mirrored=found.mirrored,
+    )
     configs = config_files(plan)
     if validation:
-        evaluated = validation.part(validated.readable, found.classes)
+        evaluated = validation.part(validated.readable, classes)
     else:
-        evaluated = content.part(split.validation, found.classes)
+        evaluated = content.part(split.validation, classes)
     drawn = {
         lists / 'labeled.txt': format_list(split.labeled),
         lists / 'unlabeled.txt': format_list(split.unlabeled),
         lists / 'val.json': _as_text(evaluated),
-        lists / 'annotations.json': _as_text(
-            content.part(found.readable, found.classes)
-        ),
+        lists / 'annotations.json': _as_text(content.part(found.readable, classes)),
     }
     write_new(drawn, 'give another folder with --out, or move it elsewhere')
     console.print(
@@ -204,23 +209,23 @@ def _as_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content) + '\n'
 
 
-def _check_validation(
-    validation: CocoFile, validated: Inspection, found: Inspection, coco: Path
-) -> None:
+def _check_validation(validation: CocoFile, training: CocoFile) -> None:
     """Check that the validation file has the classes; they are matched by name."""
-    unknown = [name for name in found.classes if name not in validation.classes]
+    coco, classes = training.path, training.shown_classes
+    unknown = [name for name in classes if name not in validation.classes]
     if unknown:
         raise ValueError(
             f'{validation.path} lacks the categories {", ".join(unknown)} of {coco} '
             f'(it has {", ".join(validation.classes)}): give both files the same names'
         )
-    absent = [name for name in found.classes if name not in validated.classes]
+    shown = validation.shown_classes
+    absent = [name for name in classes if name not in shown]
     if absent:
         console.print(
             f'{validation.path} has no {", ".join(absent)}: their AP will be unknown',
             style='yellow',
         )
-    others = [name for name in validated.classes if name not in found.classes]
+    others = [name for name in shown if name not in classes]
     if others:
         console.print(
             f'{validation.path} has objects of {", ".join(others)}, which {coco} '

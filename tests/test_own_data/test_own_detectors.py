@@ -242,6 +242,7 @@ def test_a_teacher_must_know_the_classes(folder, monkeypatch, classes, message):
     ],
 )
 def test_a_students_config_that_cannot_work(folder, monkeypatch, text, message):
+    monkeypatch.setattr('mmcast.own_data.inspection.read_files', no_images)
     write_mine()
     if text is not None:
         Path('configs/x.py').write_text(text)
@@ -249,6 +250,26 @@ def test_a_students_config_that_cannot_work(folder, monkeypatch, text, message):
         run(monkeypatch, *PETS, '--student', 'configs/x.py')
     assert '\n' not in str(caught.value)
     assert not (folder / 'data/pets/splits').exists()
+
+
+def no_images(*args):
+    raise AssertionError('images are read before the mistake is found')
+
+
+def test_mistakes_in_options_are_found_before_images_are_read(folder, monkeypatch):
+    monkeypatch.setattr('mmcast.own_data.inspection.read_files', no_images)
+    mine = write_mine()
+    save_plain({}, dict(dataset_meta=dict(classes=['bird'])), Path('teacher.pth'))
+    write_pets(folder / 'data/pets/more', 'val.json', 100, 3, names=('CAT', 'd', 'u'))
+    for words, message in {
+        f'--teacher {mine} none.pth': r"'none\.pth' does not exist",
+        f'--teacher {mine} teacher.pth': 'only one has',
+        f'--val {mine}': 'is not a COCO JSON file',
+        '--val data/pets/more/val.json': 'lacks the categories cat',
+        '--val data/pets/train.json --val-images none': "folder 'none' does not exist",
+    }.items():
+        with pytest.raises((OSError, ValueError), match=message):
+            run(monkeypatch, *PETS, *words.split())
 
 
 @pytest.mark.parametrize('student', [None, PLAIN, MIXED])
