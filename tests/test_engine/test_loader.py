@@ -78,7 +78,16 @@ class PairedBatchSampler(BatchSampler):
 
 
 def make_runner(
-    work_dir, train_cfg, loader, hooks, *, by_epoch=False, interval=3, **arguments
+    work_dir,
+    train_cfg,
+    loader,
+    hooks,
+    *,
+    by_epoch=False,
+    interval=3,
+    save_begin=0,
+    counts=1,
+    **arguments,
 ):
     if isinstance(loader, dict):
         loader = dict(batch_size=2, num_workers=0, collate_fn=collate) | loader
@@ -87,9 +96,16 @@ def make_runner(
         work_dir=str(work_dir),
         train_dataloader=loader,
         train_cfg=train_cfg,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.1), accumulative_counts=counts
+        ),
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=interval, by_epoch=by_epoch)
+            checkpoint=dict(
+                type='CheckpointHook',
+                interval=interval,
+                by_epoch=by_epoch,
+                save_begin=save_begin,
+            )
         ),
         custom_hooks=hooks,
         default_scope='mmdet',
@@ -264,6 +280,29 @@ def test_resumed_epochs_of_a_sampler_that_ends_are_identical(tmp_path):
         tmp_path, 2, sampler, resume=True, load_from=middle, **drawn
     )
     assert resumed == {t: straight[t] for t in range(10, 20)}
+
+
+SPLIT_STEPS = [  # an epoch has 10 batches
+    (3, dict(by_epoch=True, interval=1), 'iteration 10, .* the interval to 3$'),
+    (4, dict(by_epoch=True, interval=1), 'iteration 10, .* the interval to 2$'),
+    (2, dict(interval=3), 'iteration 3, .* the interval to 4$'),
+    (2, dict(interval=4, save_begin=5), 'iteration 5, .* 4 and save_begin to 0$'),
+]
+
+
+@pytest.mark.parametrize(('counts', 'options', 'message'), SPLIT_STEPS)
+def test_checkpoint_between_two_steps_raises(counts, options, message, tmp_path):
+    with pytest.raises(ValueError, match=f'would save after {message}'):
+        run_epochs(tmp_path, 4, dict(type='InfiniteSampler'), counts=counts, **options)
+    assert [*tmp_path.glob('*.pth')] == []
+
+
+@pytest.mark.parametrize(('counts', 'interval'), [(5, 1), (4, 2), (3, 3), (7, 9)])
+def test_checkpoint_after_an_epoch_that_ends_with_a_step(counts, interval, tmp_path):
+    sampler = dict(type='InfiniteSampler')
+    options = dict(counts=counts, by_epoch=True, interval=interval)
+    run_epochs(tmp_path, 3, sampler, **options)
+    assert (tmp_path / 'epoch_3.pth').is_file()
 
 
 def test_a_loader_that_somebody_built(tmp_path):

@@ -1,5 +1,6 @@
 """Check what a run starts from, before any work."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,7 @@ class PreflightHook(Hook):
     def _check_training(self, runner: Runner) -> None:
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
-                if not hook.by_epoch:
-                    _check_interval(hook.interval, runner.optim_wrapper)
+                _check_interval(hook, runner)
                 folder = hook.out_dir or runner.work_dir
                 if '://' not in folder:
                     check_writable(folder, 'give another folder with --work-dir')
@@ -211,21 +211,31 @@ def _compare_images(runner: Runner) -> int:
     return training.leave_out(validation, 'validation')
 
 
-def _check_interval(interval: int, optim_wrapper: Any) -> None:
+def _check_interval(hook: CheckpointHook, runner: Runner) -> None:
     """Refuse checkpoints between two steps of an optimiser."""
-    wrappers = (
-        optim_wrapper.values()
-        if isinstance(optim_wrapper, OptimWrapperDict)
-        else [optim_wrapper]
-    )
-    for wrapper in wrappers:
+    loop: Any = runner.train_loop
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    if hook.by_epoch and not by_epoch:
+        return  # one checkpoint, at the end
+    unit = loop.max_iters // loop.max_epochs if hook.by_epoch else 1
+    interval, begin = hook.interval, hook.save_begin
+    if interval <= 0:
+        return
+    # Nothing follows the last iteration.
+    saved = range((begin or interval) * unit, loop.max_iters, interval * unit)
+    wrappers: Any = runner.optim_wrapper
+    several = isinstance(wrappers, OptimWrapperDict)
+    for wrapper in wrappers.values() if several else [wrappers]:
         counts = wrapper._accumulative_counts
-        if interval > 0 and interval % counts:
-            remedy = interval - interval % counts + counts
+        between = next((iteration for iteration in saved if iteration % counts), None)
+        if between is not None:
+            least = counts // math.gcd(counts, unit)
+            first = ' and save_begin to 0' if begin * unit % counts else ''
             raise ValueError(
-                f'default_hooks.checkpoint.interval={interval} is no multiple of '
-                f'optim_wrapper.accumulative_counts={counts}, and a checkpoint holds '
-                f'no gradients: set the interval to {remedy}'
+                f'default_hooks.checkpoint would save after iteration {between}, '
+                f'between two steps of optim_wrapper.accumulative_counts={counts}, and '
+                'a checkpoint holds no gradients: set the interval to '
+                f'{math.ceil(interval / least) * least}{first}'
             )
 
 
