@@ -339,19 +339,36 @@ def check_resumable(path: str, work_dir: str) -> None:
             pass  # incomplete
         else:
             return
-    whole = [
-        other
-        for other in Path(work_dir).glob('*.pth')
-        if re.fullmatch(r'(iter|epoch)_\d+', other.stem) and zipfile.is_zipfile(other)
-    ]
+    whole = [*filter(zipfile.is_zipfile, saved_checkpoints(work_dir))]
     if whole:
-        last = max(whole, key=lambda other: other.stat().st_mtime)
-        remedy = f'resume from the last complete checkpoint with --resume {last}'
+        remedy = f'resume from the last complete checkpoint with --resume {whole[0]}'
     else:
         remedy = f'{work_dir} has no complete checkpoint: start without --resume'
     raise ValueError(
         f'cannot resume: {path or Path(work_dir, "last_checkpoint")} is missing or '
         f'incomplete, as after a crash while it was written; {remedy}'
+    )
+
+
+def saved_checkpoints(folder: str | Path) -> list[Path]:
+    """List the checkpoints that training left in a folder, the newest first."""
+    found = [
+        path
+        for path in Path(folder).glob('*.pth')
+        if re.fullmatch(r'(iter|epoch)_\d+', path.stem)
+    ]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first weight that is NaN or infinite; None if none is."""
+    return next(
+        (
+            name
+            for name, value in state.items()
+            if value.is_floating_point() and not torch.isfinite(value).all()
+        ),
+        None,
     )
 
 

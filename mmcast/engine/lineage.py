@@ -7,9 +7,9 @@ its first checkpoint, that would be an older run's.
 import json
 from pathlib import Path
 
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmcast.checkpoints import read_checkpoint
+from mmcast.checkpoints import not_finite, read_checkpoint, saved_checkpoints
 from mmcast.files import write_atomic
 
 RECORD = 'started_anew.json'
@@ -48,3 +48,25 @@ def explain_missing(work_dir: str) -> str:
         f'before it in {work_dir}: start without --resume, or continue the older run '
         f'with --resume {older}'
     )
+
+
+def last_finite(work_dir: str) -> str | None:
+    """Return the newest checkpoint of this run without a NaN or infinite weight.
+
+    Args:
+        work_dir: The run's folder. A checkpoint in remote storage is returned unread.
+    """
+    last = find_latest_checkpoint(work_dir)
+    if last is None or '://' in last:
+        return last
+    record = Path(work_dir, RECORD)
+    began = record.stat().st_mtime_ns if record.is_file() else 0
+    for path in dict.fromkeys([Path(last), *saved_checkpoints(Path(last).parent)]):
+        try:
+            if path.stat().st_mtime_ns < began:
+                break  # an older run's
+            if not_finite(read_checkpoint(path)['state_dict']) is None:
+                return str(path)
+        except (OSError, ValueError):
+            continue  # missing or incomplete
+    return None

@@ -18,13 +18,14 @@ from mmcast.checkpoints import read_checkpoint
 
 
 class Line(BaseModel):
-    """A line whose loss is what the batch says on some iterations."""
+    """A line whose loss is invalid on some iterations, its gradient on another."""
 
-    def __init__(self, losses=(), with_norm=False):
+    def __init__(self, losses=(), with_norm=False, steep=None):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(2))
         self.norm = nn.BatchNorm1d(2) if with_norm else None
         self.losses = dict(losses)
+        self.steep = steep
         self.calls = 0
 
     def forward(self, inputs, data_samples, mode='loss'):
@@ -34,6 +35,8 @@ class Line(BaseModel):
         if self.norm is not None:
             x = self.norm(x if bad is None else x * bad)
         loss = (x * self.weight).square().mean()
+        if self.steep == self.calls - 1:  # the gradient of a root at 0
+            loss = loss + (self.weight - self.weight.detach()).square().sum().sqrt()
         return dict(loss=loss if bad is None else loss * bad)
 
 
@@ -68,7 +71,14 @@ class Weights(Hook):
 
 
 def train(
-    work_dir, model, patience=3, max_iters=6, optim=None, wrapper=None, **arguments
+    work_dir,
+    model,
+    patience=3,
+    max_iters=6,
+    optim=None,
+    wrapper=None,
+    hooks=(),
+    **arguments,
 ):
     weights = Weights()
     runner = Runner(
@@ -88,7 +98,11 @@ def train(
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False)
         ),
-        custom_hooks=[dict(type='SkipInvalidLossHook', patience=patience), weights],
+        custom_hooks=[
+            dict(type='SkipInvalidLossHook', patience=patience),
+            weights,
+            *hooks,
+        ],
         default_scope='mmdet',
         experiment_name=f'{work_dir.name}_{id(model)}',
         **arguments,
@@ -138,8 +152,35 @@ def test_too_many_in_a_row_end_the_run(first, tmp_path):
 
 
 def test_without_a_checkpoint(tmp_path):
-    with pytest.raises(FloatingPointError, match='there is no checkpoint yet'):
+    with pytest.raises(FloatingPointError, match='saved no checkpoint with finite'):
         train(tmp_path, Line({0: float('nan')}), patience=1)
+
+
+def test_invalid_gradient_of_a_finite_loss_ends_the_run_at_once(tmp_path):
+    """The step before has written a checkpoint that is not finite."""
+    message = (
+        r'^stopped at iteration 4: weight is no longer finite; the last good '
+        rf'checkpoint is {tmp_path}/iter_2\.pth: .* --resume {tmp_path}/iter_2\.pth$'
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        train(tmp_path, Line(steep=2))
+    saved = read_checkpoint(tmp_path / 'iter_3.pth')['state_dict']
+    assert torch.isnan(saved['weight']).all()
+
+
+def test_incomplete_and_older_checkpoints_are_not_named(tmp_path):
+    train(tmp_path, Line())
+    hooks = [dict(type='PreflightHook')]
+    with pytest.raises(FloatingPointError, match='saved no checkpoint with finite'):
+        train(tmp_path, Line(steep=0), hooks=hooks)
+
+    class Tear(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == 3:
+                (tmp_path / 'iter_2.pth').write_bytes(b'PK')
+
+    with pytest.raises(FloatingPointError, match=r'good checkpoint is .*iter_1\.pth'):
+        train(tmp_path, Line(steep=2), hooks=[*hooks, Tear()])
 
 
 def test_broken_statistics_end_the_run_at_once(tmp_path):

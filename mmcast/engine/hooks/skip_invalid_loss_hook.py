@@ -9,8 +9,10 @@ from mmdet.registry import HOOKS
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
+from mmcast.checkpoints import not_finite
+from mmcast.engine.lineage import last_finite
 from mmcast.models.unwrapped import unwrapped
 
 
@@ -61,7 +63,8 @@ class SkipInvalidLossHook(Hook):
         """Name what was skipped; end the run if it cannot get better.
 
         Raises:
-            FloatingPointError: Too many in a row, or the model has invalid statistics.
+            FloatingPointError: Too many in a row, or a weight is not finite, as after
+                a step with a finite loss and an invalid gradient.
         """
         if not self.found:
             self.in_a_row = 0
@@ -71,11 +74,7 @@ class SkipInvalidLossHook(Hook):
         runner.logger.warning(
             f'Step {runner.iter + 1} is skipped, since {"; ".join(self.found)}'
         )
-        broken = [
-            name
-            for name, value in unwrapped(runner.model).named_buffers()
-            if value.is_floating_point() and not torch.isfinite(value).all()
-        ]
+        broken = not_finite(unwrapped(runner.model).state_dict())
         if broken or self.in_a_row >= self.patience:
             self._stop(runner, broken)
 
@@ -111,23 +110,24 @@ class SkipInvalidLossHook(Hook):
             wrapper.zero_grad()
             self.dropped.discard(id(wrapper))
 
-    def _stop(self, runner: Runner, broken: list[str]) -> None:
+    def _stop(self, runner: Runner, broken: str | None) -> None:
         """End the run.
 
         Raises:
-            FloatingPointError: Always; it names the last checkpoint.
+            FloatingPointError: Always; it names the last checkpoint that is finite.
         """
-        good = find_latest_checkpoint(runner.work_dir)
+        good = last_finite(runner.work_dir)
         reason = (
-            f'{broken[0]} is no longer finite'
+            f'{broken} is no longer finite'
             if broken
             else f'{self.in_a_row} losses in a row are not finite'
         )
         remedy = (
             f'the last good checkpoint is {good}: lower the learning rate, then '
-            'continue from it with --resume'
+            f'continue with --resume {good}'
             if good
-            else 'there is no checkpoint yet: lower the learning rate and start again'
+            else 'this run has saved no checkpoint with finite weights: lower the '
+            'learning rate and start again'
         )
         raise FloatingPointError(
             f'stopped at iteration {runner.iter + 1}: {reason}; {remedy}'
