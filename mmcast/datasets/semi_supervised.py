@@ -85,6 +85,7 @@ class SemiSupervisedDataset(ConcatDataset):
             )
         self.unreadable_share = unreadable_share
         self.pseudo_labels = pseudo_labels
+        self._skipped: list[str] = []  # of the sample that is being made
         if unlabeled_dataset is not None:
             unlabeled_dataset = {'type': 'ImageListDataset', **unlabeled_dataset}
         if weak_view is not None:
@@ -146,14 +147,12 @@ class SemiSupervisedDataset(ConcatDataset):
     def _of_branch(self, branch: str, step: Any) -> Any:
         """Replace a transform that loads or packs by that of a branch."""
         if isinstance(step, PackDetInputs):
-            if branch == 'unsup':
-                step.meta_keys = (*step.meta_keys, 'unreadable')
             return MultiBranch(_BRANCHES, **{branch: [step]})
         if branch == 'sup':
             return step
         if isinstance(step, LoadImageFromFile):
             unlabeled = LoadUnlabeledImage()
-            unlabeled.__dict__.update(step.__dict__)
+            unlabeled.__dict__.update(step.__dict__, skipped=self._skipped)
             return unlabeled
         if isinstance(step, LoadAnnotations) and self.pseudo_labels is not None:
             return LoadPseudoAnnotations(**self.pseudo_labels)
@@ -220,9 +219,19 @@ class SemiSupervisedDataset(ConcatDataset):
         return math.ceil(self.unreadable_share * len(self.datasets[-1]))
 
     def __getitem__(self, idx: int) -> Any:
-        """Return a sample; its random numbers depend on its place alone."""
+        """Return a sample; its random numbers depend on its place alone.
+
+        The meta information of an unlabelled sample has ``unreadable`` if images were
+        skipped while it was made: path and reason of each, for
+        :class:`UnreadableImagesHook`.
+        """
         seed_sample(idx)
-        return super().__getitem__(int(idx))
+        sample = super().__getitem__(int(idx))
+        if self._skipped:
+            told = dict(unreadable=[*self._skipped])
+            sample['data_samples']['unsup'].set_metainfo(told)
+            self._skipped.clear()
+        return sample
 
 
 def leaves(dataset: Any) -> Iterator[Any]:

@@ -9,8 +9,10 @@ from mmdet.datasets import ConcatDataset
 from mmdet.engine.hooks import PipelineSwitchHook
 from mmdet.registry import DATASETS
 from mmengine.dataset import Compose
+from pycocotools import mask as mask_utils
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.seeding import PlacedIndex
 from mmcast.datasets.semi_supervised import leaves
 
 CLASSES = ('person', 'car')
@@ -42,8 +44,6 @@ def labelled(root, pipeline=None, **more):
 @pytest.fixture
 def unlabelled(synthscapes, tmp_path):
     """Return a list of images, and a store with a square of class 2 in each."""
-    from pycocotools import mask as mask_utils
-
     names = (synthscapes / 'splits/unlabeled.txt').read_text().split()
     store = PseudoLabelStore.create(
         tmp_path / 'store', classes=EVERY, teacher=Teacher('t.py', 't.pth', '0' * 64)
@@ -160,6 +160,43 @@ def test_wrapped_data_sets(synthscapes, unlabelled, wrap):
     labels = item['data_samples']['unsup'].gt_instances.labels
     assert set(labels.tolist()) == {2}  # nothing of a labelled image is pasted
     assert len(dataset[0]['data_samples']['sup'].gt_instances) > 0
+
+
+def test_every_unreadable_image_is_reported(synthscapes, unlabelled, tmp_path):
+    """Its replacement may be discarded for want of labels, or be one of a mix."""
+    names = [f'{i}.png' for i in range(6)]
+    image = next((synthscapes / 'leftImg8bit/train').rglob('*.png')).read_bytes()
+    for name in names:
+        (tmp_path / name).write_bytes(b'no image' if name == '0.png' else image)
+    (tmp_path / 'names.txt').write_text('\n'.join(names))
+    store = PseudoLabelStore.open(unlabelled['pseudo_labels']['store'])
+    for name in names[1:5]:
+        store.write(name, (64, 128), [], [], [], [])
+    square = np.zeros((64, 128), np.uint8, order='F')
+    square[16:32, 16:48] = 1
+    mask = mask_utils.encode(square)
+    store.write(names[5], (64, 128), [2], [0.9], [[16, 16, 48, 32]], [mask])
+    unlabelled['unlabeled_dataset'].update(
+        data_root=str(tmp_path), data_prefix=dict(img=''), ann_file='names.txt'
+    )
+    mix = dict(
+        type='MultiImageMixDataset',
+        dataset=labelled(synthscapes, LOAD),
+        pipeline=[dict(type='CopyPaste'), *PACK],
+    )
+    for config in (labelled(synthscapes), mix):
+        dataset = build(config, unlabelled)
+        first = len(dataset) - len(names)
+        told = []
+        for place in range(20):
+            broken, good = (
+                dataset[PlacedIndex(index, place, 0)]['data_samples']['unsup']
+                for index in (first, first + 5)
+            )
+            assert f'{tmp_path}/0.png (no image)' in broken.unreadable
+            told += good.get('unreadable', [])
+        assert bool(told) == (config is mix)
+        assert 'unreadable' not in dataset[0]['data_samples']['sup']
 
 
 def test_labelled_images_are_left_out_of_a_mixed_folder(synthscapes, unlabelled):

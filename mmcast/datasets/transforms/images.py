@@ -87,8 +87,8 @@ class LoadImage(LoadImageFromFile):
 class LoadUnlabeledImage(LoadImage):
     """``LoadImage`` that skips an image that cannot be read.
 
-    The data set then draws another one. Its sample has ``unreadable``: what was skipped
-    in its place, path and reason. :class:`UnreadableImagesHook` counts them.
+    The data set then draws another one. ``skipped`` lists path and reason of what was
+    skipped, for the data set to hand over.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -98,13 +98,10 @@ class LoadUnlabeledImage(LoadImage):
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Load the image; return None if that is impossible."""
         try:
-            loaded = super().transform(results)
+            return super().transform(results)
         except UnreadableImageError as error:
             self.skipped.append(error.brief)
             return None
-        if loaded is not None:
-            loaded['unreadable'], self.skipped = self.skipped, []
-        return loaded
 
 
 def _check_folder(results: dict[str, Any]) -> None:
