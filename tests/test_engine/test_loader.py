@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import Compose, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS
@@ -317,6 +317,29 @@ def test_a_loader_that_somebody_built(tmp_path):
     make_runner(tmp_path, train_cfg, loader, hooks).train()
     expected, _ = run_epochs(tmp_path / 'ours', 2, ENDLESS['InfiniteSampler'])
     assert hook.seen == expected
+
+
+def test_transforms_that_keep_images_are_named(tmp_path):
+    """Use RTMDet-Ins's in a wrapped data set, one of them inside another transform."""
+    mixup = dict(type='mmdet.CachedMixUp', img_scale=(64, 48))
+    data = Numbers()
+    data.pipeline = Compose(
+        [
+            dict(type='mmdet.CachedMosaic', img_scale=(64, 48)),
+            dict(type='mmcv.RandomApply', transforms=[mixup]),
+            dict(type='mmdet.RandomFlip', prob=0.5),
+        ]
+    )
+    hooks = [dict(type='RandomStateHook')]
+    train_cfg = dict(type='IterBasedTrainLoop', max_iters=1)
+    for name, dataset in dict(keeps=data, plain=Numbers()).items():
+        loader = dict(
+            dataset=ConcatDataset([dataset]), sampler=dict(type='InfiniteSampler')
+        )
+        make_runner(tmp_path / name, train_cfg, loader, hooks).train()
+        (log,) = (tmp_path / name).glob('*/*.log')
+        warned = 'CachedMosaic and CachedMixUp mix in images' in log.read_text()
+        assert warned == (name == 'keeps')
 
 
 @pytest.mark.parametrize('ranks', [1, 2, 3])
