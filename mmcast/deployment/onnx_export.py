@@ -22,6 +22,7 @@ from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.graphs import Graph
 from mmcast.deployment.kinds import graph_of
 from mmcast.files import check_file, write_atomic
+from mmcast.models.views import normalization
 from mmcast.version import __version__
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
@@ -128,6 +129,7 @@ def export_onnx(
             f'a size of {size[0]} x {size[1]}: this model takes multiples of {step}, '
             f'so give --size {wanted}'
         )
+    about = metadata(model, graph)
     example = size or (step * -(-128 // step), step * -(-256 // step))
     try:
         with sizes_as_numbers(graph):
@@ -141,7 +143,7 @@ def export_onnx(
             'torch cannot export this model for any number of images of any size: '
             'give --batch N --size HEIGHT WIDTH'
         ) from error
-    content = _with_metadata(program, metadata(model, graph))
+    content = _with_metadata(program, about)
     shapes = [(batch or 2, *example)]
     if batch is None or size is None:
         height, width = size or (example[0] + step, example[1] + 2 * step)
@@ -159,7 +161,7 @@ def export_onnx(
 
 def metadata(model: Any, graph: Graph) -> dict[str, Any]:
     """Return what a program needs to know to use the file."""
-    preprocessor = model.data_preprocessor
+    colours = normalization(model.data_preprocessor)
     return dict(
         version=__version__,
         task=graph.task,
@@ -167,9 +169,9 @@ def metadata(model: Any, graph: Graph) -> dict[str, Any]:
         **asdict(graph.view),
         step=graph.step,
         raw=graph.raw,
-        mean=preprocessor.mean.flatten().tolist(),
-        std=preprocessor.std.flatten().tolist(),
-        rgb=bool(preprocessor._channel_conversion),
+        mean=colours['mean'],
+        std=colours['std'],
+        rgb=not colours['bgr'],
     )
 
 

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmcast.deployment import check_packages, export_onnx, selection
 from mmcast.deployment.kinds import graph_of
+from mmcast.deployment.onnx_export import metadata
 from mmcast.testing import stock_detector
 
 try:
@@ -184,6 +185,22 @@ def test_what_is_not_exported_is_told(change):
         told = 'Identity cannot be exported'
     with pytest.raises(ValueError, match=told):
         graph_of(model, raw=False)
+
+
+def test_a_preprocessor_without_mean_and_std_is_exported(tmp_path, monkeypatch):
+    config = stock_detector('mask_rcnn')
+    for name in ('mean', 'std'):
+        config.data_preprocessor.pop(name)
+    model = MODELS.build(config)
+    model.cfg, model.dataset_meta = Config(), {}
+    about = metadata(model, graph_of(model, raw=True))
+    assert (about['mean'], about['std']) == ([0.0] * 3, [1.0] * 3)
+    assert about['rgb'] is config.data_preprocessor.bgr_to_rgb
+    # A preprocessor of another kind fails before the long work.
+    monkeypatch.setattr('mmcast.deployment.onnx_export._traced', pytest.fail)
+    del model.data_preprocessor._enable_normalize
+    with pytest.raises(AttributeError, match='_enable_normalize'):
+        export_onnx(model, tmp_path / 'x.onnx', raw=True)
 
 
 def test_boxes_alone_are_refused():
