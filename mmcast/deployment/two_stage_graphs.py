@@ -42,6 +42,17 @@ class MaskRCNNGraph(InstanceGraph):
         ]
         if wrong:
             raise ValueError(f'a Mask R-CNN with {wrong[0]} is not exported')
+        box_head = roi_head.bbox_head
+        if box_head.custom_cls_channels or box_head.custom_activation:
+            raise ValueError(
+                f"the bbox head's {type(box_head.loss_cls).__name__} computes scores "
+                'in its own way and is not exported: train with CrossEntropyLoss'
+            )
+        if not rpn.use_sigmoid_cls:
+            raise ValueError(
+                "an rpn_head with softmax is not exported: set loss_cls's "
+                'use_sigmoid=True and train again'
+            )
         self.strides = [stride[0] for stride in rpn.prior_generator.strides]
         self.network_outputs = tuple(
             f'{name}_{stride}'

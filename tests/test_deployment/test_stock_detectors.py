@@ -203,6 +203,21 @@ def test_a_preprocessor_without_mean_and_std_is_exported(tmp_path, monkeypatch):
         export_onnx(model, tmp_path / 'x.onnx', raw=True)
 
 
+@pytest.mark.parametrize('part', ['bbox', 'rpn'])
+def test_scores_that_are_computed_otherwise_are_refused(part):
+    config = stock_detector('mask_rcnn')
+    if part == 'bbox':
+        head, told = config.roi_head.bbox_head, 'SeesawLoss computes scores in its own'
+        head.loss_cls = dict(type='SeesawLoss', num_classes=head.num_classes)
+    else:
+        head, told = config.rpn_head, 'rpn_head with softmax is not exported'
+        head.loss_cls = dict(type='CrossEntropyLoss', use_sigmoid=False)
+    model = MODELS.build(config)
+    model.cfg = Config()
+    with pytest.raises(ValueError, match=told):
+        graph_of(model, raw=False)
+
+
 def test_boxes_alone_are_refused():
     model = MODELS.build(stock_detector('rtmdet_ins'))
     model.cfg = Config()
