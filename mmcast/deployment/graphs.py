@@ -32,6 +32,10 @@ class Graph(nn.Module):
         raw: Whether the only input is normalised and padded already, float
             (B, 3, H, W), and only the network's own outputs are returned.
 
+    Raises:
+        ValueError: The test pipeline is missing or not known, see
+            :func:`~mmcast.deployment.view.view_of`.
+
     Attributes:
         task: What predicts: ``'instances'`` or ``'depth_and_labels'``.
         inputs: Names of what ``forward`` takes.
@@ -56,7 +60,7 @@ class Graph(nn.Module):
         self.raw = raw
         self.preprocessor = model.data_preprocessor
         self.step = int(self.preprocessor.pad_size_divisor)
-        self.view = view_of(model.cfg)
+        self.view = view_of(model.cfg, raw)
         if raw:
             self.inputs = ('images',)
 

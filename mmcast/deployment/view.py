@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from mmdet.utils import get_test_pipeline_cfg
+
 # What neither moves nor changes a pixel.
 PLAIN = ('Load', 'Pack', 'ToTensor')
+# Options of LoadImageFromFile that change pixels, and what OpenCV reads by default.
+LOADED = {'color_type': ('color',), 'imdecode_backend': ('cv2', None)}
 
 
 @dataclass(frozen=True)
@@ -27,27 +31,52 @@ class View:
     pad_value: tuple[float, float, float] | None = None
 
 
-def view_of(config: Any) -> View:
+def view_of(config: Any, raw: bool = False) -> View:
     """Return the view of a config's test pipeline.
 
+    Args:
+        config: The whole config. Its test data set may be wrapped.
+        raw: Whether the config may lack a test pipeline.
+
     Raises:
-        ValueError: The pipeline has other steps, or options that are not known here.
+        ValueError: There is no pipeline, or it has other steps, or options that are
+            not known here.
     """
-    loader = config.get('test_dataloader') or {}
+    try:
+        pipeline = get_test_pipeline_cfg(config)
+    except (AttributeError, RuntimeError):  # mmdet's for a config without one
+        pipeline = []
+    if not pipeline and not raw:
+        raise ValueError(
+            'the config has no test pipeline, which says how images are resized: set '
+            'test_dataloader.dataset.pipeline, or export with --raw'
+        )
     found: dict[str, Any] = {}
-    for step in loader.get('dataset', {}).get('pipeline', []):
+    for step in pipeline:
         options = dict(step)
         name = str(options.pop('type')).rpartition('.')[2]
         if name == 'Resize' and 'scale' not in found:
             found.update(_resize(options))
         elif name == 'Pad' and 'pad_value' not in found:
             found.update(_pad(options))
+        elif name.startswith('LoadImage'):
+            _check_loader(name, options)
         elif not name.startswith(PLAIN):
             raise ValueError(
                 f"the test pipeline's {name} is not exported: a pipeline may have one "
                 'Resize and one Pad'
             )
     return View(**found)
+
+
+def _check_loader(name: str, options: dict[str, Any]) -> None:
+    for option, known in LOADED.items():
+        value = options.get(option, known[0])
+        if value not in known:
+            raise ValueError(
+                f"the test pipeline's {name} with {option}={value!r} is not exported: "
+                f'images are read with {known[0]!r}, so train with that'
+            )
 
 
 def _resize(options: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mmcast.datasets.image_names import IMAGE_SUFFIXES
 from mmcast.deployment import check_packages, compare, export_onnx
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.kinds import graph_of
-from mmcast.deployment.view import view_of
+from mmcast.deployment.view import View, view_of
 from mmcast.testing import shrink
 
 try:
@@ -270,12 +270,46 @@ def test_an_image_is_resized_as_in_testing(size, steps):
         (dict(type='CenterCrop', crop_size=8), 'CenterCrop is not exported'),
         (dict(type='Resize', scale_factor=0.5), r'Resize \(scale_factor\)'),
         (dict(type='Pad', pad_to_square=True), r'Pad \(pad_to_square\)'),
+        (
+            dict(type='mmdet.LoadImageFromFile', color_type='grayscale'),
+            "LoadImageFromFile with color_type='grayscale' is not exported",
+        ),
+        (
+            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+            "imdecode_backend='pillow' is not exported: images are read with 'cv2'",
+        ),
     ],
 )
 def test_a_pipeline_that_the_script_does_not_know_is_refused(step, told):
     loader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile'), step]))
     with pytest.raises(ValueError, match=told):
         view_of(Config(dict(test_dataloader=loader)))
+
+
+@pytest.mark.parametrize('wrapper', ['RepeatDataset', 'ConcatDataset'])
+def test_the_pipeline_of_a_wrapped_data_set_is_found(wrapper):
+    resize = dict(type='Resize', scale=(160, 128), keep_ratio=True)
+    inner = dict(pipeline=[dict(type='LoadImageFromFile'), resize])
+    wrapped = dict(type=wrapper, dataset=inner)
+    if wrapper == 'ConcatDataset':
+        wrapped = dict(type=wrapper, datasets=[inner])
+    view = view_of(Config(dict(test_dataloader=dict(dataset=wrapped))))
+    assert view.scale == (160, 128)
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(test_pipeline=[dict(type='Resize', scale=8)]),
+        dict(test_dataloader=None),
+        dict(test_dataloader=dict(dataset=dict(type='CocoDataset'))),
+        dict(test_dataloader=dict(dataset=dict(pipeline=[]))),
+    ],
+)
+def test_a_config_without_a_test_pipeline_is_refused(config):
+    with pytest.raises(ValueError, match='has no test pipeline'):
+        view_of(Config(config))
+    assert view_of(Config(config), raw=True) == View()
 
 
 def test_the_block_on_torch_works(student, tmp_path):
@@ -356,7 +390,9 @@ def shrunk(name):
     torch.manual_seed(0)
     model = MODELS.build(config).eval()
     model.init_weights()
-    model.cfg, model.dataset_meta = Config(), dict(classes=CLASSES)
+    loader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))
+    model.cfg = Config(dict(test_dataloader=loader))
+    model.dataset_meta = dict(classes=CLASSES)
     return model
 
 

@@ -83,7 +83,9 @@ def student(name: str) -> Any:
     model = MODELS.build(config).eval()
     model.init_weights()
     model.requires_grad_(False)
-    model.cfg, model.dataset_meta = Config(), {}
+    pipeline = [dict(type='LoadImageFromFile')]  # images are not resized
+    loader = dict(dataset=dict(pipeline=pipeline))
+    model.cfg, model.dataset_meta = Config(dict(test_dataloader=loader)), {}
     return model
 
 
