@@ -111,7 +111,8 @@ def export_onnx(
         OSError: The file cannot be written.
         ValueError: The model is of another kind, or has deformable attention elsewhere
             than in its pixel decoder. Or number and size of the images must be fixed,
-            or the size is no multiple of the model's step.
+            or the size is no multiple of the model's step or below that to which the
+            test pipeline resizes each image.
         ArithmeticError: The results differ by more.
     """
     check_packages()
@@ -123,11 +124,19 @@ def export_onnx(
             f'{type(model).__name__} is exported at one size, since {graph.one_size}: '
             'give --size HEIGHT WIDTH'
         )
-    if size is not None and any(side < 1 or side % step for side in size):
-        wanted = ' '.join(str(max(1, -(-side // step)) * step) for side in size)
+    least = (step, step)
+    if graph.view.scale and not (graph.view.keep_ratio or raw):
+        least = graph.view.scale[::-1]  # each image gets this size
+    if size is not None and any(
+        side < low or side % step for side, low in zip(size, least, strict=True)
+    ):
+        wanted = ' '.join(
+            str(-(-max(side, low) // step) * step)
+            for side, low in zip(size, least, strict=True)
+        )
         raise ValueError(
             f'a size of {size[0]} x {size[1]}: this model takes multiples of {step}, '
-            f'so give --size {wanted}'
+            f'at least {least[0]} x {least[1]}, so give --size {wanted}'
         )
     about = metadata(model, graph)
     example = size or (step * -(-128 // step), step * -(-256 // step))

@@ -467,7 +467,7 @@ def test_deformable_attention_elsewhere_is_refused():
 
 
 def test_depth_and_labels_at_a_fixed_size(street, tmp_path):
-    """Export SynthScapes' SwinMTL and predict an image that must be shrunk to fit."""
+    """Export SynthScapes' SwinMTL, predict an image and refuse a larger one."""
     config = Config.fromfile(ROOT / 'configs/mmcast/swinmtl/synthscapes.py')
     torch.manual_seed(0)
     config.model.critic = None
@@ -478,8 +478,69 @@ def test_depth_and_labels_at_a_fixed_size(street, tmp_path):
         export_onnx(model, out)
     (found,) = export_onnx(model, out, batch=1, size=(64, 64))
     assert found.worst < 1e-4
-    result = alone(PREDICT, out, street, '--out', tmp_path / 'drawn')
+    small = tmp_path / 'small.png'
+    cv2.imwrite(str(small), cv2.imread(str(street))[:60, :50])
+    result = alone(PREDICT, out, street, small, '--out', tmp_path / 'drawn')
     assert result.returncode == 0, result.stderr
-    height, width = cv2.imread(str(street)).shape[:2]
-    drawn = cv2.imread(str(tmp_path / 'drawn/street.png'))
-    assert drawn.shape == (height, 3 * width, 3)
+    told = '75x131 does not fit into 64x64, and shrinking changes depth: export with'
+    assert told in result.stdout
+    (drawn,) = (tmp_path / 'drawn').iterdir()
+    assert cv2.imread(str(drawn)).shape == (60, 150, 3)
+
+
+def about(scale=None, keep_ratio=True, task='instances', step=32):
+    return dict(
+        scale=scale, keep_ratio=keep_ratio, task=task, step=step, pad=None, pad_step=1
+    )
+
+
+def test_depth_of_an_image_that_does_not_fit_is_refused():
+    resized = runpy.run_path(str(PREDICT))['resized']
+    image = np.zeros((1000, 2048, 3), np.uint8)
+    depth = about(task='depth_and_labels')
+    with pytest.raises(ValueError, match='export with --size 1024 2048, or') as error:
+        resized(image, depth, (512, 1024))
+    assert len(str(error.value)) < 200  # what the script prints
+    assert resized(image, depth, (1024, 2048)) is image
+
+
+def test_images_that_are_predicted_smaller_than_in_testing_are_counted(
+    tmp_path, monkeypatch, capsys
+):
+    script = runpy.run_path(str(PREDICT))
+    made = about((1333, 800))
+    portrait, landscape = (
+        np.zeros((*sides, 3), np.uint8) for sides in ((1333, 800), (1080, 1920))
+    )
+    assert script['resized'](landscape, made, (800, 1344)).shape == (750, 1333, 3)
+    assert script['resized'](portrait, made, (800, 1344)).shape == (800, 480, 3)
+
+    class Model:
+        size = (800, 1344)
+        about = dict(made, classes=[])
+
+        def __init__(self, *_):
+            pass
+
+        def __call__(self, image):
+            return dict.fromkeys(('scores', 'labels', 'masks', 'boxes'), np.zeros(0))
+
+    for name, image in dict(a=portrait, b=portrait, c=landscape).items():
+        cv2.imwrite(str(tmp_path / f'{name}.png'), image)
+    monkeypatch.setitem(script['main'].__globals__, 'Model', Model)
+    words = [PREDICT, tmp_path, '--out', tmp_path / 'drawn']
+    monkeypatch.setattr(sys, 'argv', ['predict_onnx.py', *map(str, words)])
+    script['main']()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('warning: 2 images are larger than the file takes')
+    assert line.endswith('export with --size 1344 1344')
+
+
+@pytest.mark.parametrize('size', [(64, 128), (96, 128)])
+def test_a_size_below_that_of_each_image_is_refused(size, tmp_path, monkeypatch):
+    model = shrunk('student_r50')
+    resize = dict(type='Resize', scale=(160, 96))
+    model.cfg.test_dataloader.dataset.pipeline.append(resize)
+    monkeypatch.setattr('mmcast.deployment.onnx_export._traced', pytest.fail)
+    with pytest.raises(ValueError, match='at least 96 x 160, so give --size 96 160'):
+        export_onnx(model, tmp_path / 'x.onnx', size=size)

@@ -123,6 +123,9 @@ class Model:
         Returns:
             For instances ``boxes`` (N, 4), ``labels`` (N,), ``scores`` (N,) and bool
             ``masks`` (N, H, W); else ``depth`` in metres (H, W) and ``labels`` (H, W).
+
+        Raises:
+            ValueError: The image does not fit into a file with depth.
         """
         feed = self.feed(image)
         values = self._run(self.outputs, feed)
@@ -160,23 +163,49 @@ def resized(
         image: As OpenCV reads it.
         about: The file's metadata.
         most: Height and width to fit into, of a file for one size.
+
+    Raises:
+        ValueError: The image does not fit, and the file predicts depth.
     """
-    height, width = image.shape[:2]
-    scale = about['scale']
-    if scale and not about['keep_ratio']:
-        size = tuple(scale)
-    else:
-        factor = 1.0
-        if scale:
-            long, short = max(scale), min(scale)
-            factor = min(long / max(height, width), short / min(height, width))
-        if most:
-            factor = min(factor, most[0] / height, most[1] / width)
-        size = int(width * factor + 0.5), int(height * factor + 0.5)
-    if size == (width, height):
+    size = tested_size(image, about)
+    if not fits(size, most):
+        if about['task'] != 'instances':
+            option = size_option([size, most], about)
+            raise ValueError(
+                f'{size[0]}x{size[1]} does not fit into {most[0]}x{most[1]}, and '
+                f'shrinking changes depth: export with {option}, or resize the image '
+                'yourself and expect other depth'
+            )
+        size = _times(size, min(most[0] / size[0], most[1] / size[1]))
+    if size == image.shape[:2]:
         return image
-    size = max(1, size[0]), max(1, size[1])
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def tested_size(image: np.ndarray, about: dict) -> tuple[int, int]:
+    """Return the height and width to which the test pipeline resizes an image."""
+    sides, scale = image.shape[:2], about['scale']
+    if not scale:
+        return sides
+    if not about['keep_ratio']:
+        return scale[1], scale[0]
+    return _times(sides, min(max(scale) / max(sides), min(scale) / min(sides)))
+
+
+def _times(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    return tuple(max(1, int(side * factor + 0.5)) for side in size)
+
+
+def fits(size: tuple[int, int], most: tuple[int, int] | None) -> bool:
+    """Say whether a height and width fit into a file's; None is any."""
+    return most is None or (size[0] <= most[0] and size[1] <= most[1])
+
+
+def size_option(sizes: list[tuple[int, int]], about: dict) -> str:
+    """Return the option of the export for a file into which all sizes fit."""
+    step = about['step']
+    height, width = (-(-max(sides) // step) for sides in zip(*sizes, strict=True))
+    return f'--size {height * step} {width * step}'
 
 
 def padded(
@@ -349,6 +378,7 @@ def main() -> None:
         sys.exit(f'error: {error}')
     wanted = [names.index(name) for name in args.classes or names]
     unreadable = 0
+    large = []  # sizes of images that had to be shrunk
     for done, (path, target) in enumerate(files, 1):
         count = spent = 0
         why = 'cannot be read'
@@ -360,6 +390,9 @@ def main() -> None:
                 why = f'cannot be predicted ({" ".join(str(error).split())[:200]})'
                 break
             spent += time.perf_counter() - start
+            size = tested_size(frame, model.about)
+            if not fits(size, model.size):
+                large.append(size)
             if model.about['task'] == 'instances':
                 shown = found['scores'] >= args.score_thr
                 if args.classes:
@@ -390,6 +423,14 @@ def main() -> None:
         print(
             f'[{done}/{len(files)}] {path}: {said}, {1000 * spent / count:.0f} ms, '
             f'{args.out / name}',
+            flush=True,
+        )
+    if large:
+        print(
+            f'warning: {len(large)} images are larger than the file takes and were '
+            'predicted smaller than in testing: export with '
+            f'{size_option([*large, model.size], model.about)}',
+            file=sys.stderr,
             flush=True,
         )
     if unreadable:
