@@ -227,6 +227,32 @@ def test_two_images_of_one_stem_a_video_and_chosen_classes(exported, street, tmp
     assert result.stderr == f'error: {photos}/c.png does not exist: correct the path\n'
 
 
+@pytest.mark.parametrize(
+    ('given', 'wanted'),
+    [
+        (['day', 'night'], ['day/1', 'day/deep/2', 'night/1', 'night/deep/2']),
+        (['day/1.png', 'night/1.png'], ['day/1', 'night/1']),
+        (['day', 'night/1.png'], ['day/1', 'deep/2', 'night/1']),
+        (['day/deep', 'night/deep'], ['1/deep/2', '2/deep/2']),
+        (['day', 'night', 'all'], ['1/day/1', '3/day/1', 'night/1']),
+        (['same'], ['a', 'a.jpg.png']),
+    ],
+)
+def test_images_of_one_name_have_drawings_of_their_own(given, wanted, tmp_path):
+    for name in ('day/1', 'day/deep/2', 'night/1', 'night/deep/2', 'all/day/1'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f'{name}.png').touch()
+    (tmp_path / 'same').mkdir()
+    for name in ('a.jpg', 'a.jpg.png'):
+        (tmp_path / 'same' / name).touch()
+    files = runpy.run_path(str(PREDICT))['files_in'](
+        [tmp_path / each for each in given]
+    )
+    drawn = sorted(target.as_posix() for _, target in files)
+    assert len(set(drawn)) == len(files)
+    assert set(wanted) <= set(drawn)
+
+
 @pytest.mark.parametrize('size', [(75, 131), (201, 90), (128, 160), (700, 701)])
 @pytest.mark.parametrize(
     'steps',

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -288,7 +289,7 @@ def files_in(paths: list[Path]) -> list[tuple[Path, Path]]:
     Raises:
         ValueError: A path does not exist, or there is none.
     """
-    found: dict[Path, Path] = {}
+    found: dict[Path, tuple[Path, Path]] = {}  # its folder, and its place in it
     for path in paths:
         if path.is_dir():
             inside = sorted(
@@ -297,12 +298,12 @@ def files_in(paths: list[Path]) -> list[tuple[Path, Path]]:
                 if p.is_file() and not _is_foreign(p.relative_to(path))
             )
             found |= {
-                p: p.relative_to(path)
+                p: (path, p.relative_to(path))
                 for p in inside
                 if p.suffix.lower() in IMAGES + VIDEOS
             }
         elif path.is_file():
-            found[path] = Path(path.name)
+            found[path] = path.parent, Path(path.name)
         else:
             raise ValueError(f'{path} does not exist: correct the path')
     if not found:
@@ -310,12 +311,24 @@ def files_in(paths: list[Path]) -> list[tuple[Path, Path]]:
             f'no images ({", ".join(IMAGES)}) and no videos ({", ".join(VIDEOS)}) in '
             f'{", ".join(map(str, paths))}: correct the path'
         )
+    folders = [folder for folder, _ in found.values()]
+    targets = [target for _, target in found.values()]
+    order = list(dict.fromkeys(folders))
+    numbers = {folder: str(i) for i, folder in enumerate(order, 1)}
+    names = {folder: folder.resolve().name for folder in order}
+    # Images of one place in two folders get the folder's name, or else its number.
+    for prefixes in (names, numbers):
+        count = Counter(targets)
+        targets = [
+            prefixes[folder] / target if count[target] > 1 else target
+            for folder, target in zip(folders, targets, strict=True)
+        ]
     # Two images of one stem, a.jpg and a.png, keep their suffix: a.jpg.png.
-    stems = [target.with_suffix('') for target in found.values()]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
+    stems = [target.with_suffix('') for target in targets]
+    count = Counter([*stems, *targets])
     return [
-        (path, target if stem in twice else stem)
-        for (path, target), stem in zip(found.items(), stems, strict=True)
+        (path, target if count[stem] > 1 else stem)
+        for path, target, stem in zip(found, targets, stems, strict=True)
     ]
 
 
