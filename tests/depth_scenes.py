@@ -120,7 +120,6 @@ def small_config(data, work_dir, max_iters=4, workers=0, **optimizer_changes):
     config.val_dataloader.update(alone)
     config.test_dataloader.update(alone)
     config.train_cfg.max_iters = max_iters
-    config.param_scheduler.model[0].total_iters = max_iters
     config.default_hooks.checkpoint.update(interval=2)
     config.model.data_preprocessor.batch_augments = [dict(type='PasteMix')]
     config.model.backbone.arch.update(embed_dims=16, depths=[1, 1, 2])

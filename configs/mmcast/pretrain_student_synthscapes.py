@@ -8,8 +8,6 @@ images = dict(dataset=dict(data_root='data/synthscapes/world/'))
 train_dataloader = dict(images, batch_size=16)
 val_dataloader = test_dataloader = images
 train_cfg = dict(max_iters=3000)
-param_scheduler = dict(
-    model=[dict(type='RiseAndFallLR', total_iters=train_cfg['max_iters'])]
-)
+param_scheduler = dict(model=[dict(type='RiseAndFallLR', by_epoch=False)])
 heads = ['depth_head.', 'seg_head.']
 default_hooks = dict(export=dict(out='student.pth', leave_out=heads))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -129,3 +130,46 @@ def normalization(data_preprocessor: Any) -> dict[str, Any]:
         std=[1.0] * 3 if plain else data_preprocessor.std.flatten().tolist(),
         bgr=not data_preprocessor._channel_conversion,
     )
+
+
+class _Renormalization(nn.Module):
+    """Colours as another data preprocessor gives them: see :func:`renormalization`."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor, flip: bool) -> None:
+        super().__init__()
+        self.register_buffer('scale', scale, persistent=False)
+        self.register_buffer('shift', shift, persistent=False)
+        self.flip = flip
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = image * self.scale + self.shift
+        return image.flip(0) if self.flip else image
+
+
+def renormalization(given: Any, wanted: Any) -> nn.Module | None:
+    """Return what turns colours of one data preprocessor into those of another.
+
+    Args:
+        given: The data preprocessor that normalised an image (3, H, W).
+        wanted: The other one.
+
+    Returns:
+        A function of the image; None if there is nothing to change, or if one of the
+        two is not of images, as mmengine's default.
+    """
+    if not all(isinstance(each, ImgDataPreprocessor) for each in (given, wanted)):
+        return None
+    one, other = normalization(given), normalization(wanted)
+    if one == other:
+        return None
+    flip = one['bgr'] != other['bgr']
+    mean, std, mean_to, std_to = (
+        torch.tensor(values).view(3, 1, 1)
+        for values in (one['mean'], one['std'], other['mean'], other['std'])
+    )
+    if flip:  # in the order of the given channels
+        mean_to, std_to = mean_to.flip(0), std_to.flip(0)
+    return _Renormalization(std / std_to, (mean - mean_to) / std_to, flip)

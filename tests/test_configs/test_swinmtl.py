@@ -68,7 +68,6 @@ def small(name, synthscapes, nyuv2, **switches):
     config.val_dataloader.update(alone)
     config.test_dataloader.update(alone)
     config.train_cfg.update(max_iters=2, val_interval=2, val_begin=1)
-    config.param_scheduler['model'][0].total_iters = 2
     config.custom_hooks = [dict(type='CheckInvalidLossHook', interval=1)]
     return config
 

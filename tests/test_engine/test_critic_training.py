@@ -175,11 +175,11 @@ class TestConstructor:
 
 
 def schedule(total_iters, rates=(5e-4,)):
-    """Build the schedule as a runner does, which gives ``end`` in epochs."""
+    """Build the schedule as a runner does, which gives ``end``."""
     optimizer = torch.optim.SGD(
         [dict(params=[torch.zeros(1)], lr=rate) for rate in rates]
     )
-    config = dict(type='RiseAndFallLR', total_iters=total_iters, end=200)
+    config = dict(type='RiseAndFallLR', by_epoch=False, end=total_iters)
     return optimizer, PARAM_SCHEDULERS.build(
         config, default_args=dict(optimizer=optimizer)
     )
@@ -218,7 +218,7 @@ class TestRiseAndFallLR:
 
     @pytest.mark.parametrize('total', [1, 2, 9, 20])
     def test_every_step_of_every_group(self, total):
-        """Step beyond the end as well, and beyond the 200 that the runner gives."""
+        """Step beyond the end as well."""
         rates = (5e-4, 5e-4 * 0.9, 5e-4 * 0.0523)
         optimizer, scheduler = schedule(total, rates)
         for step in range(205):
@@ -227,6 +227,12 @@ class TestRiseAndFallLR:
                 assert group['lr'] == pytest.approx(wanted), step
             optimizer.step()
             scheduler.step()
+
+    def test_epochs_are_refused(self):
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        config = dict(type='RiseAndFallLR', end=200)
+        with pytest.raises(ValueError, match='give by_epoch=False'):
+            PARAM_SCHEDULERS.build(config, default_args=dict(optimizer=optimizer))
 
     def test_resumes(self):
         optimizer, scheduler = schedule(20)

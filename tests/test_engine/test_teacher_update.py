@@ -187,7 +187,7 @@ def test_unguided_run_needs_no_loaded_teacher(tmp_path):
     assert len(watch.seen) == 10
 
 
-def test_constant_teacher_may_have_another_architecture(tmp_path):
+def test_constant_teacher_may_have_another_architecture(tmp_path, capfd):
     for changes in (dict(burn_in_iters=None), dict(burn_in_iters=2)):
         watch, model = Watch(), guided(teacher_width=5)
         loaded = state(model.teacher)
@@ -195,6 +195,8 @@ def test_constant_teacher_may_have_another_architecture(tmp_path):
             tmp_path / 'run', model, [hook(**changes), watch], max_iters=2
         ).train()
         assert same_state(state(model.teacher), loaded)
+        late = 'burn_in_iters=2 on, and the run ends at 2'
+        assert (late in ''.join(capfd.readouterr())) == (changes['burn_in_iters'] == 2)
 
 
 def test_missing_teacher_raises(tmp_path):

@@ -8,6 +8,7 @@ from gloo_ranks import two_ranks
 from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.optim import OptimWrapper
+from mmengine.structures import InstanceData
 from stock_students import draw_alike, instances, stock_wrapper, two_sources
 from torch import nn
 
@@ -163,6 +164,38 @@ def test_a_plain_batch_is_labelled():
     expected = model.student(**plain, mode='loss')
     assert losses.keys() == {f'sup_{name}' for name in expected}
     torch.testing.assert_close(losses['sup_loss_mask'], expected['loss_mask'])
+
+
+def test_a_teacher_sees_its_own_colours(monkeypatch):
+    """RTMDet-Ins takes BGR and Mask R-CNN RGB; the teacher labels, and is tested."""
+    student, teacher = stock_detector('rtmdet_ins'), stock_detector('mask_rcnn')
+    model = stock_wrapper(student, teacher=teacher).eval()
+    images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
+    data = dict(
+        inputs=[images[0], images[1, :, :, :64]],
+        data_samples=[instances(64, 96, 1), instances(64, 64, 1)],
+    )
+    expected = model.teacher.data_preprocessor(copy.deepcopy(data), False)
+    seen = []
+
+    def predict(inputs, samples, rescale):
+        seen.append(inputs)
+        for sample in samples:
+            masks = torch.zeros(0, *sample.img_shape[:2])
+            sample.pred_instances = InstanceData(
+                masks=masks, scores=masks[:, 0, 0], labels=masks[:, 0, 0]
+            )
+        return samples
+
+    monkeypatch.setattr(model.teacher, 'predict', predict)
+    given = model.data_preprocessor.data_preprocessor(data, False)
+    model.pseudo_label(given['inputs'], given['data_samples'])
+    model.semi_test_cfg['predict_on'] = 'teacher'
+    model.predict(given['inputs'], given['data_samples'])
+    for inputs in seen:
+        torch.testing.assert_close(inputs, expected['inputs'])
+    assert len(seen) == 2
+    assert stock_wrapper(student, teacher=student)._colours is None
 
 
 # What the constructor refuses

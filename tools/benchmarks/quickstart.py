@@ -232,8 +232,6 @@ def train(stage: str, args: argparse.Namespace) -> dict:
         if update:
             switch = int(update.burn_in_iters * args.scale)
             options.append(f'default_hooks.teacher_update.burn_in_iters={switch}')
-        if 'model' in full.param_scheduler:  # SwinMTL's rate falls to the end
-            options.append(f'param_scheduler.model.0.total_iters={iterations}')
     start = time.monotonic()
     command = ('train', mim_name(), config_of(stage), '--cfg-options', *options)
     run(stage, *command, log=folder(args) / f'{_name(stage)}.log')

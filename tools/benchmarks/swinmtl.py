@@ -157,13 +157,8 @@ def run(key: str, seed: int, args: argparse.Namespace) -> dict:
 
     def action() -> dict:
         if trained == key:
-            lengths = {
-                'train_cfg.max_iters': args.iterations,
-                'param_scheduler.model.0.total_iters': args.iterations,
-            }
-            train(
-                variant.config, folder, seed, {**lengths, **options}, variant.switches
-            )
+            length = {'train_cfg.max_iters': args.iterations}
+            train(variant.config, folder, seed, {**length, **options}, variant.switches)
         config, given, switches = variant.config, options, variant.switches
         if variant.test is not None:
             given, switches = variant.test, {}

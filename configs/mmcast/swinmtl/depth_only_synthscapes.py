@@ -4,9 +4,6 @@ _base_ = './synthscapes.py'
 model = dict(seg_head=None)
 # Two of these models together train 1.5 times as long as the one for both tasks.
 train_cfg = dict(max_iters=450)
-param_scheduler = dict(
-    model=[dict(type='RiseAndFallLR', total_iters=train_cfg['max_iters'])]
-)
 val_evaluator = [_base_.depth_metric]
 test_evaluator = val_evaluator
 work_dir = f'{_base_.root}/depth_only_synthscapes'

@@ -91,6 +91,12 @@ class TeacherUpdateHook(Hook):
                 f'with guided=False the teacher labels from burn_in_iters={burn_in} '
                 f'on, but the run ends at {runner.max_iters}: lower burn_in_iters'
             )
+        elif burn_in is not None:
+            runner.logger.warning(
+                f'The teacher stays as it was loaded: it would follow the student from '
+                f'burn_in_iters={burn_in} on, and the run ends at {runner.max_iters}. '
+                'Lower burn_in_iters with the length of the run'
+            )
         loaded = runner._load_from or runner._resume or pretrained_source(model)
         # A composite loads its parts.
         loaded = loaded or any(map(pretrained_source, model.teacher.modules()))

@@ -19,18 +19,25 @@ class RiseAndFallLR(_ParamScheduler):
 
     Args:
         optimizer: The optimiser, or its wrapper.
-        total_iters: Iterations of the run; the second half begins at total_iters // 2.
-        kwargs: Of mmengine's schedulers; ``by_epoch`` and ``end`` have no effect.
+        end: Iterations of the run, which the runner gives; the second half begins at
+            end // 2. The lowest rate stays after it.
+        by_epoch: Must be False in the config: the runner gives epochs otherwise.
+        kwargs: Of mmengine's schedulers.
+
+    Raises:
+        ValueError: ``by_epoch`` is not False.
     """
 
     def __init__(
         self,
         optimizer: Any,
-        total_iters: int,
+        end: int,
+        by_epoch: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.half = max(total_iters // 2, 1)
-        # Without by_epoch in a config, the runner gives the number of epochs as `end`.
+        if by_epoch:
+            raise ValueError('RiseAndFallLR counts iterations: give by_epoch=False')
+        self.half = max(end // 2, 1)
         kwargs.update(by_epoch=False, end=INF)
         super().__init__(optimizer, param_name='lr', **kwargs)
 

@@ -34,7 +34,7 @@ from mmcast.models.pseudo_labels import (
     query_pseudo_labels,
     teacher_stats,
 )
-from mmcast.models.views import normalization
+from mmcast.models.views import normalization, renormalization
 
 from .student import Losses, Part, check_student, class_count, stock_losses
 
@@ -47,7 +47,8 @@ class SemiSupervisedSegmentor(BaseDetector):
     ``unsup``; a batch without branches is labelled. Without ``teacher`` the unlabelled
     samples carry pseudo-labels (offline, from a store). With it, the teacher labels
     each batch's own view, in full precision; a batch on which it finds nothing adds
-    nothing to the loss.
+    nothing to the loss. A teacher with another normalisation sees the view as its own
+    data preprocessor would give it.
 
     The student is any detector of mmdet that predicts masks. Backbone and neck, and so
     their batch norm, see both sources as one batch; batch norm in a head sees one
@@ -124,8 +125,12 @@ class SemiSupervisedSegmentor(BaseDetector):
         check_student(self.student)
         self.is_stock = not hasattr(self.student, 'losses')
         self.teacher: Any = MODELS.build(teacher) if teacher else None
+        self._colours: nn.Module | None = None
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
+            self._colours = renormalization(
+                self.data_preprocessor.data_preprocessor, self.teacher.data_preprocessor
+            )
         if query_rule is not None and not isinstance(self.teacher, MaskFormer):
             raise ValueError(
                 'query_rule reads the logits of a MaskFormer or Mask2Former teacher: '
@@ -313,6 +318,7 @@ class SemiSupervisedSegmentor(BaseDetector):
             )
             for sample in samples
         ]
+        inputs = self._seen_by_teacher(inputs, samples)
         label = self._label_by_score if self.query_rule is None else self._label_queries
         labeled = []
         with torch.autocast(inputs.device.type, enabled=False):
@@ -325,6 +331,15 @@ class SemiSupervisedSegmentor(BaseDetector):
                 new.gt_instances = self._for_student(found, inputs)
                 labeled.append(new)
         return labeled
+
+    def _seen_by_teacher(self, inputs: Tensor, samples: SampleList) -> Tensor:
+        if self._colours is None:
+            return inputs
+        seen = torch.zeros_like(inputs)  # padding
+        for i, sample in enumerate(samples):
+            height, width = sample.img_shape[:2]
+            seen[i, :, :height, :width] = self._colours(inputs[i, :, :height, :width])
+        return seen
 
     def _label_by_score(
         self, inputs: Tensor, samples: SampleList
@@ -383,7 +398,10 @@ class SemiSupervisedSegmentor(BaseDetector):
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
         """Predict with the network that ``predict_on`` names."""
-        detector = getattr(self, self.semi_test_cfg['predict_on'])
+        predict_on = self.semi_test_cfg['predict_on']
+        if predict_on == 'teacher':
+            batch_inputs = self._seen_by_teacher(batch_inputs, batch_data_samples)
+        detector = getattr(self, predict_on)
         return detector.predict(batch_inputs, batch_data_samples, rescale=rescale)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> Any:

@@ -48,7 +48,7 @@ test_evaluator = val_evaluator
 # 200 epochs of 743 batches; validated every 10, saved every 20.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=148600, val_interval=7430)
 param_scheduler = dict(
-    model=[dict(type='RiseAndFallLR', total_iters=train_cfg['max_iters'])],
+    model=[dict(type='RiseAndFallLR', by_epoch=False)],
     critic=[],  # constant
 )
 default_hooks = dict(checkpoint=dict(interval=14860))

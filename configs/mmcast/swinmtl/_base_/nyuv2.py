@@ -39,7 +39,7 @@ model = dict(
 )
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=39600, val_interval=1980)
 param_scheduler = dict(
-    model=[dict(type='RiseAndFallLR', total_iters=train_cfg['max_iters'])],
+    model=[dict(type='RiseAndFallLR', by_epoch=False)],
     critic=[],  # constant
 )
 default_hooks = dict(checkpoint=dict(interval=3960))

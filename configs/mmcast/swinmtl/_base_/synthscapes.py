@@ -30,7 +30,5 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=1.0),  # the encoder starts at random
 )
 train_cfg = dict(max_iters=600, val_interval=10000, val_begin=10000)
-param_scheduler = dict(
-    model=[dict(type='RiseAndFallLR', total_iters=train_cfg['max_iters'])]
-)
+param_scheduler = dict(model=[dict(type='RiseAndFallLR', by_epoch=False)])
 auto_scale_lr = dict(base_batch_size=8)
