@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
+from PIL import Image
 
 from tests.tiny_student import student_config
 
@@ -41,6 +42,15 @@ def test_a_class_is_one_mask(scene):
     for index, label in enumerate((ROAD, PERSON, CAR)):
         np.testing.assert_array_equal(found.masks.masks[index], labels == label)
     assert 'gt_sem_seg' not in sample
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'P'])
+def test_a_map_of_colours_is_refused(scene, mode):
+    """A palette's labels would be the blue of its colours."""
+    paths, labels = scene
+    Image.fromarray(labels).convert('RGB').convert(mode).save(paths['seg_map_path'])
+    with pytest.raises(ValueError, match=r'labels\.png has colours, as a palette'):
+        Compose(LOAD)(paths)
 
 
 def test_masks_follow_the_crop(scene):

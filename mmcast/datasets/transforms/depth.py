@@ -45,7 +45,7 @@ class LoadLabelMap(LoadAnnotations):
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is no image.
+            ValueError: It is no image, or has several channels.
         """
         path = results.get('seg_map_path')  # None for an image to predict
         try:
@@ -57,6 +57,11 @@ class LoadLabelMap(LoadAnnotations):
         # What mmcv makes of a damaged image is an attribute of None.
         except (OSError, cv2.error, AttributeError) as error:
             raise ValueError(f'{path} is no image: write it again') from error
+        if path is not None and results['gt_seg_map'].ndim != 2:
+            raise ValueError(
+                f'{path} has colours, as a palette does when it is loaded: save the '
+                'labels themselves, as an image of one channel'
+            )
 
 
 @TRANSFORMS.register_module()
