@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmdet.utils import get_test_pipeline_cfg
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
@@ -277,7 +278,7 @@ def _test_pipeline(model: nn.Module, scale: float, flip: bool) -> Compose:
         {**transform, 'type': 'mmdet.LoadImage'}
         if kind_of(transform).endswith('LoadImageFromFile')
         else transform
-        for transform in cfg.test_dataloader.dataset.pipeline
+        for transform in get_test_pipeline_cfg(cfg)
         if not kind_of(transform).endswith('Annotations')
     ]
     return Compose(view_pipeline(transforms, scale, flip))

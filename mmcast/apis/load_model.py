@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmdet.apis import init_detector
+from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
@@ -72,7 +73,7 @@ def settings_digest(config: str | Path) -> str:
     pipeline.
     """
     cfg = Config.fromfile(config, import_custom_modules=False)
-    parts = [_network(cfg).to_dict(), cfg.test_dataloader.dataset.pipeline]
+    parts = [_network(cfg).to_dict(), get_test_pipeline_cfg(cfg)]
     text = json.dumps(_without_training(parts), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
