@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from mmcast.files import sha256
 _FORMATS = {'mmcast-pseudo-labels': 'folder', 'mmcast-pseudo-label-shards': 'shards'}
 LAYOUTS = tuple(_FORMATS.values())
 VERSION = 1
-_NAMES = ('config', 'checkpoint', 'digest')  # of a manifest's teacher
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ def format_manifest(store: Any) -> str:
         'format': formats[store.layout],
         'version': VERSION,
         'classes': list(store.classes),
-        'teacher': {name: getattr(store.teacher, name) for name in _NAMES},
-        **({'settings': store.teacher.settings} if store.teacher.settings else {}),
+        'teacher': vars(store.teacher),
         'min_score': store.min_score,
         'max_instances': store.max_instances,
         'views': list(store.views),
@@ -75,13 +73,11 @@ def parse_manifest(manifest: Any) -> dict[str, Any]:
         raise ValueError('its classes are no list of names')
     if (
         not isinstance(teacher, dict)
-        or teacher.keys() != {*_NAMES}
+        # Older stores have no settings.
+        or {*teacher, 'settings'} != {field.name for field in fields(Teacher)}
         or not all(isinstance(value, str) for value in teacher.values())
     ):
         raise ValueError('its teacher is not config, checkpoint and digest')
-    settings: Any = manifest.get('settings', '')  # older stores have none
-    if not isinstance(settings, str):
-        raise ValueError('its settings are no digest')
     min_score: Any = manifest.get('min_score')
     most: Any = manifest.get('max_instances')
     if type(min_score) not in (int, float) or not 0 <= min_score <= 1:
@@ -93,7 +89,7 @@ def parse_manifest(manifest: Any) -> dict[str, Any]:
         raise ValueError('its views are no list of names')
     return dict(
         classes=classes,
-        teacher=Teacher(**teacher, settings=settings),
+        teacher=Teacher(**teacher),
         min_score=float(min_score),
         max_instances=most,
         views=views,

@@ -375,7 +375,7 @@ def test_labels_of_another_config_of_the_checkpoint_are_told(
     assert store.teacher.config == teacher_world.config.name
     # A store from before says nothing of it.
     manifest = json.loads((store.root / 'manifest.json').read_text())
-    del manifest['settings']
+    del manifest['teacher']['settings']
     (store.root / 'manifest.json').write_text(json.dumps(manifest))
     make_store(*(store.root, tmp_path / 'same.py', teacher_world.checkpoint), **options)
     assert len(said) == 1
