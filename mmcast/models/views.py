@@ -149,7 +149,7 @@ class _Renormalization(nn.Module):
         return image.flip(0) if self.flip else image
 
 
-def renormalization(given: Any, wanted: Any) -> nn.Module | None:
+def renormalization(given: Any, wanted: Any) -> nn.Module:
     """Return what turns colours of one data preprocessor into those of another.
 
     Args:
@@ -157,14 +157,14 @@ def renormalization(given: Any, wanted: Any) -> nn.Module | None:
         wanted: The other one.
 
     Returns:
-        A function of the image; None if there is nothing to change, or if one of the
-        two is not of images, as mmengine's default.
+        A function of the image; the identity if there is nothing to change, or if one
+        of the two is not of images, as mmengine's default.
     """
     if not all(isinstance(each, ImgDataPreprocessor) for each in (given, wanted)):
-        return None
+        return nn.Identity()
     one, other = normalization(given), normalization(wanted)
     if one == other:
-        return None
+        return nn.Identity()
     flip = one['bgr'] != other['bgr']
     mean, std, mean_to, std_to = (
         torch.tensor(values).view(3, 1, 1)

@@ -195,7 +195,8 @@ def test_a_teacher_sees_its_own_colours(monkeypatch):
     for inputs in seen:
         torch.testing.assert_close(inputs, expected['inputs'])
     assert len(seen) == 2
-    assert stock_wrapper(student, teacher=student)._colours is None
+    alike = stock_wrapper(student, teacher=student)
+    assert alike._seen_by_teacher(inputs, data['data_samples']) is inputs
 
 
 # What the constructor refuses

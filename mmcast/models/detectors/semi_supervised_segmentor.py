@@ -125,12 +125,10 @@ class SemiSupervisedSegmentor(BaseDetector):
         check_student(self.student)
         self.is_stock = not hasattr(self.student, 'losses')
         self.teacher: Any = MODELS.build(teacher) if teacher else None
-        self._colours: nn.Module | None = None
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
-            self._colours = renormalization(
-                self.data_preprocessor.data_preprocessor, self.teacher.data_preprocessor
-            )
+        # Made by the first batch: before, colours may have no device.
+        self._colours: nn.Module | None = None
         if query_rule is not None and not isinstance(self.teacher, MaskFormer):
             raise ValueError(
                 'query_rule reads the logits of a MaskFormer or Mask2Former teacher: '
@@ -334,6 +332,11 @@ class SemiSupervisedSegmentor(BaseDetector):
 
     def _seen_by_teacher(self, inputs: Tensor, samples: SampleList) -> Tensor:
         if self._colours is None:
+            colours = renormalization(
+                self.data_preprocessor.data_preprocessor, self.teacher.data_preprocessor
+            )
+            self._colours = colours.to(inputs.device)
+        if isinstance(self._colours, nn.Identity):
             return inputs
         seen = torch.zeros_like(inputs)  # padding
         for i, sample in enumerate(samples):
