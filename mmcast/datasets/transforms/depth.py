@@ -59,8 +59,8 @@ class LoadLabelMap(LoadAnnotations):
             raise ValueError(f'{path} is no image: write it again') from error
         if path is not None and results['gt_seg_map'].ndim != 2:
             raise ValueError(
-                f'{path} has colours, as a palette does when it is loaded: give a label '
-                'map of one channel'
+                f'{path} has colours, as a palette does when it is loaded: give a '
+                'label map of one channel'
             )
 
 
