@@ -11,12 +11,14 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import print_log
 from pycocotools import mask as mask_utils
+from rich.text import Text
 
 from mmcast.apis.label import part_of
 from mmcast.apis.label_images import finish
 from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary
 from mmcast.apis.load_model import device_of
+from mmcast.console import make_console
 from mmcast.datasets.image_tars import image_path, in_tars
 from mmcast.datasets.mask_encoding import encode
 from mmcast.datasets.pseudo_label_entry import PseudoLabels
@@ -86,7 +88,8 @@ def refine(
         raise FileNotFoundError(f'{img_root} is no folder: correct the path')
     settings, weights = _segmenter(with_)
     settle(source)
-    every = [*source.names()]
+    with make_console().status(Text(f'reading the names in {store}')):
+        every = [*source.names()]
     if not every:
         raise ValueError(f'{store} has no labels: fill it with mmcast label')
     names = part_of(every, shard)

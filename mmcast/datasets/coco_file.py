@@ -40,6 +40,9 @@ from .image_names import check_name, fit_names
 from .pseudo_label_entry import PARTS
 from .rle import is_size
 
+# A key of `CocoFile.mended`.
+FITTED = 'names with other folders in front'
+
 
 @dataclass
 class CocoFile:
@@ -229,9 +232,7 @@ def _read_images(
     names = [_name(found, image) for image in images]
     if folder is not None:
         fitting = fit_names(names, folder)
-        found.mended['names with other folders in front'] += sum(
-            a != b for a, b in zip(names, fitting, strict=True)
-        )
+        found.mended[FITTED] += sum(a != b for a, b in zip(names, fitting, strict=True))
         names = fitting
     ids = _ids(found, images, 'images', 'image')
     seen: set[str] = set()

@@ -327,7 +327,7 @@ class PseudoLabelStore:
     def names(self) -> Iterator[str]:
         """Yield the name of every labelled image, in the order of :meth:`entries`.
 
-        Masks are not looked at, so this is fast.
+        Masks are neither decoded nor checked.
 
         Raises:
             ValueError: A file is no pseudo-label file.

@@ -16,7 +16,7 @@ from rich.progress import track
 from mmcast.console import make_console
 from mmcast.files import check_file, write_atomic
 
-from .coco_file import CocoFile, read_coco
+from .coco_file import FITTED, CocoFile, read_coco
 from .image_names import examples, find_missing
 from .image_sizes import loaded_size
 from .image_tars import ImageTars, in_tars
@@ -266,9 +266,16 @@ def _check_images(
 
     present = sorted({*todo} - {*missing})
     with ThreadPoolExecutor(8) as pool:
+        sizes = track(
+            pool.map(loaded, present),
+            'comparing sizes',
+            total=len(present),
+            console=make_console(),
+            transient=True,
+        )
         differ = [
             '{} is {}x{}, not {}x{}'.format(name, *size, *stated[name])
-            for name, size in zip(present, pool.map(loaded, present), strict=True)
+            for name, size in zip(present, sizes, strict=True)
             if size is not None and size != stated[name]
         ]
     if differ:
@@ -292,7 +299,7 @@ def _teacher(content: CocoFile, results: str | Path | None) -> Teacher:
     for file in (content.path, results):
         if file is not None:
             digest.update(Path(file).read_bytes())
-    if content.mended['names with other folders in front']:
+    if content.mended[FITTED]:
         digest.update('\n'.join(i['file_name'] for i in content.images).encode())
     return Teacher('COCO JSON', Path(results or content.path).name, digest.hexdigest())
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from mmdet.registry import MODELS
-from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -132,44 +131,21 @@ def normalization(data_preprocessor: Any) -> dict[str, Any]:
     )
 
 
-class _Renormalization(nn.Module):
-    """Colours as another data preprocessor gives them: see :func:`renormalization`."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, scale: Tensor, shift: Tensor, flip: bool) -> None:
-        super().__init__()
-        self.register_buffer('scale', scale, persistent=False)
-        self.register_buffer('shift', shift, persistent=False)
-        self.flip = flip
-
-    def forward(self, image: Tensor) -> Tensor:
-        image = image * self.scale + self.shift
-        return image.flip(0) if self.flip else image
-
-
-def renormalization(given: Any, wanted: Any) -> nn.Module:
-    """Return what turns colours of one data preprocessor into those of another.
+def renormalize(images: Tensor, given: Any, wanted: Any) -> Tensor:
+    """Give images the colours of another data preprocessor.
 
     Args:
-        given: The data preprocessor that normalised an image (3, H, W).
+        images: ``(..., 3, H, W)``, without padding.
+        given: mmdet's data preprocessor that normalised them.
         wanted: The other one.
 
     Returns:
-        A function of the image; the identity if there is nothing to change, or if one
-        of the two is not of images, as mmengine's default.
+        A new tensor, unless neither of the two changes colours.
     """
-    if not all(isinstance(each, ImgDataPreprocessor) for each in (given, wanted)):
-        return nn.Identity()
-    one, other = normalization(given), normalization(wanted)
-    if one == other:
-        return nn.Identity()
-    flip = one['bgr'] != other['bgr']
-    mean, std, mean_to, std_to = (
-        torch.tensor(values).view(3, 1, 1)
-        for values in (one['mean'], one['std'], other['mean'], other['std'])
-    )
-    if flip:  # in the order of the given channels
-        mean_to, std_to = mean_to.flip(0), std_to.flip(0)
-    return _Renormalization(std / std_to, (mean - mean_to) / std_to, flip)
+    if given._enable_normalize:
+        images = images * given.std + given.mean
+    if given._channel_conversion != wanted._channel_conversion:
+        images = images.flip(-3)
+    if wanted._enable_normalize:
+        images = (images - wanted.mean) / wanted.std
+    return images

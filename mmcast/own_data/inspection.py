@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmcast.datasets.coco_file import CocoFile
+from mmcast.datasets.coco_file import FITTED, CocoFile
 from mmcast.datasets.image_names import examples, find_missing, scan
 from mmcast.datasets.mirrored import mirror_pairs, sided_classes
 from mmcast.datasets.pseudo_label_store import find_shared
@@ -36,7 +36,7 @@ _MENDED = {
     'iscrowd': 'it is made 0 or 1',
     'boxes unlike their masks': 'boxes are taken from the masks',
     'areas unlike their masks': 'areas are taken from the masks',
-    'names with other folders in front': 'these folders are removed',
+    FITTED: 'these folders are removed',
     'names with backslashes or ./': 'they are written with /',
     'unused categories with the name of another one': 'they are left out',
 }

@@ -34,7 +34,7 @@ from mmcast.models.pseudo_labels import (
     query_pseudo_labels,
     teacher_stats,
 )
-from mmcast.models.views import normalization, renormalization
+from mmcast.models.views import normalization, renormalize
 
 from .student import Losses, Part, check_student, class_count, stock_losses
 
@@ -127,8 +127,9 @@ class SemiSupervisedSegmentor(BaseDetector):
         self.teacher: Any = MODELS.build(teacher) if teacher else None
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
-        # Made by the first batch: before, colours may have no device.
-        self._colours: nn.Module | None = None
+        # Whether the teacher takes other colours than the student.
+        own = (teacher or {}).get('data_preprocessor') or data_preprocessor
+        self._renormalize = _colours(own) != _colours(data_preprocessor)
         if query_rule is not None and not isinstance(self.teacher, MaskFormer):
             raise ValueError(
                 'query_rule reads the logits of a MaskFormer or Mask2Former teacher: '
@@ -331,17 +332,13 @@ class SemiSupervisedSegmentor(BaseDetector):
         return labeled
 
     def _seen_by_teacher(self, inputs: Tensor, samples: SampleList) -> Tensor:
-        if self._colours is None:
-            colours = renormalization(
-                self.data_preprocessor.data_preprocessor, self.teacher.data_preprocessor
-            )
-            self._colours = colours.to(inputs.device)
-        if isinstance(self._colours, nn.Identity):
+        if not self._renormalize:
             return inputs
+        given = self.data_preprocessor.data_preprocessor
         seen = torch.zeros_like(inputs)  # padding
-        for i, sample in enumerate(samples):
-            height, width = sample.img_shape[:2]
-            seen[i, :, :height, :width] = self._colours(inputs[i, :, :height, :width])
+        for image, to, sample in zip(inputs, seen, samples, strict=True):
+            part = (slice(None), *map(slice, sample.img_shape[:2]))
+            to[part] = renormalize(image[part], given, self.teacher.data_preprocessor)
         return seen
 
     def _label_by_score(
@@ -413,6 +410,13 @@ class SemiSupervisedSegmentor(BaseDetector):
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the student's features."""
         return self.student.extract_feat(batch_inputs)
+
+
+def _colours(data_preprocessor: dict) -> list[Any]:
+    """Return what a data preprocessor's config says of colours."""
+    values = [data_preprocessor.get(key) for key in ('mean', 'std')]
+    turned = any(map(data_preprocessor.get, ('bgr_to_rgb', 'rgb_to_bgr')))
+    return [*(value and [*map(float, value)] for value in values), turned]
 
 
 def teacher_config_from_student(student: dict, teacher: dict) -> ConfigDict:
