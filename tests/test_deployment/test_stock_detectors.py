@@ -46,7 +46,7 @@ FACTORS = {  # of random weights, so that scores and masks differ from place to 
 }
 
 
-def tested(family):
+def pipeline_config(family):
     """Return a config that has a test pipeline alone."""
     loader = dict(dataset=dict(pipeline=PIPELINES[family]))
     return Config(dict(test_dataloader=loader, default_scope='mmdet'))
@@ -61,7 +61,7 @@ def detector(family, photographs):
     model = MODELS.build(config)
     model.init_weights()
     model = revert_sync_batchnorm(model).eval()
-    model.cfg = tested(family)
+    model.cfg = pipeline_config(family)
     model.dataset_meta = dict(classes=tuple('abcdefgh'))
     norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
     for each in norms:  # statistics of what they get, as after a training
@@ -175,7 +175,7 @@ def test_best_are_the_best_of_all_cells_and_channels(count):
 @pytest.mark.parametrize('change', ['soft_nms', 'agnostic', 'roi_head', 'kind'])
 def test_what_is_not_exported_is_told(change):
     model = MODELS.build(stock_detector('mask_rcnn'))
-    model.cfg = tested('mask_rcnn')
+    model.cfg = pipeline_config('mask_rcnn')
     if change == 'soft_nms':
         model.roi_head.test_cfg.nms.type = 'soft_nms'
         told = "suppression 'soft_nms' is not exported: set type='nms'"
