@@ -77,7 +77,9 @@ class LabelShards:
     def flush(self) -> None:
         """Let readers see all entries."""
         writer, self._writer = self._writer, None
-        if writer is not None:
+        if writer is not None and writer.is_empty:
+            writer.drop()
+        elif writer is not None:
             try:
                 self._check()
             except (OSError, ValueError):

@@ -58,6 +58,11 @@ class ShardWriter:
         self._places: list[int] = []
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it has no member, as after a failed write of the first one."""
+        return not self._names
+
+    @property
     def is_full(self) -> bool:
         """Whether it has as many members as a shard can have."""
         return len(self._names) == MOST_MEMBERS

@@ -235,6 +235,23 @@ def test_a_full_disk_leaves_whole_entries(tmp_path):
     assert verify_store(store.root).images == 1
 
 
+def test_a_first_entry_that_cannot_be_written_leaves_no_shard(tmp_path, monkeypatch):
+    """A shard without an entry is damaged, and nobody could read the store."""
+    store = filled(tmp_path / 's', ['a.png'])
+
+    def fail(self, data):
+        raise OSError(errno.ENOSPC, 'no space left')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_file.ShardWriter, '_append', fail)
+        with pytest.raises(OSError, match='no space left'):
+            write(store, 'b.png')
+    store.flush()
+    assert len(shards(store)) == 1
+    assert verify_store(store.root).unfinished == 0
+    assert store.missing(['a.png', 'b.png']) == ['b.png']
+
+
 @pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES])
 def test_a_store_that_may_only_be_read(number, tmp_path, monkeypatch):
     """It has no index, and the shard of a killed writer."""
