@@ -179,8 +179,11 @@ class Sam3Labeller:
         self, image: np.ndarray, min_score: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return labels, scores, boxes (in [0, 1]) and mask logits above a score."""
-        pixels = self.processor(images=image, return_tensors='pt').pixel_values
-        pixels = pixels.to(self.model.device)
+        # Without the format an image of 1, 3 or 4 rows has so many channels.
+        inputs = self.processor(
+            images=image, input_data_format='channels_last', return_tensors='pt'
+        )
+        pixels = inputs.pixel_values.to(self.model.device)
         seen = self.model.get_vision_features(pixels)
         found = []
         for i, (features, mask) in enumerate(self.texts):
