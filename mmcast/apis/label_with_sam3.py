@@ -156,12 +156,15 @@ def phrases(classes: Sequence[str], prompts: Sequence[str] = ()) -> Sequence[str
                 f'{", ".join(classes)}'
             )
         found[name] = phrase.strip()
-    same = [name for name in classes if [*found.values()].count(found[name]) > 1]
-    if same:
-        raise ValueError(
-            f'{same[0]!r} and {same[1]!r} both have the prompt {found[same[0]]!r}: '
-            'give one of them another'
-        )
+    seen: dict[str, str] = {}
+    for name, phrase in found.items():
+        words = ' '.join(phrase.lower().split())  # SAM 3 knows no capital letters
+        other = seen.setdefault(words, name)
+        if other != name:
+            raise ValueError(
+                f'{other!r} and {name!r} both have the prompt {words!r}: give one of '
+                'them another'
+            )
     return [*found.values()]
 
 

@@ -148,6 +148,9 @@ def test_phrases():
         (classes, ['rider'], 'is no prompt: write CLASS='),
         (classes, ['bus=bus'], "for the class 'bus', but the classes are person, "),
         (classes, ['rider=person'], "'person' and 'rider' both have the prompt"),
+        # SAM 3 reads small letters, and words.
+        ([*classes, 'Rider'], [], "'rider' and 'Rider' both have the prompt 'rider'"),
+        (classes, ['rider=Traffic  light'], "'rider' and 'traffic light' both have"),
     ):
         with pytest.raises(ValueError, match=message):
             phrases(given, prompts)
