@@ -217,6 +217,21 @@ def check_results(folder: Path) -> None:
     assert abs(half.scores[0] - few.scores[0]) < 0.05
 
 
+def check_long_phrases(folder: Path) -> None:
+    """The text encoder reads 32 tokens; the error names a longer phrase."""
+    model = load_model(folder, 'cpu')
+    processor = Sam3Processor.from_pretrained(folder)
+    for letters in (30, 31):
+        prompts = ['car', ' '.join('a' * letters)]
+        try:
+            Sam3Labeller(model, processor, prompts, chunk=2, iou_thr=1.0)
+            found = 'no error'
+        except ValueError as error:
+            found = str(error)
+        wanted = 'no error' if letters == 30 else r"'a a a.* has 31 tokens, .* reads 30"
+        assert re.match(wanted, found.removeprefix('the phrase ')), found
+
+
 def check_flat_images(folder: Path) -> None:
     """An image of 1, 3 or 4 rows is not taken for one of so many channels."""
     model = load_model(folder, 'cpu')
@@ -236,4 +251,5 @@ if __name__ == '__main__':
     check_loading(Path(sys.argv[1]))
     check_results(Path(sys.argv[1]))
     check_flat_images(Path(sys.argv[1]))
+    check_long_phrases(Path(sys.argv[1]))
     print('all checks passed')

@@ -130,7 +130,20 @@ class Sam3Labeller:
             ]
 
     def _encode_text(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return features (n, 32, C) and mask (n, 32) of some prompts."""
+        """Return features (n, 32, C) and mask (n, 32) of some prompts.
+
+        Raises:
+            ValueError: A prompt is too long.
+        """
+        limit = self.model.config.text_config.max_position_embeddings - 2
+        for prompt in prompts:
+            # Without the tokens of its start and end.
+            length = len(self.processor.tokenizer(prompt).input_ids) - 2
+            if length > limit:
+                raise ValueError(
+                    f'the phrase {prompt!r} has {length} tokens, and the text encoder '
+                    f'reads {limit}: shorten it'
+                )
         tokens = self.processor(text=prompts, return_tensors='pt')
         tokens = tokens.to(self.model.device)
         found = self.model.get_text_features(tokens.input_ids, tokens.attention_mask)
