@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -225,13 +225,13 @@ def _processes(python: str, jobs: Sequence[Job]) -> Iterator[tuple[Any, Any]]:
     running: Any = []
     try:
         for job in jobs:
-            process = subprocess.Popen(
+            process: Any = subprocess.Popen(
                 [python, '-I', str(_SCRIPT)], stdin=subprocess.PIPE, stdout=writing
             )
             running.append(process)
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(asdict(job)).encode())
-            process.stdin.close()
+            # One that has ended already reads nothing; its code tells later.
+            with suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(json.dumps(asdict(job)).encode())
         os.close(writing)
         with os.fdopen(reading) as lines:
             yield lines, running

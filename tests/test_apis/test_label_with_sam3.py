@@ -137,6 +137,16 @@ def test_failures_name_the_cause(world):
     assert not Path('c').exists()
 
 
+def test_a_process_that_ends_before_it_reads_its_job(world, monkeypatch):
+    """A job of many images does not fit into the pipe."""
+    Path('ends.py').write_text('raise SystemExit(3)')
+    monkeypatch.setattr(module, '_SCRIPT', Path('ends.py'))
+    with pytest.raises(
+        RuntimeError, match=r'SAM 3 failed \(a process ended with code 3'
+    ):
+        label('s', '--prompts', f'car={"car " * 100_000}')
+
+
 def test_phrases():
     classes = ['person', 'rider', 'traffic light']
     assert phrases(classes) == classes
