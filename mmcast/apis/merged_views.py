@@ -57,6 +57,8 @@ class Instances(NamedTuple):
 
 
 Turn = Callable[[Any], Any]
+# An instance weighs at least this in means and votes: weights of 0 have no mean.
+_LEAST_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def merge(views: Sequence[Instances], iou_thr: float = 0.5) -> Instances:
     """
     labels = np.array([label for each in views for label in each.labels], np.int64)
     scores = np.array([score for each in views for score in each.scores])
+    weights = scores.clip(_LEAST_WEIGHT)
     boxes = np.array([box for each in views for box in each.bboxes]).reshape(-1, 4)
     masks = [mask for each in views for mask in each.masks]
     view = np.repeat(np.arange(len(views)), [len(each.labels) for each in views])
@@ -218,7 +221,7 @@ def merge(views: Sequence[Instances], iou_thr: float = 0.5) -> Instances:
 
     def mean(values: np.ndarray) -> list[Any]:
         return [
-            np.average(values[group], axis=0, weights=scores[group]).tolist()
+            np.average(values[group], axis=0, weights=weights[group]).tolist()
             for group in groups
         ]
 
@@ -228,7 +231,7 @@ def merge(views: Sequence[Instances], iou_thr: float = 0.5) -> Instances:
         [int(labels[group[0]]) for group in groups],
         summed(scores),
         mean(boxes),
-        [_vote([masks[i] for i in group], scores[group]) for group in groups],
+        [_vote([masks[i] for i in group], weights[group]) for group in groups],
         None if class_scores is None else summed(class_scores),
         None if qualities is None else mean(qualities),
     )

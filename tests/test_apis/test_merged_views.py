@@ -70,6 +70,18 @@ def test_nothing_found():
     assert found.scores == [0.25]
 
 
+def test_scores_of_zero():
+    """Mask2Former has them for masks without a pixel, and `min_score` may be 0."""
+    box = (0, 0, 10, 10)
+    first = view((0, 0.0, box))._replace(mask_qualities=[0.75])
+    second = view((0, 0.0, (0, 0, 10, 8)))._replace(mask_qualities=[0.25])
+    found = merge([first, second])
+    assert found.scores == [0.0]
+    assert found.bboxes[0] == pytest.approx([0, 0, 10, 9])
+    assert found.mask_qualities == pytest.approx([0.5])
+    assert found.masks == drawn(box)  # each pixel has half of the votes or more
+
+
 def test_sizes_of_a_pipeline():
     load, pack = dict(type='LoadImageFromFile'), dict(type='PackDetInputs')
     resize = dict(type='mmdet.Resize', scale=(640, 400), keep_ratio=True)
