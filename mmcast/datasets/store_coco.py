@@ -145,9 +145,9 @@ def from_coco(
         FileNotFoundError: A file or the image folder does not exist, or none of the
             images is in it.
         ValueError: A file is no COCO file, a score is outside [0, 1], a class is no
-            category of the file, no instance is left, an image has another size than
-            the file says, two images would share an entry, or the folder holds other
-            labels.
+            category of the file or is there twice, no instance is left, an image has
+            another size than the file says, two images would share an entry, or the
+            folder holds other labels.
     """
     if images is not None and not in_tars(images) and not Path(images).is_dir():
         raise FileNotFoundError(f'{images} is no folder: correct the path')
@@ -159,6 +159,9 @@ def from_coco(
             f'{coco} has no category {", ".join(unknown)} (it has '
             f'{", ".join(content.classes)}): give --classes as the file names them'
         )
+    twice = [name for name in wanted if wanted.count(name) > 1]
+    if twice:
+        raise ValueError(f'the class {twice[0]!r} is there twice: name each class once')
     label_of = {
         each['id']: wanted.index(each['name'])
         for each in content.categories

@@ -310,6 +310,7 @@ def test_results_and_a_missing_score(tmp_path):
         (dict(segmentation=[]), {}, 'no instance for the store: 1 no mask'),
         (None, {}, 'no instance for the store: it has no annotations, so give'),
         ({}, dict(classes=['horse']), 'no category horse .it has cat, dog'),
+        ({}, dict(classes=['cat', 'dog', 'cat']), "the class 'cat' is there twice"),
         (dict(image_id=7), {}, 'image_id 7, but the file lacks it'),
     ],
 )
