@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -72,6 +73,7 @@ class StrongView(nn.Module):
             channels = torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
             self.register_buffer(name, channels, persistent=False)
         self.bgr = bgr
+        self.least = blur_kernel // 2 + 1  # pixels of a side, for the blur's reflection
         jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
         blur = v2.GaussianBlur(blur_kernel, blur_sigma)
         self.transform = v2.Compose(
@@ -91,9 +93,8 @@ class StrongView(nn.Module):
         Args:
             images: ``(B, 3, H, W)`` float16, bfloat16 or float32, normalised by
                 ``mean`` and ``std``.
-            sizes: Height and width of each image, greater than ``blur_kernel // 2``;
-                what is below and right of it is padding and stays as it is. None for
-                images without padding.
+            sizes: Height and width of each image; what is below and right of it is
+                padding and stays as it is. None for images without padding.
 
         Returns:
             A new tensor of the same shape, dtype and device, without a graph. Values
@@ -108,7 +109,11 @@ class StrongView(nn.Module):
                 colours = view[:, :h, :w].float().mul(self.std).add_(self.mean)
                 if self.bgr:
                     colours = colours.flip(0)
-                colours = self.transform(colours.div_(255).clamp_(0, 1)).clamp(0, 1)
+                colours = colours.div_(255).clamp_(0, 1)
+                right, below = max(self.least - w, 0), max(self.least - h, 0)
+                if right or below:
+                    colours = F.pad(colours[None], (0, right, 0, below), 'replicate')[0]
+                colours = self.transform(colours).clamp(0, 1)[:, :h, :w]
                 if self.bgr:
                     colours = colours.flip(0)
                 colours = colours.mul_(255).sub_(self.mean).div_(self.std)

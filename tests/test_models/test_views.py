@@ -199,6 +199,24 @@ def test_padding_does_not_change(colours):
         assert torch.equal(found[:, :, width:], image[:, :, width:])
 
 
+@pytest.mark.parametrize('size', [(1, 1), (2, 26), (20, 2), (3, 3)])
+def test_images_smaller_than_the_blur(colours, size):
+    """Their last row and column are repeated, as far as the blur needs."""
+    height, width = size
+    images = normalise(colours)
+    view = StrongView(MEAN, STD, **{**OFF, 'blur_prob': 1.0, 'blur_sigma': (1.2, 1.2)})
+    strong = view(images, [size] * 3)
+    for image, found in zip(images, strong, strict=True):
+        rows = torch.arange(max(height, 3)).clamp(max=height - 1)
+        columns = torch.arange(max(width, 3)).clamp(max=width - 1)
+        enlarged = colours_of(image)[:, rows][:, :, columns]
+        expected = TF.gaussian_blur(enlarged, [5, 5], [1.2, 1.2])[:, :height, :width]
+        torch.testing.assert_close(
+            found[:, :height, :width], normalise(expected), rtol=0, atol=1e-4
+        )
+        assert torch.equal(found[:, height:], image[:, height:])
+
+
 def test_built_from_the_registry_without_state():
     view = MODELS.build({'type': 'StrongView', 'mean': MEAN, 'std': STD})
     assert isinstance(view, StrongView)
