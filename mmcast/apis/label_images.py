@@ -319,7 +319,8 @@ def _label(
     batches = iter(loader)  # workers must be forked before the bar starts its thread
     unreadable: list[str] = []
     labelled = 0
-    odd: list[tuple[Exception, str, tuple[int, int]]] = []
+    odd: list[tuple[str, tuple[int, int]]] = []
+    failure: Exception | None = None  # the first; each keeps its image in memory
     rank, world = get_dist_info()
     share = '' if world == 1 else f" (rank 0's share, 1 of {world})"
     with labelling(len(images), share, progress and rank == 0) as advance:
@@ -333,12 +334,13 @@ def _label(
                         store.write(name, row.size, *row.instances)
                         labelled += 1
                     else:
-                        odd.append((row.error, name, row.size))
-            if len(odd) >= _MOST_ODD and not labelled:
-                raise odd[0][0]
+                        odd.append((name, row.size))
+                        failure = failure or row.error
+            if failure and not labelled and len(odd) >= _MOST_ODD:
+                raise failure
             advance(len(batch))
-    if odd and not labelled and is_new:
-        raise odd[0][0]
-    for _, name, size in odd:
+    if failure and not labelled and is_new:
+        raise failure
+    for name, size in odd:
         store.write(name, size, [], [], [], [])
     return unreadable

@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+import weakref
 from types import SimpleNamespace
 
 import cv2
@@ -231,6 +232,34 @@ def test_an_image_that_the_teacher_fails_on_has_no_labels(
     label(teacher_world, teacher, expected)
     for name in names[:1] + names[2:]:
         assert (store.read(name).scores == expected.read(name).scores).all()
+
+
+def test_failures_do_not_keep_their_images_in_memory(
+    teacher_world, teacher, tmp_path, monkeypatch
+):
+    """An error holds what the network had computed of its image."""
+    test_step, computed, alive = teacher.test_step, [], []
+
+    def step(data):
+        if len(alive) in (1, 7):
+            alive.append(sum(each() is not None for each in computed))
+            return test_step(data)
+        features = torch.zeros(9)
+        computed.append(weakref.ref(features))
+        alive.append(0)
+        raise RuntimeError('Kernel size can not be greater than actual input size')
+
+    monkeypatch.setattr(teacher, 'test_step', step)
+    names = [f'{i}.png' for i in range(8)]
+    (tmp_path / 'img').mkdir()
+    for name in names:
+        cv2.imwrite(str(tmp_path / 'img' / name), np.zeros((48, 72, 3), np.uint8))
+    store = create(teacher_world, tmp_path / 's')
+    options = dict(num_workers=0, progress=False)
+    label_images(teacher, names, tmp_path / 'img', store, **options)
+    assert store.missing(names) == []
+    assert len(computed) == 6
+    assert alive[-1] <= 2  # the first and the last one
 
 
 def test_a_teacher_that_fails_on_all_is_a_bug(
