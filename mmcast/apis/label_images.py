@@ -82,11 +82,11 @@ def label_images(
         model.to(device)
     model.eval()
 
-    def plan() -> list[str]:
+    def plan() -> tuple[list[str], bool]:
         store.remove_leftovers()
-        return store.missing(names)
+        return store.missing(names), next(store.files.all(), None) is None
 
-    missing = on_rank_zero(plan)
+    missing, is_new = on_rank_zero(plan)
     rank, world = get_dist_info()
     unreadable: list[str] = []
     if missing:
@@ -94,7 +94,6 @@ def label_images(
             f'Labelling {len(missing)} of {len(names)} images into {store.root}',
             logger='current',
         )
-        is_new = len(missing) == len(names)
         share = missing[rank::world]
         unreadable = raise_on_all_ranks(
             lambda: write_labels(

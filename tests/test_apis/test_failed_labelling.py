@@ -273,6 +273,23 @@ def test_a_teacher_that_fails_on_all_is_a_bug(
     assert store.missing(teacher_world.names) == teacher_world.names
 
 
+def test_a_part_of_odd_images_alone_is_no_bug(
+    teacher_world, teacher, tmp_path, monkeypatch
+):
+    """As one job of an array may have it: the others have shown that the teacher works.
+
+    Without it, the job would fail for ever.
+    """
+    names, store = teacher_world.names, create(teacher_world, tmp_path / 's')
+    step = odd_image(teacher.test_step, names[1], RuntimeError)
+    monkeypatch.setattr(teacher, 'test_step', step)
+    with pytest.raises(RuntimeError, match='Kernel size'):
+        label(teacher_world, teacher, store, names[1:2])
+    label(teacher_world, teacher, store, names[:1])
+    assert label(teacher_world, teacher, store, names[1:2]).stored == 0
+    assert store.missing(names[:2]) == []
+
+
 def test_unreadable_image_raises_on_both_ranks(teacher_world, teacher, tmp_path):
     """Make image 1 unreadable, which rank 1 labels."""
     images = tmp_path / 'img'
