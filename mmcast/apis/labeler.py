@@ -290,7 +290,7 @@ def _full_size(sample: Any) -> tuple[int, int]:
 
 def _raise_if_fatal(error: Exception, batch: list[tuple[str, dict[str, Any]]]) -> None:
     """Raise a RuntimeError with a remedy if the next image would fail, too."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         raise RuntimeError(
             f'the teacher ran out of memory at {_sizes(batch)}: lower its batch_size '
             'or the size in its test pipeline, then start again; what is labelled is '
@@ -305,7 +305,8 @@ def _raise_if_fatal(error: Exception, batch: list[tuple[str, dict[str, Any]]]) -
         ) from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether there was not enough memory, of a GPU or a CPU."""
     # On a CPU torch raises a plain RuntimeError.
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
     texts = ("can't allocate memory", 'CUDA error: out of memory')

@@ -17,6 +17,7 @@ from mmcast.apis.label import part_of
 from mmcast.apis.label_images import finish
 from mmcast.apis.label_progress import labelling
 from mmcast.apis.label_summary import LabelSummary
+from mmcast.apis.labeler import is_out_of_memory
 from mmcast.apis.load_model import device_of
 from mmcast.console import make_console
 from mmcast.datasets.image_tars import image_path, in_tars
@@ -73,6 +74,7 @@ def refine(
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
+        RuntimeError: There is not enough memory.
         ValueError: An argument is none of these, the store is damaged or empty,
             ``out`` is inside it or holds something else, or an image has another size
             than its labels.
@@ -211,14 +213,19 @@ def _refine(
     if len(filled):
         device = next(segmenter.parameters()).device
         digest = hashlib.sha256(name.encode()).digest()
-        found = refine_masks(
-            segmenter,
-            image.to(device),
-            [mask_utils.decode(masks[i]).astype(bool) for i in filled],
-            recipe,
-            np.random.default_rng(int.from_bytes(digest[:8], 'big')),
-            chunk,
-        )
+        random = np.random.default_rng(int.from_bytes(digest[:8], 'big'))
+        try:
+            given = [mask_utils.decode(masks[i]).astype(bool) for i in filled]
+            found = refine_masks(
+                segmenter, image.to(device), given, recipe, random, chunk
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RuntimeError(
+                f'SAM 2 ran out of memory at {name} with {chunk} masks: lower --chunk, '
+                'then start again; what is refined is kept'
+            ) from error
         for i, (mask, quality) in zip(filled, found, strict=True):
             masks[i], qualities[i] = encode(torch.from_numpy(mask)), quality
     return (

@@ -172,6 +172,21 @@ def test_a_killed_run_continues(store, config, tmp_path):
     assert content(folder) == content(tmp_path / 'whole')
 
 
+def test_out_of_memory_names_the_image(store, config, tmp_path, monkeypatch):
+    """The rest comes with fewer masks at a time."""
+
+    def best_of_three(self, encoded, prompts, size):
+        if len(prompts.points) > 1:
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried 2 GiB')
+        return whole(self, encoded, prompts, size)
+
+    whole = Sam2Segmenter.best_of_three
+    monkeypatch.setattr(Sam2Segmenter, 'best_of_three', best_of_three)
+    with pytest.raises(RuntimeError, match=r'at town/0\d\.png with 32 masks: lower'):
+        run(store, config, tmp_path / 'new')
+    assert run(store, config, tmp_path / 'new', chunk=1).images == 8
+
+
 def test_wrong_images_and_arguments_are_told(store, config, tmp_path, capsys):
     images = store.root.parent / 'img'
     for inside in (store.root, store.root / 'refined'):
