@@ -154,7 +154,7 @@ def make_store(
     store = PseudoLabelStore.create(
         root, classes=classes, teacher=teacher, views=views.names(), layout=layout
     )
-    if store.teacher.settings and teacher.settings not in ('', store.teacher.settings):
+    if store.has_other_settings(teacher):
         print_log(
             f'{store.root} has labels of {store.teacher.config} with other settings of '
             f'the network or the test pipeline than {config} has now. They stay; to '

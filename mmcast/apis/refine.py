@@ -1,6 +1,7 @@
 """Refine the masks of a store with SAM 2, into a new store."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def refine(
 
     The recipes are those of :mod:`mmcast.models.segmenters.refinement`. Labels, scores
     and boxes stay. Masks are new, and so are the mask qualities, which are SAM 2's
-    predicted IoU. It can be killed at any time and called again. Images that cannot be
-    read are named in a warning and have no labels.
+    predicted IoU. It can be killed at any time and called again; a warning says if
+    ``out`` was refined from labels with other settings of the teacher. Images that
+    cannot be read are named in a warning and have no labels.
 
     Args:
         store: The store.
@@ -104,6 +106,15 @@ def refine(
         views=source.views,
         layout=source.layout,
     )
+    if target.has_other_settings(source.teacher):
+        print_log(
+            f'{store} has labels of {source.teacher.config} with other settings of the '
+            f'network or the test pipeline than those that {out} was refined from. '
+            'What is refined stays; to refine all anew, give another folder as --out, '
+            'or delete this one',
+            logger='current',
+            level=logging.WARNING,
+        )
     target.remove_leftovers()
     missing = target.missing(names)
     unreadable: list[str] = []
@@ -180,6 +191,7 @@ def _teacher(teacher: Teacher, with_: str, weights: str, recipe: str) -> Teacher
         f'{teacher.config} refined by {Path(with_).name} ({recipe})',
         teacher.checkpoint,
         hashlib.sha256('\n'.join(parts).encode()).hexdigest(),
+        teacher.settings,
     )
 
 

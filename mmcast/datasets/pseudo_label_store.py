@@ -189,6 +189,11 @@ class PseudoLabelStore:
                     'folder, or point `store` elsewhere.'
                 )
 
+    def has_other_settings(self, teacher: Teacher) -> bool:
+        """Say whether a teacher labels with other settings now, as far as is known."""
+        ours, theirs = self.teacher.settings, teacher.settings
+        return '' not in (ours, theirs) and ours != theirs
+
     def check_outside(self, out: str | Path) -> None:
         """Check that what is made of the store is not written into it.
 

@@ -182,6 +182,16 @@ def _copy(stores: Sequence[str | Path], out: str | Path, layout: str) -> Copied:
         views=first.views,
         layout=layout,
     )
+    known = [store for store in (*sources, target) if store.teacher.settings]
+    for other in known:
+        if other.has_other_settings(known[0].teacher):
+            print_log(
+                f'{known[0].root} and {other.root} have labels of one checkpoint with '
+                'different settings of the network or the test pipeline',
+                logger='current',
+                level=logging.WARNING,
+            )
+            break
     target.remove_leftovers()
     # What an earlier call has copied comes first, and stays.
     every = [target.files.by_hash(), *(source.files.by_hash() for source in sources)]

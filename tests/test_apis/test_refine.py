@@ -1,6 +1,8 @@
 """Test refine with a tiny SAM 2, real stores and images, and a killed process."""
 
+import json
 import signal
+import sys
 import tarfile
 import time
 
@@ -133,6 +135,23 @@ def test_the_segmenter_of_a_fine_tuning(store, config, tmp_path):
     (work / 'tuned.py').unlink()
     with pytest.raises(ValueError, match=r'tuned\.py has no Sam2Segmenter'):
         run(store, str(work / 'segmenter.pth'), tmp_path / 'other')
+
+
+def test_labels_of_other_settings_are_told(store, config, tmp_path, monkeypatch):
+    """The teacher labelled again, with another test pipeline of the same checkpoint."""
+    said = []
+    monkeypatch.setattr(
+        *(sys.modules['mmcast.apis.refine'], 'print_log'),
+        lambda text, **_: said.append(text),
+    )
+    for settings in ('one', 'one', 'two'):
+        path = store.root / 'manifest.json'
+        manifest = json.loads(path.read_text())
+        manifest['teacher']['settings'] = settings
+        path.write_text(json.dumps(manifest))
+        run(store, config, tmp_path / 'new')
+    assert ['What is refined stays' in text for text in said] == [False, True]
+    assert 'store has labels of teacher.py with other settings' in said[1]
 
 
 def test_parts_depend_on_names_alone(store, config, tmp_path):

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pycocotools import mask as mask_utils
 from read_only import protect
 
 from mmcast.apis import convert_store, merge_stores, verify_store
-from mmcast.datasets import label_shards, shard_file
+from mmcast.datasets import label_shards, shard_file, store_copy
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.files import sha256
 
@@ -168,6 +169,22 @@ def test_a_merge_takes_each_image_once_and_can_go_on(tmp_path, monkeypatch):
     other = create(tmp_path / 'other', teacher=TEACHERS[1])
     with pytest.raises(ValueError, match='were made with teacher'):
         merge_stores([one.root, other.root], tmp_path / 'x')
+
+
+def test_a_merge_of_other_settings_is_told(tmp_path, monkeypatch):
+    """They are of one checkpoint; a store from before has no settings."""
+    said = []
+    monkeypatch.setattr(store_copy, 'print_log', lambda text, **_: said.append(text))
+    for settings in ('', 'one', 'two'):
+        teacher = replace(TEACHERS[0], settings=settings)
+        create(tmp_path / f's{settings}', teacher=teacher)
+    merge_stores([tmp_path / 's', tmp_path / 'sone'], tmp_path / 'out')
+    assert not said
+    merge_stores([tmp_path / 'sone', tmp_path / 'stwo'], tmp_path / 'both')
+    merge_stores([tmp_path / 'stwo'], tmp_path / 'both')
+    assert len(said) == 2
+    assert f'{tmp_path / "sone"} and {tmp_path / "stwo"} have' in said[0]
+    assert f'{tmp_path / "stwo"} and {tmp_path / "both"} have' in said[1]
 
 
 @pytest.mark.parametrize('inside', ['', 'copy', '../link/copy'])
