@@ -6,6 +6,7 @@ It runs in the environment of SAM 3, where mmcast is not installed:
 
 import json
 import re
+import resource
 import runpy
 import shutil
 import sys
@@ -217,6 +218,20 @@ def check_results(folder: Path) -> None:
     assert abs(half.scores[0] - few.scores[0]) < 0.05
 
 
+def check_memory(folder: Path) -> None:
+    """The masks of a large image are in memory once."""
+    model = load_model(folder, 'cpu')
+    processor = Sam3Processor.from_pretrained(folder)
+    labeller = Sam3Labeller(model, processor, PROMPTS, chunk=3, iou_thr=1.0)
+    labeller(picture(40, 40), 0.0, 40)
+    image = picture(40, 40).repeat(75, 0).repeat(75, 1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    masks = labeller(image, 0.0, 40).masks
+    used = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert len(masks) >= 30
+    assert used < 1.5 * masks.numel(), used / masks.numel()
+
+
 def check_long_phrases(folder: Path) -> None:
     """The text encoder reads 32 tokens; the error names a longer phrase."""
     model = load_model(folder, 'cpu')
@@ -250,6 +265,7 @@ if __name__ == '__main__':
     check_names()
     check_loading(Path(sys.argv[1]))
     check_results(Path(sys.argv[1]))
+    check_memory(Path(sys.argv[1]))
     check_flat_images(Path(sys.argv[1]))
     check_long_phrases(Path(sys.argv[1]))
     print('all checks passed')

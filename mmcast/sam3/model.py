@@ -171,21 +171,24 @@ class Sam3Labeller:
         height, width = image.shape[:2]
         # One at a time: the masks of an image of 33 megapixels need much memory.
         masks = torch.zeros(len(kept), height, width, dtype=torch.bool)
+        some: list[int] = []  # those that have a pixel; no copy leaves out the others
         for i, place in enumerate(kept.tolist()):
             chance = chances[place][None, None]
-            masks[i] = F.interpolate(chance, (height, width), mode='bilinear')[0, 0] > (
-                0.5
+            masks[len(some)] = (
+                F.interpolate(chance, (height, width), mode='bilinear')[0, 0] > 0.5
             )
-        some = masks.flatten(1).any(1)
+            if masks[len(some)].any():
+                some.append(i)
+        kept = kept[some]
         area = inside[kept].sum((1, 2)).clamp(min=1)
         qualities = (chances[kept] * inside[kept]).sum((1, 2)) / area
         scale = boxes.new_tensor([width, height, width, height])
         return Found(
-            labels=labels[kept].cpu()[some],
-            scores=scores[kept].cpu()[some],
-            boxes=(boxes[kept] * scale).cpu()[some],
-            masks=masks[some],
-            qualities=qualities.cpu()[some],
+            labels=labels[kept].cpu(),
+            scores=scores[kept].cpu(),
+            boxes=(boxes[kept] * scale).cpu(),
+            masks=masks[: len(some)],
+            qualities=qualities.cpu(),
         )
 
     def _candidates(
