@@ -169,6 +169,8 @@ def _shrink_mask2former(model: Any) -> None:
         backbone.update(depth=18, base_channels=8)
     elif backbone.type in ('ImageNetSwin', 'SwinTransformer'):
         backbone.update(embed_dims=8, depths=[2, 1, 1, 1], num_heads=[1, 1, 2, 2])
+    elif backbone.type == 'Sam2Hiera':
+        backbone.arch = SAM2
     elif backbone.type == 'ViTPyramid':
         backbone.update(out_channels=widths)
         backbone.vit.arch = vit
