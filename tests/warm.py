@@ -158,12 +158,15 @@ def _handle(client: socket.socket, python: str) -> None:
 def _run(words: list[str], message: Mapping[str, Any], python: str) -> int:
     """Run a script as a new interpreter would; return its exit status."""
     import numpy as np
+    import torch
 
     from mmcast import errors
 
     os.chdir(message['cwd'])
     os.environ.clear()
     os.environ.update(message['environment'])
+    if 'OMP_NUM_THREADS' in os.environ:
+        torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
     np.random.seed()
     sys.executable = python
     sys.argv = words

@@ -7,7 +7,17 @@ import crash_test
 import torch
 
 
-def test_killed_run_ends_as_the_straight_one(tmp_path, monkeypatch):
+def test_killed_run_ends_as_the_straight_one(tmp_path, monkeypatch, warm):
+    python, train = sys.executable, crash_test.train
+
+    def train_cold_if_killed(stage, root, seconds, after=''):
+        with monkeypatch.context() as patch:
+            if seconds is not None:
+                patch.setattr(sys, 'executable', python)
+            return train(stage, root, seconds, after)
+
+    monkeypatch.setattr(sys, 'executable', str(warm.bin / 'python'))
+    monkeypatch.setattr(crash_test, 'train', train_cold_if_killed)
     monkeypatch.setitem(crash_test.STAGES, 'supervised', ('student.pth', 12))
     options = ['--stages', 'supervised', '--kills', '2', '--longest', '12']
     options += ['--images', '30', '--out', str(tmp_path)]
