@@ -50,16 +50,12 @@ def same_points(monkeypatch):
 
 @pytest.fixture(scope='session', autouse=True)
 def _plain_config_text():
-    """Keep configs unformatted when a runner logs or dumps them.
+    """Keep configs unformatted when a runner logs or dumps them."""
+    from warm import FORMATTERS, unformatted
 
-    A runner formats its config four times. A full-size config takes two to three
-    seconds each time.
-    """
     with pytest.MonkeyPatch.context() as patch:
-        # mmengine imports the function when it is imported; the fork, when it formats.
-        for module in ('mmengine.config.config', 'yapf.yapflib.yapf_api'):
-            name = f'{module}.FormatCode'
-            patch.setattr(name, lambda text, **_: (text, 0), raising=False)
+        for module in FORMATTERS:
+            patch.setattr(f'{module}.FormatCode', unformatted, raising=False)
         yield
 
 
