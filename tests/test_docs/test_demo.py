@@ -16,7 +16,7 @@ DEMO = Path(__file__).resolve().parents[2] / 'demo'
 def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm) -> None:
     """Run all stages; the table has a row for each."""
     monkeypatch.setenv('MMCAST_DEMO_LENGTH', '0.005')
-    monkeypatch.setenv('MMCAST_DEMO_IMAGES', '40')
+    monkeypatch.setenv('MMCAST_DEMO_IMAGES', '24')
     monkeypatch.setenv('MMCAST_DEMO_BIN', str(warm.bin))
     monkeypatch.setenv('MMCAST_DEMO_PROJECT', mim_name())
     notebook = nbformat.read(DEMO / 'own_data.ipynb', 4)
