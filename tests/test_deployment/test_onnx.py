@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -365,8 +366,9 @@ def test_predict_refuses_in_one_line(name, street, tmp_path):
     assert not (tmp_path / 'o').exists()
 
 
-def test_missing_packages_are_told_before_any_work(student, tmp_path):
-    code = (
+def test_missing_packages_are_told_before_any_work(tmp_path, warm):
+    script = tmp_path / 'export.py'
+    script.write_text(
         'import sys\n'
         'import importlib.util as util\n'
         'find = util.find_spec\n'
@@ -376,9 +378,7 @@ def test_missing_packages_are_told_before_any_work(student, tmp_path):
         'from mmcast.cli import main\n'
         'main()\n'
     )
-    result = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path
-    )
+    result = warm(script, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1] == (
         'error: the export to ONNX needs onnxscript: pip install onnx onnxscript '
@@ -393,7 +393,9 @@ def test_a_torch_that_cannot_export_is_told(monkeypatch):
         check_packages()
 
 
-def test_what_cannot_be_exported_leaves_no_file(student, tmp_path):
+def test_what_cannot_be_exported_leaves_no_file(
+    student, exported, tmp_path, monkeypatch
+):
     out = tmp_path / 'x.onnx'
     model = load_model(*student)
     with pytest.raises(ValueError, match='so give --size 64 128'):
@@ -402,9 +404,15 @@ def test_what_cannot_be_exported_leaves_no_file(student, tmp_path):
         graph_of(torch.nn.Linear(1, 1), raw=True)
     with pytest.raises(FileNotFoundError, match=r'no\.py does not exist'):
         load_model('no.py', student[1])
-    # An impossible tolerance: the results differ by rounding.
+    # An impossible tolerance: the results differ by rounding. Tracing takes long.
+    traced = onnx.load(exported)
+    del traced.metadata_props[:]
+    monkeypatch.setattr(
+        'mmcast.deployment.onnx_export._traced',
+        lambda *_: SimpleNamespace(model_proto=traced),
+    )
     with pytest.raises(ArithmeticError, match='was not written'):
-        export_onnx(model, out, raw=True, size=(64, 64), batch=1, tolerance=0.0)
+        export_onnx(model, out, tolerance=0.0)
     assert not list(tmp_path.iterdir())
 
 
@@ -422,13 +430,9 @@ def shrunk(name):
     return model
 
 
+# SynthScapes' student above has the parts of the small student_r50_dpt.
 @pytest.mark.parametrize(
-    ('name', 'raw'),
-    [
-        ('student_dpt256', False),
-        ('student_dinov2_fpn', False),
-        ('student_r50_dpt', True),
-    ],
+    ('name', 'raw'), [('student_dpt256', True), ('student_dinov2_fpn', False)]
 )
 def test_published_students_are_exported_for_any_size(name, raw, tmp_path):
     out = tmp_path / 'x.onnx'
@@ -497,6 +501,7 @@ def test_depth_and_labels_at_a_fixed_size(street, tmp_path):
     config = Config.fromfile(ROOT / 'configs/mmcast/swinmtl/synthscapes.py')
     torch.manual_seed(0)
     config.model.critic = None
+    config.model.backbone.arch.depths = [2, 1, 1]
     model = MODELS.build(config.model)
     model.cfg, model.dataset_meta = config, dict(classes=('road',))
     out = tmp_path / 'depth.onnx'
