@@ -1,10 +1,9 @@
 """Build the site from docs and docstrings: no warning, all links lead somewhere."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
 from mmdet import registry as registries
 from mmengine.registry import Registry
 
@@ -13,16 +12,24 @@ import mmcast  # noqa: F401
 REPOSITORY = Path(__file__).parents[2]
 
 
-def build(source, target):
-    # As `make docs`, without highlighted sources, which take most of the time.
-    command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
+@pytest.fixture
+def build(warm, tmp_path_factory):
+    """Build a site as `make docs` does: ``build(source, target)``.
+
+    Sources are not highlighted, which takes most of the time.
+    """
+    script = tmp_path_factory.mktemp('sphinx') / 'build.py'
+    script.write_text('import sys; from sphinx.cmd.build import main; sys.exit(main())')
+    options = ['-W', '--keep-going', '-q', '-b', 'html', '-c', REPOSITORY / 'docs']
     used = 'myst_parser,sphinx.ext.autodoc,sphinx.ext.napoleon'
-    command += ['-D', f'extensions={used}']
-    command += ['-c', REPOSITORY / 'docs', source, target]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def run(source, target):
+        return warm(script, *options, '-D', f'extensions={used}', source, target)
+
+    return run
 
 
-def test_site_has_no_warnings_and_all_pages(tmp_path):
+def test_site_has_no_warnings_and_all_pages(build, tmp_path):
     done = build(REPOSITORY, tmp_path)
     assert done.returncode == 0, done.stderr
     pages = {path.stem for path in (REPOSITORY / 'docs').glob('*.md')}
@@ -39,7 +46,7 @@ def test_site_has_no_warnings_and_all_pages(tmp_path):
     assert 'http' not in re.findall(r'<script[^>]*src="([^"]*)"', equations)
 
 
-def test_broken_link_is_found(tmp_path):
+def test_broken_link_is_found(build, tmp_path):
     (tmp_path / 'docs').mkdir()
     (tmp_path / 'docs/index.md').write_text('# A page\n\n[nowhere](nowhere.md)\n')
     done = build(tmp_path, tmp_path / 'site')
