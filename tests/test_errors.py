@@ -249,11 +249,11 @@ def test_wrong_version_is_one_line(tmp_path):
     assert 'Traceback' not in result.stderr
 
 
-def test_other_programs_keep_their_errors(tmp_path):
+def test_other_programs_keep_their_errors(tmp_path, warm):
     """Check a user's own script, and a stock one with another hook."""
     code = 'from mmcast.datasets.splits import read_list; read_list("none.txt")'
     (tmp_path / 'own.py').write_text(code)
-    result = run_cold('own.py', cwd=tmp_path)
+    result = warm(tmp_path / 'own.py', cwd=tmp_path)
     assert result.returncode == 1
     assert 'Traceback' in result.stderr
     (tmp_path / 'sitecustomize.py').write_text(
