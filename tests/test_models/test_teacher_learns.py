@@ -118,7 +118,7 @@ def test_teacher_learns_synthscapes(scenes, tmp_path, monkeypatch):
     assert after > before + 0.02
 
     segmenter = tmp_path / 'work_dirs/adapt_sam2_cityscapes/segmenter.pth'
-    config = detector_config(scenes, bert, segmenter, 300)
+    config = detector_config(scenes, bert, segmenter, 200)
     config.experiment_name = 'teacher'
     runner, first, last = train(config)
     found = runner.val_loop.run()
