@@ -98,7 +98,7 @@ def test_resumed_stage_is_identical(
     folder, runs = left
     monkeypatch.chdir(folder)
     images, end = runs[stage]
-    seen, _ = run(config_of(stage, synthscapes, tmp_path, workers), stop=2)
+    seen = train(config_of(stage, synthscapes, tmp_path, workers), stop=2)
     config = config_of(stage, synthscapes, tmp_path, workers)
     # Another seed, so that the runner's must come from the checkpoint.
     again, found = run(config, resume=True, load_from=None, randomness=dict(seed=7))
@@ -207,7 +207,7 @@ def test_images_in_tars_train_as_those_in_a_folder(
         unlabeled.data_prefix = dict(img=f'tar://{tmp_path}/tars')
         return config
 
-    first, _ = run(from_tars(2), stop=2)
+    first = train(from_tars(2), stop=2)
     again, found = run(from_tars(0), resume=True, load_from=None)
     names = {
         at: [path.split('/tars!/')[-1] for path in paths]
