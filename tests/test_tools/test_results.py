@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -153,10 +154,21 @@ def test_a_run_depends_on_the_weights_that_it_starts_from(bench, monkeypatch, tm
     for judge, kept in (('supervised', ['adapted_teacher']), ('adapt', [])):
         file = tmp_path / f'{judge}.pth'
         file.write_bytes(b'others')
-        monkeypatch.setitem(results.bench.starts, judge, file)
+        monkeypatch.setitem(results.bench.starts, judge, (file,))
         finished = [name for name in results.runs if results.finished(name, 0)]
         assert finished == kept
         monkeypatch.undo()
+
+
+def test_all_weights_that_a_row_starts_from_are_known():
+    bench = results_rows.BENCH
+    for name, row in bench.rows.items():
+        config = copy.deepcopy(bench.config(row.config or row.judge))
+        config.merge_from_dict(row.options)
+        read = set(re.findall(r"[^/']+/[^/']+\.pth", repr(config.model.to_dict())))
+        found = {file for file in read if file.startswith('weights/')}
+        known = {f'weights/{file.name}' for file in bench.starts[row.judge]}
+        assert found == known, name
 
 
 def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):

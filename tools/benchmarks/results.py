@@ -155,8 +155,7 @@ class Results:
         ]
         if row.config:
             parts.append(content_of(self.bench, row.config, row.options))
-        start = self.bench.starts.get(row.judge)
-        return digest(*parts, *([start] if start else []))
+        return digest(*parts, *self.bench.starts.get(row.judge, ()))
 
     def finished(self, name: str, seed: int) -> bool:
         """Return whether the result of a run is known."""
@@ -358,7 +357,8 @@ def train(results: Results, name: str, seed: int) -> None:
     folder.mkdir(parents=True)
     if row.config is None:
         if not row.reads:
-            shutil.copy(bench.starts[row.judge], folder / row.file)
+            (start,) = bench.starts[row.judge]
+            shutil.copy(start, folder / row.file)
         return
     iterations = results.iterations(name)
     options = {

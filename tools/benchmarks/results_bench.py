@@ -68,7 +68,7 @@ class Bench:
         inputs: What else the data depend on, beside the seed.
         options: Options that evaluate on ``'val'`` or ``'test'``.
         unlabeled: What is labelled, as arguments of ``mmcast label`` with ``{seed}``.
-        starts: File that decides a row's start, by the row's judge.
+        starts: Files that decide a row's start, by the row's judge.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Bench:
     options: Callable[[str], dict[str, object]]
     unlabeled: tuple[str, ...]
     inputs: tuple[object, ...] = ()
-    starts: Mapping[str, Path] = field(default_factory=dict)
+    starts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
     def views(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from runs import ANNOTATIONS, make_synthscapes
 
 from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
 
+WEIGHTS = CONFIGS / 'weights'
 IMAGES = dict(train=2000, val=200, test=100, labeled=10)
 MORE_LABELS = (100, 200, 400, 600)  # the paper's 5, 10, 20 and 30 %
 # With these, half of a batch is labelled. Ten images would be learnt by heart.
@@ -371,8 +372,11 @@ BENCH = Bench(
     options=evaluated_on,
     unlabeled=('--img-root', str(DATA / 'leftImg8bit' / 'train')),
     starts={
-        'adapt': CONFIGS / 'weights' / 'synthscapes_teacher.pth',
-        'adapt_composite': CONFIGS / 'weights' / 'synthscapes_segmenter.pth',
-        'supervised': CONFIGS / 'weights' / 'synthscapes_student.pth',
+        'adapt': (WEIGHTS / 'synthscapes_teacher.pth',),
+        'adapt_composite': (
+            WEIGHTS / 'synthscapes_segmenter.pth',
+            WEIGHTS / 'synthscapes_teacher.pth',
+        ),
+        'supervised': (WEIGHTS / 'synthscapes_student.pth',),
     },
 )
