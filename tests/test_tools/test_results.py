@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import photograph_rows
 import pytest
@@ -169,6 +170,34 @@ def test_all_weights_that_a_row_starts_from_are_known():
         found = {file for file in read if file.startswith('weights/')}
         known = {f'weights/{file.name}' for file in bench.starts[row.judge]}
         assert found == known, name
+
+
+def trained(bench, monkeypatch, *options):
+    """Train a student for the measured results, and end before it is evaluated."""
+
+    def mim(*words, **kwargs):
+        Path(words[words.index('--work-dir') + 1], 'student.pth').touch()
+
+    monkeypatch.setattr(bench, 'mim', mim)
+    monkeypatch.setattr(sys, 'argv', [*sys.argv[:3], *options])
+    results = bench.Results(bench.parse_args())
+    bench.train(results, 'supervised_student', 0)
+    return results
+
+
+def test_a_model_of_other_settings_is_not_reused(bench, monkeypatch):
+    results = trained(bench, monkeypatch)
+    results.add('supervised_student', 0, dict(mask_ap=1, mask_ap50=2, params_m=1))
+    both = ['supervised_student', 'guided_student']
+    assert results.todo(both[1:], 0) == both[1:]
+    trained(bench, monkeypatch, '--scale', '0.1')  # in the same folder, then killed
+    assert results.todo(both[1:], 0) == both
+    assert results.finished(both[0], 0)  # its number is still valid
+    monkeypatch.setattr(sys, 'argv', [*sys.argv[:3], '--rules', 'teacher'])
+    assert not bench.Results(bench.parse_args()).has_model(both[0], 0)
+    trained(bench, monkeypatch)
+    monkeypatch.setattr(sys, 'argv', [*sys.argv[:3], '--rules', 'teacher'])
+    assert bench.Results(bench.parse_args()).has_model(both[0], 0)
 
 
 def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):

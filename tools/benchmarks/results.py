@@ -13,7 +13,7 @@ row's file, that one is trained first.
 ``results.json`` and ``results.md`` in ``--out`` are written after each run (with
 ``--rules teacher`` files of other names, from the same models). A later call continues
 from there: it repeats a run only if configs, options, weights or data have changed, or
-if another run needs its file and the file is gone.
+if another run needs its file and the file is gone or of other settings.
 
 Settings are chosen on the other split than the published tables use: on
 SynthScapes' ``test`` and the photographs' ``val``.
@@ -53,6 +53,7 @@ from mmcast._requirements import distribution_of, mim_name
 from mmcast.files import write_atomic
 
 BENCHES = {each.name: each for each in (results_rows.BENCH, photograph_rows.BENCH)}
+KEY = 'key.txt'  # in a row's folder: the settings of its model
 KEEPING = ('timer', 'logger', 'checkpoint', 'visualization')
 COLUMNS = (
     *('row', 'mask AP', 'mask AP50', 'gain', 'over', 'seeds', 'iterations', 'paper'),
@@ -142,20 +143,37 @@ class Results:
         """Return the factor on a row's iterations: teachers are trained in full."""
         return 1.0 if self.bench.rows[name].file == 'teacher.pth' else self.args.scale
 
-    def key(self, name: str, seed: int) -> str:
-        """Return the digest of all inputs of a run, without the code."""
+    def key(self, name: str, seed: int, rules: str | None = None) -> str:
+        """Return the digest of all inputs of a run, without the code.
+
+        Args:
+            name: The row.
+            seed: The seed.
+            rules: Those of the evaluation; None for the given ones.
+        """
         row = self.bench.rows[name]
+        rules = rules or self.args.rules
         parts = [
             repr((self.bench.images, *self.bench.inputs, seed, self.args.split)),
             repr(self.iterations(name)),
             *([repr(self.bench.views)] if row.views else []),
-            *([self.args.rules] if self.args.rules != 'stock' else []),
+            *([rules] if rules != 'stock' else []),
             content_of(self.bench, row.judge),
-            *(self.key(read, seed) for read in row.reads.values()),
+            *(self.key(read, seed, rules) for read in row.reads.values()),
         ]
         if row.config:
             parts.append(content_of(self.bench, row.config, row.options))
         return digest(*parts, *self.bench.starts.get(row.judge, ()))
+
+    def has_model(self, name: str, seed: int) -> bool:
+        """Return whether the file that a row leaves is there, of these settings.
+
+        A file that was copied there has no key and counts.
+        """
+        of = self.folder(name, seed) / KEY
+        if not self.left(name, seed).is_file():
+            return False
+        return not of.is_file() or of.read_text() == self.key(name, seed, 'stock')
 
     def finished(self, name: str, seed: int) -> bool:
         """Return whether the result of a run is known."""
@@ -167,7 +185,7 @@ class Results:
         needed: set[str] = set()
 
         def visit(name: str, as_input: bool) -> None:
-            ready = not as_input or self.left(name, seed).is_file()
+            ready = not as_input or self.has_model(name, seed)
             if name in needed or (ready and self.finished(name, seed)):
                 return
             needed.add(name)
@@ -353,8 +371,9 @@ def train(results: Results, name: str, seed: int) -> None:
     """
     bench, folder = results.bench, results.folder(name, seed)
     row = bench.rows[name]
+    results.left(name, seed).unlink(missing_ok=True)  # before its key
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    write_atomic(folder / KEY, results.key(name, seed, 'stock'))
     if row.config is None:
         if not row.reads:
             (start,) = bench.starts[row.judge]
@@ -496,7 +515,7 @@ def main() -> None:
             bench.make_data(args.out / f'seed{seed}', seed)
         elif kind == 'train':
             # Other rules judge the same models.
-            if args.rules == 'stock' or not results.left(name, seed).is_file():
+            if args.rules == 'stock' or not results.has_model(name, seed):
                 train(results, name, seed)
             found = evaluate(results, name, seed)
             results.add(name, seed, found | dict(minutes=minutes_since(start)))
