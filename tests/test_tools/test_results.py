@@ -13,6 +13,8 @@ import results as module
 import results_bench
 import results_rows
 
+from mmcast.files import lock
+
 SEEDS = (0, 1)
 
 
@@ -198,6 +200,36 @@ def test_a_model_of_other_settings_is_not_reused(bench, monkeypatch):
     trained(bench, monkeypatch)
     monkeypatch.setattr(sys, 'argv', [*sys.argv[:3], '--rules', 'teacher'])
     assert bench.Results(bench.parse_args()).has_model(both[0], 0)
+
+
+def test_two_calls_do_not_share_a_folder(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, 'run_all', lambda *args: None)
+    with (tmp_path / 'lock').open('wb') as file:
+        assert lock(file)
+        with pytest.raises(SystemExit, match=r'another call .* --out'):
+            bench.main()
+    bench.main()
+
+
+def test_switches_of_the_shell_change_no_run(bench, monkeypatch, tmp_path):
+    for name, value in (('SPLIT', '180_2'), ('STUDENT', 'r50'), ('TEACHER', 'sam3')):
+        monkeypatch.setenv(name, value)
+    seen = {}
+
+    def run(*args):
+        seen.update(module.os.environ)
+
+    monkeypatch.setattr(bench, 'run_all', run)
+    bench.main()
+    assert not seen.keys() & {'SPLIT', 'STUDENT', 'TEACHER'}
+
+
+def test_the_teachers_rules_need_two_scores(bench, monkeypatch, capsys):
+    argv = ['results.py', '--data', 'ccp', '--rules', 'teacher']
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit):
+        bench.parse_args()
+    assert 'one score' in capsys.readouterr().err
 
 
 def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):

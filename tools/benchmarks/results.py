@@ -50,11 +50,13 @@ from runs import (
 )
 
 from mmcast._requirements import distribution_of, mim_name
-from mmcast.files import write_atomic
+from mmcast.files import lock, write_atomic
 
 BENCHES = {each.name: each for each in (results_rows.BENCH, photograph_rows.BENCH)}
 KEY = 'key.txt'  # in a row's folder: the settings of its model
 KEEPING = ('timer', 'logger', 'checkpoint', 'visualization')
+# What the configs read from the environment; the rows give all of it by options.
+SWITCHES = ('SPLIT', 'STUDENT', 'TEACHER')
 COLUMNS = (
     *('row', 'mask AP', 'mask AP50', 'gain', 'over', 'seeds', 'iterations', 'paper'),
 )
@@ -88,6 +90,11 @@ def parse_args() -> argparse.Namespace:
     if args.out is None:
         folder = 'results' if args.data == 'synthscapes' else f'results_{args.data}'
         args.out = Path('work_dirs', folder + '_test' * (args.split == 'test'))
+    if args.data == 'ccp' and args.rules == 'teacher':
+        parser.error(
+            '--rules teacher needs class score and mask quality of each object: the '
+            'detectors of --data ccp have one score'
+        )
     bench = BENCHES[args.data]
     for given, known in ((args.tables, bench.tables), (args.rows, bench.rows)):
         unknown = [name for name in given if name not in known]
@@ -495,6 +502,20 @@ Job = tuple[str, str, int]
 
 def main() -> None:
     args = parse_args()
+    for name in SWITCHES:
+        os.environ.pop(name, None)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (args.out / 'lock').open('wb') as file:
+        if lock(file) is False:
+            sys.exit(
+                f'error: another call works in {args.out}: wait for it, or give '
+                'another folder as --out'
+            )
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Make the runs that are missing, and show the tables."""
     results = Results(args)
     bench = results.bench
     tables = args.tables or ([] if args.rows else ['main'])
