@@ -232,6 +232,48 @@ def test_the_teachers_rules_need_two_scores(bench, monkeypatch, capsys):
     assert 'one score' in capsys.readouterr().err
 
 
+def test_other_images_are_made_again(monkeypatch, tmp_path):
+    made = []
+
+    def make(data, **settings):
+        made.append(settings)
+        (data / 'splits').mkdir(parents=True)  # fails if the old ones are there
+
+    monkeypatch.setattr(results_rows, 'make_synthscapes', make)
+    results_rows.make_data(tmp_path, 0)
+    results_rows.make_data(tmp_path, 0)
+    assert len(made) == 1
+    monkeypatch.setattr(results_rows, 'GENERATOR_VERSION', 99)
+    results_rows.make_data(tmp_path, 0)
+    assert len(made) == 2
+    monkeypatch.setitem(results_rows.IMAGES, 'labeled', 11)
+    results_rows.make_data(tmp_path, 0)
+    assert [each['labeled'] for each in made] == [10, 10, 11]
+
+
+def test_other_photographs_are_refused(monkeypatch, tmp_path):
+    data, root = tmp_path / 'photographs', tmp_path / 'seed0'
+    for split in ('train', 'val', 'test'):
+        file = data / 'annotations' / f'{split}.json'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(split)
+    monkeypatch.setattr(photograph_rows, 'DATA', Path('data/ccp'))
+    (tmp_path / 'data').mkdir()
+    monkeypatch.chdir(tmp_path)
+    link = tmp_path / 'data/ccp'
+    link.symlink_to(data)
+    photograph_rows.make_data(root, 0)
+    data = data.rename(tmp_path / 'moved')  # the link of seed 0 leads nowhere now
+    link.unlink()
+    link.symlink_to(data)
+    photograph_rows.make_data(root, 0)
+    assert (root / 'data/ccp/annotations/train.json').read_text() == 'train'
+    (data / 'annotations/test.json').write_text('others')
+    with pytest.raises(RuntimeError, match='--out'):
+        photograph_rows.make_data(root, 0)
+    photograph_rows.make_data(tmp_path / 'seed1', 1)
+
+
 def test_gains_are_paired_and_the_regime_is_judged(bench, tmp_path):
     results = fill(
         bench,

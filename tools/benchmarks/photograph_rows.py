@@ -4,6 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from results_bench import LABELED, LABELLER, PSEUDO_LABELS, UNLABELED, Bench, Row
+from runs import digest
+
+from mmcast.files import write_atomic
 
 LABELS = (60, 30, 180)  # the first one has no number in its rows' names
 DATA = Path('data/ccp')
@@ -165,15 +168,25 @@ def make_data(root: Path, seed: int) -> None:
     """Link a seed's folder to the photographs.
 
     Raises:
-        RuntimeError: They are not there.
+        RuntimeError: They are not there, or not those of this folder's results.
     """
     if not (DATA / 'annotations' / 'train.json').is_file():
         raise RuntimeError(
             f'{DATA} has no photographs: make them with tools/dataset_converters/ccp.py'
         )
-    (root / DATA).parent.mkdir(parents=True, exist_ok=True)
-    if not (root / DATA).exists():
-        (root / DATA).symlink_to(DATA.resolve(), target_is_directory=True)
+    link, seen = root / DATA, root / 'data' / 'ccp.sha256'
+    lists = (DATA / 'splits').glob(f'*_{seed}/*.txt')
+    found = digest(*sorted((DATA / 'annotations').glob('*.json')), *sorted(lists))
+    if seen.is_file() and seen.read_text() != found:
+        raise RuntimeError(
+            f'{DATA} has other annotations or lists than the results in {root.parent}: '
+            'give another folder as --out'
+        )
+    write_atomic(seen, found)
+    if link.is_symlink():
+        link.unlink()  # the photographs may have been moved
+    if not link.exists():
+        link.symlink_to(DATA.resolve(), target_is_directory=True)
 
 
 def evaluated_on(split: str) -> dict[str, object]:

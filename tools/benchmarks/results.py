@@ -13,7 +13,8 @@ row's file, that one is trained first.
 ``results.json`` and ``results.md`` in ``--out`` are written after each run (with
 ``--rules teacher`` files of other names, from the same models). A later call continues
 from there: it repeats a run only if configs, options, weights or data have changed, or
-if another run needs its file and the file is gone or of other settings.
+if another run needs its file and the file is gone or of other settings. If the
+photographs change, it asks for another folder.
 
 Settings are chosen on the other split than the published tables use: on
 SynthScapes' ``test`` and the photographs' ``val``.

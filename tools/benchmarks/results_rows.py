@@ -1,5 +1,6 @@
 """The rows of docs/results.md, on SynthScapes."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from results_bench import (
 from runs import ANNOTATIONS, make_synthscapes
 
 from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
+from mmcast.files import write_atomic
 
 WEIGHTS = CONFIGS / 'weights'
 IMAGES = dict(train=2000, val=200, test=100, labeled=10)
@@ -342,9 +344,12 @@ def make_data(root: Path, seed: int) -> None:
         RuntimeError: A script failed.
     """
     done = root / DATA / 'splits' / 'done'
+    recipe = repr((IMAGES, MORE_LABELS, GENERATOR_VERSION, seed))
+    if done.is_file() and done.read_text() != recipe:
+        shutil.rmtree(root / DATA)
     if not done.is_file():
         make_synthscapes(root / DATA, **IMAGES, more_labels=MORE_LABELS, seed=seed)
-        done.touch()
+        write_atomic(done, recipe)
 
 
 def evaluated_on(split: str) -> dict[str, object]:
