@@ -85,7 +85,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument(
-        '--out', type=Path, help='default: work_dirs/results, or results_test for test'
+        '--out', type=Path, help='default: work_dirs/results[_ccp][_test]'
     )
     args = parser.parse_args()
     if args.out is None:
