@@ -4,14 +4,17 @@ import copy
 import json
 import re
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import photograph_rows
 import pytest
 import results as module
 import results_bench
 import results_rows
+from runs import mim
 
 from mmcast.files import lock
 
@@ -206,8 +209,35 @@ def test_two_calls_do_not_share_a_folder(bench, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, 'run_all', lambda *args: None)
     with (tmp_path / 'lock').open('wb') as file:
         assert lock(file)
-        with pytest.raises(SystemExit, match=r'another call .* --out'):
+        with pytest.raises(SystemExit, match=r'another call.* --out'):
             bench.main()
+    bench.main()
+
+
+def test_a_training_that_outlives_a_killed_call_keeps_the_folder(
+    bench, monkeypatch, tmp_path
+):
+    script = tmp_path / 'bin/mim'
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nwhile [ ! -e {tmp_path}/stop ]; do sleep 0.1; done')
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, 'executable', str(script.with_name('python')))
+    training = Thread(target=mim, args=('train',), kwargs=dict(log=tmp_path / 'log'))
+
+    def run(*args):
+        training.start()
+        while not (tmp_path / 'log').exists():  # mim runs
+            time.sleep(0.01)
+
+    monkeypatch.setattr(bench, 'run_all', run)
+    bench.main()
+    try:
+        with pytest.raises(SystemExit, match='training of a killed one'):
+            bench.main()
+    finally:
+        (tmp_path / 'stop').touch()
+    training.join()
+    monkeypatch.setattr(bench, 'run_all', lambda *args: None)
     bench.main()
 
 

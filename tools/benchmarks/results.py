@@ -492,6 +492,7 @@ def label(
             env={**os.environ, 'OMP_NUM_THREADS': '1'},
             stdout=file,
             stderr=subprocess.STDOUT,
+            close_fds=False,  # it holds the lock, too
             check=False,
         )
     if done.returncode:
@@ -509,9 +510,10 @@ def main() -> None:
     with (args.out / 'lock').open('wb') as file:
         if lock(file) is False:
             sys.exit(
-                f'error: another call works in {args.out}: wait for it, or give '
-                'another folder as --out'
+                f'error: another call, or a training of a killed one, works in '
+                f'{args.out}: wait for it, or give another folder as --out'
             )
+        os.set_inheritable(file.fileno(), True)
         measure(args)
 
 

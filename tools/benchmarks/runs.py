@@ -106,6 +106,7 @@ def mim(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        close_fds=False,  # a caller may make a lock inheritable
         cwd=cwd,
         env={
             **os.environ,
