@@ -1,5 +1,5 @@
 # Trains the stand-in for SAM 2 on SynthScapes' world domain: masks of boxes, without
-# classes. weights/README.md has the command.
+# classes. The first of the three trainings in weights/README.md.
 # Leaves work_dirs/pretrain_segmenter_synthscapes/segmenter.pth.
 _base_ = [
     './_base_/models/segmenter_synthscapes.py',
