@@ -156,14 +156,25 @@ def test_without_a_checkpoint(tmp_path):
         train(tmp_path, Line({0: float('nan')}), patience=1)
 
 
-def test_invalid_gradient_of_a_finite_loss_ends_the_run_at_once(tmp_path):
-    """The step before has written a checkpoint that is not finite."""
+@pytest.mark.parametrize(('max_iters', 'told_at'), [(6, 4), (3, 3)])
+def test_invalid_gradient_of_a_finite_loss_ends_the_run(max_iters, told_at, tmp_path):
+    """The third step breaks the weights, and a checkpoint of them is written.
+
+    The fourth step's loss tells it; if there is none, the end of the training does, and
+    nothing is exported.
+    """
     message = (
-        r'^stopped at iteration 4: weight is no longer finite; the last good '
+        rf'^stopped at iteration {told_at}: weight is no longer finite; the last good '
         rf'checkpoint is {tmp_path}/iter_2\.pth: .* --resume {tmp_path}/iter_2\.pth$'
     )
     with pytest.raises(FloatingPointError, match=message):
-        train(tmp_path, Line(steep=2))
+        train(
+            tmp_path,
+            Line(steep=2),
+            max_iters=max_iters,
+            hooks=[dict(type='ExportHook')],
+        )
+    assert not (tmp_path / 'student.pth').exists()
     saved = read_checkpoint(tmp_path / 'iter_3.pth')['state_dict']
     assert torch.isnan(saved['weight']).all()
 

@@ -76,10 +76,18 @@ class SkipInvalidLossHook(Hook):
         )
         broken = not_finite(unwrapped(runner.model).state_dict())
         if broken or self.in_a_row >= self.patience:
-            self._stop(runner, broken)
+            self._stop(runner, runner.iter + 1, broken)
 
     def after_train(self, runner: Runner) -> None:
-        """Say how many steps were skipped."""
+        """Say how many steps were skipped, before anything is exported.
+
+        Raises:
+            FloatingPointError: The last step left a weight that is not finite. Buffers
+                do not count: some detectors keep an infinite one.
+        """
+        broken = not_finite(dict(unwrapped(runner.model).named_parameters()))
+        if broken:
+            self._stop(runner, runner.iter, broken)
         if self.skipped:
             runner.logger.warning(
                 f'{self.skipped} of {runner.iter} steps were skipped: their loss was '
@@ -110,7 +118,7 @@ class SkipInvalidLossHook(Hook):
             wrapper.zero_grad()
             self.dropped.discard(id(wrapper))
 
-    def _stop(self, runner: Runner, broken: str | None) -> None:
+    def _stop(self, runner: Runner, iteration: int, broken: str | None) -> None:
         """End the run.
 
         Raises:
@@ -130,7 +138,7 @@ class SkipInvalidLossHook(Hook):
             'learning rate and start again'
         )
         raise FloatingPointError(
-            f'stopped at iteration {runner.iter + 1}: {reason}; {remedy}'
+            f'stopped at iteration {iteration}: {reason}; {remedy}'
         )
 
 
