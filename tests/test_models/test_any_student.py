@@ -12,8 +12,8 @@ from mmengine.structures import InstanceData
 from stock_students import draw_alike, instances, stock_wrapper, two_sources
 from torch import nn
 
-from mmcast.models.detectors.semi_supervised_segmentor import pad_and_join
 from mmcast.models.detectors.student import class_count
+from mmcast.models.detectors.two_sources import pad_and_join
 from mmcast.models.detectors.with_classes import with_classes
 from mmcast.models.pseudo_labels import mask_boxes
 from mmcast.testing import FAMILIES, stock_detector

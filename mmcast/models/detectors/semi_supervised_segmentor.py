@@ -21,7 +21,6 @@ from mmdet.models.detectors import BaseDetector, MaskFormer
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -36,7 +35,15 @@ from mmcast.models.pseudo_labels import (
 )
 from mmcast.models.views import normalization, renormalize
 
-from .student import Losses, Part, check_student, class_count, stock_losses
+from .student import (
+    Losses,
+    Part,
+    check_student,
+    class_count,
+    stock_losses,
+    teacher_config_from_student,
+)
+from .two_sources import check_sources, pad_and_join
 
 
 @MODELS.register_module()
@@ -118,7 +125,9 @@ class SemiSupervisedSegmentor(BaseDetector):
             init_cfg=init_cfg,
         )
         # Every training batch passes the preprocessor first, also under DDP.
-        self.data_preprocessor.register_forward_pre_hook(_sources, with_kwargs=True)
+        self.data_preprocessor.register_forward_pre_hook(
+            check_sources, with_kwargs=True
+        )
         if teacher and 'type' not in teacher:
             teacher = teacher_config_from_student(student, teacher)
         self.student: Any = MODELS.build(student)
@@ -417,90 +426,3 @@ def _colours(data_preprocessor: dict) -> list[Any]:
     values = [data_preprocessor.get(key) for key in ('mean', 'std')]
     turned = any(map(data_preprocessor.get, ('bgr_to_rgb', 'rgb_to_bgr')))
     return [*(value and [*map(float, value)] for value in values), turned]
-
-
-def teacher_config_from_student(student: dict, teacher: dict) -> ConfigDict:
-    """Make the config of a teacher with the student's architecture.
-
-    Args:
-        student: The student's config.
-        teacher: ``dict(checkpoint=FILE)``, a checkpoint of the whole network;
-            ``dict(checkpoint=None)`` for random weights.
-
-    Returns:
-        The student's config without the student's own files and without parts that only
-        training needs, with FILE to start from.
-
-    Raises:
-        ValueError: ``teacher`` has other keys.
-    """
-    if set(teacher) != {'checkpoint'}:
-        raise ValueError(
-            f'model.teacher has {", ".join(map(repr, teacher))} and no type: give '
-            "dict(checkpoint=FILE) for a network of the student's architecture, or "
-            'the config of another detector, with its type'
-        )
-
-    def without_files(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {k: without_files(v) for k, v in node.items() if k != 'init_cfg'}
-        if isinstance(node, list | tuple):
-            return type(node)(without_files(each) for each in node)
-        return node
-
-    config = ConfigDict(without_files(student))
-    config.pop('pixel_contrast', None)
-    if teacher['checkpoint'] is not None:
-        config.init_cfg = dict(type='Pretrained', checkpoint=teacher['checkpoint'])
-    return config
-
-
-def _sources(_: nn.Module, arguments: tuple, named: dict) -> tuple | None:
-    """Check that a batch has images of both sources; name the one of a plain batch."""
-    data, *rest = arguments
-    images = data['inputs']
-    if not isinstance(images, dict):
-        if not named.get('training', any(rest)):
-            return None  # a batch to predict
-        return ({key: dict(sup=value) for key, value in data.items()}, *rest), named
-    for branch, source in (('sup', 'labelled'), ('unsup', 'unlabelled')):
-        if all(image is None for image in images.get(branch, [])):
-            raise ValueError(
-                f'a batch without {source} images: set train_dataloader.batch_size to '
-                "a multiple of the sum of the sampler's source_ratio"
-            )
-    return None
-
-
-def pad_and_join(
-    batches: list[Tensor], samples: SampleList, pad_masks: bool = True
-) -> Tensor:
-    """Pad batches at the right and bottom to one size and concatenate them.
-
-    Args:
-        batches: Images (B_i, 3, H_i, W_i), normalised.
-        samples: Samples of all images; their ``batch_input_shape`` is brought to the
-            common size.
-        pad_masks: Whether their masks are, too.
-
-    Returns:
-        The union batch (sum B_i, 3, max H_i, max W_i).
-    """
-    height = max(batch.shape[-2] for batch in batches)
-    width = max(batch.shape[-1] for batch in batches)
-    one_size = all(tuple(batch.shape[-2:]) == (height, width) for batch in batches)
-    for sample in samples:
-        sample.set_metainfo({'batch_input_shape': (height, width)})
-        masks = sample.gt_instances.masks if pad_masks else None
-        if isinstance(masks, Tensor):  # of the batch, or of the logits
-            if not one_size:
-                margin = (0, width - masks.shape[2], 0, height - masks.shape[1])
-                sample.gt_instances.masks = F.pad(masks, margin)
-        elif masks is not None and (masks.height, masks.width) != (height, width):
-            sample.gt_instances.masks = masks.pad((height, width))
-    return torch.cat(
-        [
-            F.pad(batch, (0, width - batch.shape[-1], 0, height - batch.shape[-2]))
-            for batch in batches
-        ]
-    )

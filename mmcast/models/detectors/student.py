@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mmdet.structures import DetDataSample, SampleList
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 Losses = dict[str, Tensor]
@@ -133,6 +134,42 @@ def class_count(network: nn.Module) -> int | None:
         and not name.startswith('backbone')
     }
     return counts.pop() if len(counts) == 1 else None
+
+
+def teacher_config_from_student(student: dict, teacher: dict) -> ConfigDict:
+    """Make the config of a teacher with the student's architecture.
+
+    Args:
+        student: The student's config.
+        teacher: ``dict(checkpoint=FILE)``, a checkpoint of the whole network;
+            ``dict(checkpoint=None)`` for random weights.
+
+    Returns:
+        The student's config without the student's own files and without parts that only
+        training needs, with FILE to start from.
+
+    Raises:
+        ValueError: ``teacher`` has other keys.
+    """
+    if set(teacher) != {'checkpoint'}:
+        raise ValueError(
+            f'model.teacher has {", ".join(map(repr, teacher))} and no type: give '
+            "dict(checkpoint=FILE) for a network of the student's architecture, or "
+            'the config of another detector, with its type'
+        )
+
+    def without_files(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {k: without_files(v) for k, v in node.items() if k != 'init_cfg'}
+        if isinstance(node, list | tuple):
+            return type(node)(without_files(each) for each in node)
+        return node
+
+    config = ConfigDict(without_files(student))
+    config.pop('pixel_contrast', None)
+    if teacher['checkpoint'] is not None:
+        config.init_cfg = dict(type='Pretrained', checkpoint=teacher['checkpoint'])
+    return config
 
 
 def _copied(sample: DetDataSample) -> DetDataSample:
