@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from bad_inputs import MENDED, bad_inputs, problem
+from bad_input_tables import MENDED
+from bad_inputs import bad_inputs, problem
 
 INPUTS = list(bad_inputs())
 KINDS = {bad.kind for bad in INPUTS}
