@@ -211,9 +211,22 @@ BENCH = Bench(
         },
     },
     regime={
-        'oracle student over adapted teacher': ('oracle_student', 0.0, None),
-        'adapted teacher over supervised student': ('adapted_teacher', 0.0, None),
-        'supervised student, twice as long': ('supervised_student_twice', None, 0.5),
+        **{
+            f'oracle student over teacher, {count} labels': (
+                *('oracle_student', of('adapted_teacher', count), 0.0, None),
+            )
+            for count in LABELS
+        },
+        **{
+            f'teacher over labels alone, {count} labels': (
+                of('adapted_teacher', count),
+                *(of('supervised_student', count), 0.0, None),
+            )
+            for count in LABELS
+        },
+        'labels alone, twice as long': (
+            *('supervised_student_twice', 'supervised_student', None, 0.5),
+        ),
     },
     make_data=make_data,
     images=dict(train=604, val=100, test=300, unlabeled=600),

@@ -60,8 +60,9 @@ class Bench:
         name: End of its configs' names, as in ``distill_NAME.py``.
         rows: All rows by name, a row after those that it reads.
         tables: Title and rows of each table, by name.
-        regime: What must hold before methods are compared: the row whose gain is
-            bounded, its lowest and its highest mean.
+        regime: What must hold before methods are compared: the row whose gain over
+            another is bounded, the other (None: its mask AP is), and the lowest and the
+            highest mean.
         make_data: Makes the data, given a seed's folder and the seed.
         images: How many of each there are.
         image_size: (height, width) of a typical one, to count operations.
@@ -74,7 +75,7 @@ class Bench:
     name: str
     rows: dict[str, Row]
     tables: Mapping[str, tuple[str, tuple[str, ...]]]
-    regime: Mapping[str, tuple[str, float | None, float | None]]
+    regime: Mapping[str, tuple[str, str | None, float | None, float | None]]
     make_data: Callable[[Path, int], None]
     images: Mapping[str, object]
     image_size: tuple[int, int]

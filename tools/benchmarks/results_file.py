@@ -183,16 +183,14 @@ class Results:
             gflops=of_row[seeds[0]].get('gflops'),
             paper=self.bench.rows[name].paper,
         )
-        gain = self.gain(name)
+        over = self.bench.rows[name].against
+        gain = self.gain(name, over) if over else []
         if gain:
-            summary |= dict(against=self.bench.rows[name].against, gain=gain)
+            summary |= dict(against=over, gain=gain)
         return summary
 
-    def gain(self, name: str) -> list[float]:
-        """Return the difference to the row that it is compared with, by seed."""
-        other = self.bench.rows[name].against
-        if other is None:
-            return []
+    def gain(self, name: str, other: str) -> list[float]:
+        """Return the difference of two rows, by seed."""
         both = set(self.seeds_of(name)) & set(self.seeds_of(other))
         return [
             round(self.runs[name][s]['mask_ap'] - self.runs[other][s]['mask_ap'], 3)
@@ -202,10 +200,12 @@ class Results:
     def regime(self) -> dict:
         """Return each condition with what was measured and whether it holds."""
         found = {}
-        for title, (name, least, most) in self.bench.regime.items():
-            values = self.gain(name)
-            if not self.bench.rows[name].against:
-                values = [self.runs[name][s]['mask_ap'] for s in self.seeds_of(name)]
+        for title, (name, over, least, most) in self.bench.regime.items():
+            values = (
+                self.gain(name, over)
+                if over
+                else [self.runs[name][s]['mask_ap'] for s in self.seeds_of(name)]
+            )
             if not values:
                 continue
             mean = statistics.mean(values)

@@ -365,10 +365,22 @@ BENCH = Bench(
     rows=ROWS,
     tables=TABLES,
     regime={
-        'oracle student over adapted teacher': ('oracle_student', 5.0, None),
-        'supervised student, twice as long': ('supervised_student_twice', None, 0.5),
-        'adapted teacher over zero-shot': ('adapted_teacher', 5.0, None),
-        'zero-shot teacher': ('zero_shot_teacher', 15.0, None),
+        'oracle student over adapted teacher': (
+            *('oracle_student', 'adapted_teacher', 5.0, None),
+        ),
+        **{
+            f'oracle student over teacher of {count} labels': (
+                *('oracle_student', f'adapted_teacher_{count}', 5.0, None),
+            )
+            for count in MORE_LABELS
+        },
+        'supervised student, twice as long': (
+            *('supervised_student_twice', 'supervised_student', None, 0.5),
+        ),
+        'adapted teacher over zero-shot': (
+            *('adapted_teacher', 'zero_shot_teacher', 5.0, None),
+        ),
+        'zero-shot teacher': ('zero_shot_teacher', None, 15.0, None),
     },
     make_data=make_data,
     images=IMAGES,
