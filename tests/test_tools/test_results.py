@@ -92,7 +92,11 @@ def test_rows_with_more_labels_differ_in_lists_and_batches_alone(bench):
     guided = rows['guided_student_200']
     assert list(guided.options) == [results_bench.LABELED]
     assert guided.reads == {'model.teacher.checkpoint': 'supervised_student_200'}
-    assert rows['adapted_teacher_200'].against == 'zero_shot_teacher'
+    teacher = rows['adapted_teacher_200']
+    assert teacher.against == 'zero_shot_teacher'
+    assert bench.Results(bench.parse_args()).iterations('adapted_teacher_200') == 300
+    for name in ('supervised_student_200', 'supervised_student_twice_200'):
+        assert rows[name].options['train_dataloader.batch_size'] == 8
 
 
 def test_only_missing_runs_and_their_inputs_are_made(bench):
