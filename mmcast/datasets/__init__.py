@@ -2,7 +2,8 @@
 
 from . import transforms
 from .depth_seg_dataset import CityscapesDepthDataset, DepthSegDataset, NYUv2Dataset
-from .image_list import ImageListDataset, ListedCocoDataset
+from .image_list import ImageListDataset
+from .listed_coco import ListedCocoDataset
 from .samplers import LabeledUnlabeledSampler, PlacedInfiniteSampler
 from .semi_supervised import SemiSupervisedDataset
 from .workers import end_with_parent
