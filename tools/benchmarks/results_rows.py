@@ -266,6 +266,37 @@ GUIDED_200 = {
     )
 }
 ROWS |= GUIDED_200
+# A student as large as its teacher, which can learn more than a teacher of 200 labels
+# knows. It sees 8,000 images, half as many as the others, in batches of the same size.
+LARGE = {
+    'large_oracle_student': teacher(
+        'student as large as the teacher, on the true labels of all images',
+        'adapt',
+        options={LABELED: None, 'train_dataloader.batch_size': 8},
+        against='adapted_teacher_200',
+        share=1000 / 30,
+    ),
+    'large_supervised_student_200': replace(
+        ROWS['adapted_teacher_200'],
+        title='student as large as the teacher, 200 labels alone',
+        options={
+            **ROWS['adapted_teacher_200'].options,
+            'train_dataloader.batch_size': 8,
+        },
+        against='adapted_teacher_200',
+        share=1000 / 30,
+    ),
+    'large_distilled_student_200': teacher(
+        'student as large as the teacher, distilled, 200 labels',
+        'selftrain',
+        options=ROWS['distilled_student_200'].options,
+        reads={LABELLER: 'adapted_teacher_200'},
+        against='adapted_teacher_200',
+        labels=200,
+        share=1000 / 300,
+    ),
+}
+ROWS |= LARGE
 TABLES = {
     'main': (
         'Methods (the paper: Table 1)',
@@ -330,6 +361,10 @@ TABLES = {
         'Guided Distillation with 200 labels',
         ('supervised_student_200', 'guided_student_200', *GUIDED_200),
     ),
+    'large': (
+        'A student as large as its teacher, 200 labels',
+        ('adapted_teacher_200', *LARGE),
+    ),
     'fractions': (
         'More labels (the paper: Table 6)',
         tuple(
@@ -372,6 +407,9 @@ BENCH = Bench(
     regime={
         'oracle student over adapted teacher': (
             *('oracle_student', 'adapted_teacher', 5.0, None),
+        ),
+        'large oracle student over teacher of 200 labels': (
+            *('large_oracle_student', 'adapted_teacher_200', 5.0, None),
         ),
         **{
             f'oracle student over teacher of {count} labels': (
