@@ -14,6 +14,7 @@ import pytest
 import results as module
 import results_bench
 import results_rows
+import results_tables
 from runs import mim
 
 from mmcast.files import lock
@@ -174,7 +175,7 @@ def test_a_run_depends_on_the_weights_that_it_starts_from(bench, monkeypatch, tm
 
 
 def test_all_weights_that_a_row_starts_from_are_known():
-    bench = results_rows.BENCH
+    bench = results_tables.BENCH
     for name, row in bench.rows.items():
         config = copy.deepcopy(bench.config(row.config or row.judge))
         config.merge_from_dict(row.options)
@@ -276,15 +277,15 @@ def test_other_images_are_made_again(monkeypatch, tmp_path):
         made.append(settings)
         (data / 'splits').mkdir(parents=True)  # fails if the old ones are there
 
-    monkeypatch.setattr(results_rows, 'make_synthscapes', make)
-    results_rows.make_data(tmp_path, 0)
-    results_rows.make_data(tmp_path, 0)
+    monkeypatch.setattr(results_tables, 'make_synthscapes', make)
+    results_tables.make_data(tmp_path, 0)
+    results_tables.make_data(tmp_path, 0)
     assert len(made) == 1
-    monkeypatch.setattr(results_rows, 'GENERATOR_VERSION', 99)
-    results_rows.make_data(tmp_path, 0)
+    monkeypatch.setattr(results_tables, 'GENERATOR_VERSION', 99)
+    results_tables.make_data(tmp_path, 0)
     assert len(made) == 2
     monkeypatch.setitem(results_rows.IMAGES, 'labeled', 11)
-    results_rows.make_data(tmp_path, 0)
+    results_tables.make_data(tmp_path, 0)
     assert [each['labeled'] for each in made] == [10, 10, 11]
 
 
@@ -370,8 +371,8 @@ def test_results_are_trained_and_continue(bench, monkeypatch, tmp_path, warm):
     """Through the stock scripts, with a few images and iterations."""
     images = dict(train=36, val=6, test=6, labeled=30)
     monkeypatch.setattr(sys, 'executable', str(warm.bin / 'python'))
-    monkeypatch.setattr(results_rows, 'IMAGES', images)
-    monkeypatch.setattr(results_rows, 'MORE_LABELS', (31, 32))
+    monkeypatch.setattr(results_tables, 'IMAGES', images)
+    monkeypatch.setattr(results_tables, 'MORE_LABELS', (31, 32))
     short = replace(results_rows.ROWS['adapted_teacher'], share=0.1)
     monkeypatch.setitem(results_rows.ROWS, 'adapted_teacher', short)
     argv = ['results.py', '--seeds', '0', '--scale', '0.001', '--jobs', '2']

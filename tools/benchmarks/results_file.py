@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import photograph_rows
-import results_rows
+import results_tables
 from mmengine.runner import Runner
 from results_bench import CONFIGS, Bench
 from runs import digest, hardware
@@ -19,7 +19,7 @@ from runs import digest, hardware
 from mmcast._requirements import distribution_of
 from mmcast.files import write_atomic
 
-BENCHES = {each.name: each for each in (results_rows.BENCH, photograph_rows.BENCH)}
+BENCHES = {each.name: each for each in (results_tables.BENCH, photograph_rows.BENCH)}
 KEY = 'key.txt'  # in a row's folder: the settings of its model
 KEEPING = ('timer', 'logger', 'checkpoint', 'visualization')
 COLUMNS = (
