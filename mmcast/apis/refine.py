@@ -155,11 +155,9 @@ def _segmenter(with_: str) -> tuple[Any, str]:
             init_cfg=dict(type='Pretrained', checkpoint=weights),
         )
     elif with_.endswith(('.py', '.pth')) and Path(with_).is_file():
-        # mmengine keeps the config in the work folder, which has its name.
-        folder = Path(with_).resolve().parent
         trained = with_.endswith('.pth')
-        config = folder / f'{folder.name}.py' if trained else Path(with_)
-        model = Config.fromfile(config).get('model', {}) if config.is_file() else {}
+        config = _kept_config(Path(with_)) if trained else Path(with_)
+        model = Config.fromfile(config).get('model', {})
         settings = model.get('segmenter') or {}
         if trained:
             settings['init_cfg'] = dict(type='Pretrained', checkpoint=with_)
@@ -182,6 +180,18 @@ def _segmenter(with_: str) -> tuple[Any, str]:
     if not Path(weights).is_file():
         raise FileNotFoundError(f'{weights} is missing; fetch it with: {fetch}')
     return settings, weights
+
+
+def _kept_config(weights: Path) -> Path:
+    """Return the config that mmengine keeps in a work folder."""
+    found = sorted(weights.resolve().parent.glob('*.py'))
+    if len(found) != 1:
+        raise ValueError(
+            f'{weights} must have the config that it was trained with beside it, where '
+            f'mmengine keeps it, and no other; there are {len(found)} files *.py: '
+            'correct that, or give a config with these weights'
+        )
+    return found[0]
 
 
 def _teacher(teacher: Teacher, with_: str, weights: str, recipe: str) -> Teacher:
