@@ -33,6 +33,7 @@ from bad_input_tables import (
     LABEL_MAPS,
     LINES,
     MANIFESTS,
+    MENDED,
     PICTURES,
     SAFETENSORS,
     SETTINGS,
@@ -244,6 +245,11 @@ def bad_inputs() -> Iterator[BadInput]:
         )
 
 
+def mended(bad: BadInput) -> bool:
+    """Return whether the program reads an input, and mends it."""
+    return bad.kind == 'COCO file' and bad.name in MENDED
+
+
 # -- what the program says -----------------------------------------------------------
 
 
@@ -316,20 +322,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.parse_args()
     made: Counter[str] = Counter()
+    read: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for number, bad in enumerate(bad_inputs()):
             root = Path(folder) / str(number)
             why = problem(bad, root)
             made[bad.kind] += 1
-            if why:
+            if mended(bad) and why and why.startswith('exit status 0'):
+                read[bad.kind] += 1
+            elif why or mended(bad):
                 failed[bad.kind] += 1
                 print(f'{bad.kind}, {bad.name}: {why}', file=sys.stderr)
             shutil.rmtree(root)
-    print('| kind | inputs | one line with file and remedy |\n|---|---|---|')
+    print('| kind | inputs | one line with file and remedy | mended and read |')
+    print('|---|---|---|---|')
     for kind, count in made.items():
-        print(f'| {kind} | {count} | {count - failed[kind]} |')
-    print(f'| all | {made.total()} | {made.total() - failed.total()} |')
+        print(
+            f'| {kind} | {count} | {count - failed[kind] - read[kind]} | {read[kind]} |'
+        )
+    told = made.total() - failed.total() - read.total()
+    print(f'| all | {made.total()} | {told} | {read.total()} |')
     sys.exit(bool(failed))
 
 
