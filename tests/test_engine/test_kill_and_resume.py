@@ -16,6 +16,7 @@ from tiny_pair import Watch, evaluation, guided, hook, make_runner, same_state, 
 from mmcast.checkpoints import read_checkpoint
 from mmcast.compat.whole_checkpoints import _delete_last
 
+SWITCH = 4  # where the student of seed 5 passes its teacher
 fork = multiprocessing.get_context('fork')
 
 
@@ -62,11 +63,11 @@ def kill_while_writing_last_checkpoint(writing):
     checkpoint_hook.open = open_or_die
 
 
-def train(work_dir, hooks=(), seed=0, **arguments):
+def train(work_dir, hooks=(), seed=0, update=None, **arguments):
     """Train with the hooks and the validation of Guided Distillation."""
     watch, model = Watch(), guided(seed)
     hooks = [
-        hook(),
+        hook(**update or {}),
         dict(type='ExportHook', part='teacher'),
         dict(type='PreflightHook'),
         watch,
@@ -151,6 +152,31 @@ def test_resume_before_at_and_after_the_switch(
     resumed = train(tmp_path, seed=7, resume=True)
     assert sorted(resumed[0]) == list(range(resumes_at, 10))
     assert_equals_uninterrupted(resumed, uninterrupted, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('event', 'iteration'),
+    [
+        ('before_val_iter', SWITCH - 2),
+        ('before_train_iter', SWITCH - 1),
+        ('before_val_iter', SWITCH),  # its checkpoint has been written
+        ('before_train_iter', SWITCH),
+        ('before_train_iter', SWITCH + 1),
+    ],
+)
+def test_resume_finds_the_switch_that_waits_for_the_student(event, iteration, tmp_path):
+    waits = dict(
+        update=dict(burn_in_iters=0, burn_in_metric='test/mean'), val_interval=2
+    )
+    seen, end = train(tmp_path / 'straight', seed=5, **waits)
+    moved = [t for t in range(1, 10) if not same_state(seen[t], seen[0])]
+    assert moved == list(range(SWITCH, 10))
+    killed = tmp_path / 'killed'
+    assert run_is_killed(killed, [Kill(event, iteration)], seed=5, **waits)
+    resumed = train(killed, seed=7, resume=True, **waits)
+    assert sorted(resumed[0]) == list(range(iteration, 10))
+    left = exported(tmp_path / 'straight')
+    assert_equals_uninterrupted(resumed, (seen, end, left), killed)
 
 
 def test_incomplete_checkpoint_is_not_resumed_from(uninterrupted, tmp_path):

@@ -119,6 +119,14 @@ def test_updates_build_no_graph():
         (dict(burn_in_iters=-1), 'burn_in_iters=-1 must be 0 or more, or None'),
         (dict(burn_in_iters=0, momentum=1.5), 'momentum=1.5 must be from 0 to 1'),
         (dict(burn_in_iters=None, guided=False), 'no teacher would ever label'),
+        (
+            dict(burn_in_iters=None, burn_in_metric='coco/segm_mAP'),
+            r"burn_in_metric='coco/segm_mAP' compares .* burn_in_iters as the earliest",
+        ),
+        (
+            dict(burn_in_iters=5, burn_in_metric='AP', guided=False),
+            "burn_in_metric='AP' compares .* it needs guided=True",
+        ),
     ],
 )
 def test_arguments_out_of_range_raise(arguments, message):
@@ -213,6 +221,80 @@ def test_student_may_have_training_only_modules():
     student.decoder = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r'decoder\.weight is unexpected'):
         check_same_architecture(student, teacher)
+
+
+# -- a switch that waits for the student -----------------------------------------------
+
+
+class Validations(Hook):
+    """Record a metric of student and teacher, and the iteration that comes next."""
+
+    def __init__(self):
+        self.seen = []
+
+    def after_val_epoch(self, runner, metrics):
+        values = (metrics[f'{part}/test/mean'] for part in ('student', 'teacher'))
+        self.seen.append((runner.iter, *values))
+
+
+def wait(tmp_path, seed=0, metric='test/mean', interval=2, **changes):
+    """Train a guided pair; return its teachers, validations and loaded teacher."""
+    watch, validations, model = Watch(), Validations(), guided(seed)
+    loaded = state(model.teacher)
+    hooks = [hook(burn_in_metric=metric, **changes), watch, validations]
+    validation = evaluation('val', 'TeacherStudentValLoop')
+    make_runner(tmp_path, model, hooks, val_interval=interval, **validation).train()
+    return watch.seen, validations.seen, loaded
+
+
+@pytest.mark.parametrize('earliest', [0, 5])
+@pytest.mark.parametrize('seed', range(6))
+def test_switch_waits_until_the_student_is_better(seed, earliest, tmp_path):
+    teachers, found, loaded = wait(tmp_path, seed, burn_in_iters=earliest)
+    assert [at for at, *_ in found] == [0, 2, 4, 6, 8, 10]
+    better = [at for at, student, teacher in found if student > teacher]
+    switch = next((at for at in better if at >= earliest), 10)
+    for at, teacher in teachers.items():
+        assert same_state(teacher, loaded) == (at < switch), (at, switch)
+
+
+def test_seeds_of_the_test_above_differ(tmp_path):
+    switches = set()
+    for seed in range(6):
+        teachers, _, loaded = wait(tmp_path / str(seed), seed, burn_in_iters=0)
+        moved = (at for at, each in teachers.items() if not same_state(each, loaded))
+        switches.add(next(moved, None))
+    assert {0, None} < switches  # at once, never and in between
+
+
+def test_unknown_metric_ends_the_run_before_it_trains(tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"burn_in_metric='segm_mAP' is not among the validation's metrics: "
+        r'test/mean$',
+    ):
+        wait(tmp_path, metric='segm_mAP')
+    assert not (tmp_path / 'iter_1.pth').exists()
+
+
+def test_switch_that_no_validation_can_decide_raises_before_training(tmp_path):
+    with pytest.raises(ValueError, match='the first one is at 10 and the run ends at'):
+        wait(tmp_path, interval=10)
+    hooks = [hook(burn_in_metric='test/mean')]
+    for arguments in ({}, evaluation('val', 'ValLoop')):
+        with pytest.raises(ValueError, match=r"set val_cfg\.type='TeacherStudentVal"):
+            make_runner(tmp_path / 'run', guided(), hooks, **arguments).train()
+
+
+def test_model_that_finds_nothing_is_worse_than_any(tmp_path):
+    """CocoMetric returns no metrics for it."""
+    update = TeacherUpdateHook(0, burn_in_metric='coco/segm_mAP')
+    runner = make_runner(tmp_path, guided(), [])
+    for metrics in (None, {}, {'teacher/coco/segm_mAP': 0.0}):
+        update.after_val_epoch(runner, metrics)
+        assert update.switch(runner) is None
+    update.after_val_epoch(runner, {'student/coco/segm_mAP': 0.0})
+    assert update.switch(runner) == 0
 
 
 # -- on two ranks --------------------------------------------------------------------

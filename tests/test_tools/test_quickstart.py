@@ -125,8 +125,10 @@ def test_a_failure_is_shown_at_once(tmp_path, warm):
     assert result.stderr.startswith('error: ')
     first, failed, rest = result.stdout.partition('test of zero_shot_teacher failed')
     assert failed
-    assert f'$ mim train {mim_name()} configs/mmcast/adapt_synthscapes.py' in first
-    # What ran at the same time ended; nothing else has started.
-    assert (tmp_path / 'work_dirs/adapt_synthscapes/teacher.pth').is_file()
+    # What ran at the same time ended; nothing else has started. On a busy machine the
+    # test may fail before the training starts.
+    started = f'$ mim train {mim_name()} configs/mmcast/adapt_synthscapes.py' in first
+    trained = tmp_path / 'work_dirs/adapt_synthscapes/teacher.pth'
+    assert trained.is_file() == started
     assert '$ mim' not in rest
     assert not (tmp_path / 'work_dirs/distill_synthscapes').exists()

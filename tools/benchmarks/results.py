@@ -134,6 +134,10 @@ def train(results: Results, name: str, seed: int) -> None:
         )
         for key, value in changes.items():
             options.setdefault(f'default_hooks.teacher_update.{key}', value)
+        # A validation that decides about the switch is on other images than the result.
+        other = {'val': 'test', 'test': 'val'}[results.args.split]
+        for key, value in bench.options(other).items():
+            options[key.replace('test_', 'val_', 1)] = value
     given = [
         f'{key}={value}'.replace('{iterations}', str(iterations)).replace(
             '{seed}', str(seed)

@@ -20,6 +20,7 @@ EQUAL_PARTS = {
 SCORE_THR = f'{PSEUDO_LABELS}score_thr'
 CONTRAST = 'model.student.pixel_contrast.'
 TAKE_OVER = 'default_hooks.teacher_update.burn_in_iters'
+NMS_THR = 'model.nms_thr'
 
 
 def teacher(title: str, config: str | None, judge: str = 'adapt', **kwargs) -> Row:
@@ -238,25 +239,47 @@ ROWS |= {
     for count in MORE_LABELS
     for name in BY_LABELS
 }
-# Guided Distillation where it loses: when the average takes over (the config: after
-# 1,111 of 2,000 iterations), longer training, and labels without duplicates.
-GUIDED_200 = {
-    f'guided_{name}_student_200': replace(
-        ROWS['guided_student_200'],
-        title=title,
-        options={**ROWS['guided_student_200'].options, **options},
-        against='guided_student_200',
-        share=share,
-    )
-    for name, title, options, share in (
-        ('frozen', 'the teacher never follows', {TAKE_OVER: None}, 1.0),
-        ('early', 'the average takes over after 17 %', {TAKE_OVER: 340}, 1.0),
-        ('late', 'the average takes over after 90 %', {TAKE_OVER: 1800}, 1.0),
-        ('nms', 'no two labels with an IoU above 0.5', {'model.nms_thr': 0.5}, 1.0),
-        ('long', 'four times as long', {}, 4.0),
-    )
-}
-ROWS |= GUIDED_200
+# Guided Distillation: when the average takes over (the config: after 1,111 of 2,000
+# iterations), longer training, and labels without duplicates.
+GUIDANCE = (
+    ('frozen', 'the teacher never follows', {TAKE_OVER: None}, 1.0),
+    ('early', 'the average takes over after 17 %', {TAKE_OVER: 340}, 1.0),
+    ('late', 'the average takes over after 90 %', {TAKE_OVER: 1800}, 1.0),
+    (
+        'passed',
+        'the average takes over when the student is better',
+        {
+            TAKE_OVER: 0,
+            'default_hooks.teacher_update.burn_in_metric': 'coco/segm_mAP',
+            'train_cfg.val_interval': 100,
+            'train_cfg.val_begin': 100,
+        },
+        1.0,
+    ),
+    ('nms', 'no two labels with an IoU above 0.5', {NMS_THR: 0.5}, 1.0),
+    ('both', 'neither', {TAKE_OVER: None, NMS_THR: 0.5}, 1.0),
+    ('long', 'four times as long', {}, 4.0),
+)
+
+
+def guidance(labels: str) -> dict[str, Row]:
+    """Return the rows over ``guided_student``; ``labels`` is '', or as '_200'."""
+    base = ROWS[f'guided_student{labels}']
+    return {
+        f'guided_{name}_student{labels}': replace(
+            base,
+            title=title,
+            options={**base.options, **options},
+            against=f'guided_student{labels}',
+            share=share,
+            paper=None,
+        )
+        for name, title, options, share in GUIDANCE
+    }
+
+
+GUIDED, GUIDED_200 = guidance(''), guidance('_200')
+ROWS |= {**GUIDED, **GUIDED_200}
 # A student as large as its teacher, which can learn more than a teacher of 200 labels
 # knows. It sees 8,000 images, half as many as the others, in batches of the same size.
 LARGE = {

@@ -4,7 +4,15 @@ import shutil
 from pathlib import Path
 
 from results_bench import CONFIGS, Bench
-from results_rows import BY_LABELS, GUIDED_200, IMAGES, LARGE, MORE_LABELS, ROWS
+from results_rows import (
+    BY_LABELS,
+    GUIDED,
+    GUIDED_200,
+    IMAGES,
+    LARGE,
+    MORE_LABELS,
+    ROWS,
+)
 from runs import ANNOTATIONS, make_synthscapes
 
 from mmcast.datasets.synthscapes.generate import GENERATOR_VERSION
@@ -72,8 +80,11 @@ TABLES = {
         ),
     ),
     'guidance': (
-        'Guided Distillation with 200 labels',
-        ('supervised_student_200', 'guided_student_200', *GUIDED_200),
+        'Guided Distillation with 10 and 200 labels',
+        (
+            *('supervised_student', 'guided_student', *GUIDED),
+            *('supervised_student_200', 'guided_student_200', *GUIDED_200),
+        ),
     ),
     'large': (
         'A student as large as its teacher, 200 labels',

@@ -5,14 +5,19 @@ not fit: mmengine's averaged models do not update integer buffers, and mmdet's
 ``MeanTeacherHook`` copies the student over a loaded teacher at iteration 0.
 """
 
+import math
+
 import torch
+from mmdet.engine.runner import TeacherStudentValLoop
 from mmdet.registry import HOOKS
 from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmcast.checkpoints import compare, pretrained_source
 from mmcast.models.unwrapped import unwrapped
+
+SWITCH = 'teacher_switch'  # in the runner's message hub, which checkpoints keep
 
 
 @HOOKS.register_module()
@@ -30,14 +35,22 @@ class TeacherUpdateHook(Hook):
     mmengine's ``EMAHook`` averages the student alone: an average of this teacher would
     mix the loaded network with the student.
 
-    The model and the runner's iteration are the only state, so ``--resume`` continues
-    as if there had been no break. With several ranks, each updates its own teacher. The
+    The switch may wait longer, until a validation finds the student better than its
+    teacher (``burn_in_metric``): a student that is worse would lower its own labels.
+
+    The model, the runner's iteration and that of the switch are the only state, and
+    checkpoints have them, so ``--resume`` continues as if there had been no break. With
+    several ranks, each updates its own teacher. The
     teachers agree if the students do, that is with synchronised batch norm. With plain
     batch norm ``--resume`` is not exact: a checkpoint has rank 0's statistics alone.
 
     Args:
         burn_in_iters: Iterations for which a loaded teacher guides; 0 starts with the
             student's copy, None never updates.
+        burn_in_metric: A metric of ``TeacherStudentValLoop``, such as
+            ``'coco/segm_mAP'``. The switch is after the first validation, from
+            ``burn_in_iters`` on, in which the student's is higher than the teacher's.
+            None: at ``burn_in_iters``. It is not in the paper.
         momentum: m.
         guided: Whether the loaded teacher labels before the switch. Otherwise the
             student learns from labels alone until its own copy becomes the teacher. The
@@ -52,6 +65,7 @@ class TeacherUpdateHook(Hook):
         burn_in_iters: int | None,
         momentum: float = 0.9996,
         guided: bool = True,
+        burn_in_metric: str | None = None,
     ) -> None:
         if burn_in_iters is not None and burn_in_iters < 0:
             raise ValueError(
@@ -64,16 +78,25 @@ class TeacherUpdateHook(Hook):
                 'with burn_in_iters=None and guided=False no teacher would ever label: '
                 'change one of the two'
             )
+        if burn_in_metric and (burn_in_iters is None or not guided):
+            raise ValueError(
+                f'burn_in_metric={burn_in_metric!r} compares the student with the '
+                'teacher that guides it: it needs guided=True, and burn_in_iters as '
+                'the earliest switch'
+            )
         self.burn_in_iters = burn_in_iters
+        self.burn_in_metric = burn_in_metric
         self.momentum = momentum
         self.guided = guided
+        self.starts = False  # the run's first epoch
 
     def before_run(self, runner: Runner) -> None:
         """Check that the teacher can follow the student, and can guide before.
 
         Raises:
             ValueError: There is no teacher; it would become the student's copy and has
-                another architecture; or it would guide and has no weights.
+                another architecture; it would guide and has no weights; or nothing
+                compares the two.
         """
         if not isinstance(runner._train_loop, BaseLoop):  # `mim test`
             return
@@ -97,10 +120,13 @@ class TeacherUpdateHook(Hook):
                 f'burn_in_iters={burn_in} on, and the run ends at {runner.max_iters}. '
                 'Lower burn_in_iters with the length of the run'
             )
+        if self.burn_in_metric:
+            self.check_validation(runner)
         loaded = runner._load_from or runner._resume or pretrained_source(model)
         # A composite loads its parts.
         loaded = loaded or any(map(pretrained_source, model.teacher.modules()))
-        if self.guided and burn_in != 0 and not loaded:
+        guides = self.burn_in_metric or burn_in != 0
+        if self.guided and guides and not loaded:
             raise ValueError(
                 f'the teacher guides for burn_in_iters={burn_in} with random weights: '
                 'give model.teacher.checkpoint, or '
@@ -108,8 +134,30 @@ class TeacherUpdateHook(Hook):
                 'teacher with a type, or burn_in_iters=0'
             )
 
+    def check_validation(self, runner: Runner) -> None:
+        """Check that a validation will compare the student with the teacher.
+
+        Raises:
+            ValueError: None will.
+        """
+        if not isinstance(runner._val_loop, TeacherStudentValLoop):
+            raise ValueError(
+                f'burn_in_metric={self.burn_in_metric!r} compares student and teacher '
+                "in validation: set val_cfg.type='TeacherStudentValLoop'"
+            )
+        loop = runner.train_loop
+        ends = loop.max_epochs if by_epoch(runner) else loop.max_iters
+        first = max(loop.val_begin, loop.val_interval)
+        if first >= ends:
+            raise ValueError(
+                f'burn_in_metric={self.burn_in_metric!r} compares student and teacher '
+                f'in validation, but the first one is at {first} and the run ends at '
+                f'{ends}: lower train_cfg.val_interval and train_cfg.val_begin'
+            )
+
     def before_train(self, runner: Runner) -> None:
         """Let an ``EMAHook`` share the teacher, and not average it."""
+        self.starts = True
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
                 average = hook.ema_model
@@ -120,17 +168,71 @@ class TeacherUpdateHook(Hook):
                     if not name.startswith('teacher.')
                 }
 
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Compare student and teacher where the run starts, if a validation is due.
+
+        A checkpoint is written before the validation of its iteration, so a resumed run
+        does not know what that found. At iteration 0 a misspelt metric shows.
+        """
+        starts, self.starts = self.starts, False
+        if starts and self.burn_in_metric and self.switch(runner) is None:
+            loop = runner.train_loop
+            done = loop.epoch if by_epoch(runner) else loop.iter
+            if done % loop.val_interval == 0 and (done == 0 or done >= loop.val_begin):
+                runner.val_loop.run()
+
+    def switch(self, runner: Runner) -> int | None:
+        """Return the iteration of the switch; None if there is none yet."""
+        if self.burn_in_metric is None:
+            return self.burn_in_iters
+        return runner.message_hub.runtime_info.get(SWITCH)
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Let the teacher follow a student that is better.
+
+        Raises:
+            ValueError: The validation has no such metric.
+        """
+        name = self.burn_in_metric
+        if name is None or self.switch(runner) is not None or not metrics:
+            return
+        found = {part: metrics.get(f'{part}/{name}') for part in ('student', 'teacher')}
+        if all(value is None for value in found.values()):
+            raise ValueError(
+                f"burn_in_metric={name!r} is not among the validation's metrics: "
+                + ', '.join(dict.fromkeys(key.partition('/')[2] for key in metrics))
+            )
+        # CocoMetric has none for a model that finds nothing.
+        student, teacher = (
+            -math.inf if value is None else value for value in found.values()
+        )
+        if student > teacher and runner.iter >= self.burn_in_iters:
+            runner.message_hub.update_info(SWITCH, runner.iter)
+            runner.logger.info(
+                f'The student has passed its teacher ({name} {student:.3f} and '
+                f'{teacher:.3f}). From iteration {runner.iter} on the teacher is its '
+                'average'
+            )
+
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Update the teacher."""
         model = unwrapped(runner.model)
-        frozen = self.burn_in_iters is None or runner.iter < self.burn_in_iters
+        switch = self.switch(runner)
+        frozen = switch is None or runner.iter < switch
         model.labeling_enabled = self.guided or not frozen
         if frozen:
             return
-        momentum = self.momentum if runner.iter > self.burn_in_iters else 0.0
+        momentum = self.momentum if runner.iter > switch else 0.0
         update(model.teacher, model.student, momentum)
+
+
+def by_epoch(runner: Runner) -> bool:
+    """Return whether a run validates by epochs."""
+    return isinstance(runner.train_loop, EpochBasedTrainLoop)
 
 
 @torch.no_grad()
