@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import torch
@@ -217,26 +218,41 @@ def _run(python: str, jobs: Sequence[Job], total: int) -> dict[str, str]:
 
 @contextmanager
 def _processes(python: str, jobs: Sequence[Job]) -> Iterator[tuple[Any, Any]]:
-    """Start a process for each job; yield their lines, and the processes.
-
-    All write to one pipe, and lines of this length do not mix.
-    """
-    reading, writing = os.pipe()
+    """Start a process for each job; yield their lines, and the processes."""
     running: Any = []
     try:
         for job in jobs:
             process: Any = subprocess.Popen(
-                [python, '-I', str(_SCRIPT)], stdin=subprocess.PIPE, stdout=writing
+                [python, '-I', str(_SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             )
             running.append(process)
             # One that has ended already reads nothing; its code tells later.
             with suppress(BrokenPipeError), process.stdin as stdin:
                 stdin.write(json.dumps(asdict(job)).encode())
-        os.close(writing)
-        with os.fdopen(reading) as lines:
-            yield lines, running
+        yield _lines(running), running
     finally:
         for process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
+
+
+def _lines(running: Sequence[Any]) -> Iterator[bytes]:
+    """Yield the lines of all processes as they come.
+
+    Each has a pipe of its own: in a common one long lines could mix.
+    """
+    said: SimpleQueue[bytes | None] = SimpleQueue()
+
+    def read(process: Any) -> None:
+        for line in process.stdout:
+            if line.endswith(b'\n'):  # a killed process may leave a part of one
+                said.put(line)
+        said.put(None)
+
+    for process in running:
+        Thread(target=read, args=(process,), daemon=True).start()
+    for _ in running:
+        yield from iter(said.get, None)

@@ -1,9 +1,11 @@
 """Test labelling with SAM 3 around the model: processes, files, options, errors."""
 
+import json
 import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ from mmcast.cli import main
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.sam3 import environment
 from mmcast.sam3.environment import python_of
+from mmcast.sam3.job import Job
 
 module = sys.modules[module_function.__module__]
 STAND_IN = Path(__file__).parents[1] / 'sam3_stand_in.py'
@@ -145,6 +148,24 @@ def test_a_process_that_ends_before_it_reads_its_job(world, monkeypatch):
         RuntimeError, match=r'SAM 3 failed \(a process ended with code 3'
     ):
         label('s', '--prompts', f'car={"car " * 100_000}')
+
+
+def test_long_lines_of_two_processes_do_not_mix(world, monkeypatch):
+    """A pipe takes 4,096 bytes at once; the last line is cut off, as by a kill."""
+    Path('talks.py').write_text(
+        'import json, sys\n'
+        'job = json.load(sys.stdin)\n'
+        'for i in range(200):\n'
+        "    print(json.dumps({'name': job['names'][0] * 9000}), flush=True)\n"
+        "sys.stdout.write('{name')\n"
+    )
+    monkeypatch.setattr(module, '_SCRIPT', Path('talks.py'))
+    job = Job('', 's', [], [], [], '', 1, 0.7)
+    jobs = [replace(job, names=[name]) for name in 'ab']
+    with module._processes(sys.executable, jobs) as (lines, running):
+        names = [json.loads(line)['name'] for line in lines]
+    assert sorted(names) == ['a' * 9000] * 200 + ['b' * 9000] * 200
+    assert [each.wait() for each in running] == [0, 0]
 
 
 def test_phrases():

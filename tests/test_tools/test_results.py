@@ -133,7 +133,15 @@ def test_other_inputs_make_a_run_invalid(bench, monkeypatch):
     changed = replace(teacher, options={'optim_wrapper.optimizer.lr': 1.0})
     monkeypatch.setitem(results_rows.ROWS, 'adapted_teacher', changed)
     keys.add(results.key('distilled_student', 0))  # its teacher is another one
-    assert len(keys) == 4
+    monkeypatch.undo()
+    row = results_rows.ROWS['distilled_student']
+    monkeypatch.setitem(
+        results_rows.ROWS,
+        'distilled_student',
+        replace(row, reads={'load_from': 'adapted_teacher'}),
+    )
+    keys.add(results.key('distilled_student', 0))  # the same file, read elsewhere
+    assert len(keys) == 5
 
 
 def test_a_run_does_not_depend_on_what_its_row_switches_off(bench, monkeypatch):

@@ -90,7 +90,10 @@ class Results:
             *([repr(self.bench.views)] if row.views else []),
             *([rules] if rules != 'stock' else []),
             content_of(self.bench, row.judge),
-            *(self.key(read, seed, rules) for read in row.reads.values()),
+            *(
+                f'{option} {self.key(read, seed, rules)}'
+                for option, read in row.reads.items()
+            ),
         ]
         if row.config:
             parts.append(content_of(self.bench, row.config, row.options))

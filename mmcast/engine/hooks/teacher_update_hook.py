@@ -40,9 +40,9 @@ class TeacherUpdateHook(Hook):
 
     The model, the runner's iteration and that of the switch are the only state, and
     checkpoints have them, so ``--resume`` continues as if there had been no break. With
-    several ranks, each updates its own teacher. The
-    teachers agree if the students do, that is with synchronised batch norm. With plain
-    batch norm ``--resume`` is not exact: a checkpoint has rank 0's statistics alone.
+    several ranks, each updates its own teacher. The teachers agree if the students do,
+    that is with synchronised batch norm. With plain batch norm ``--resume`` is not
+    exact: a checkpoint has rank 0's statistics alone.
 
     Args:
         burn_in_iters: Iterations for which a loaded teacher guides; 0 starts with the
