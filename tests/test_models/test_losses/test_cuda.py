@@ -13,7 +13,7 @@ from scipy import stats
 from mmcast.models.losses import PixelContrastLoss, draws
 from mmcast.models.losses.pairs import CANDIDATES
 
-from .test_pixel_contrast import grads, make
+from .contrast_cases import grads, make
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 DEVICE = 'cuda'
