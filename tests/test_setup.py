@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 from types import ModuleType
@@ -140,12 +139,10 @@ def test_complete_environment_does_not_change() -> None:
     url = importlib.metadata.distribution('mmcast').read_text('direct_url.json')
     if json.loads(url or '{}').get('url') != ROOT.as_uri():
         pytest.skip('this environment has mmcast from elsewhere (not `make test`)')
-    start = time.monotonic()
     script = ROOT / 'tools' / 'misc' / 'setup_env.sh'
     stack = [f'--stack={name}' for name in STACKS if is_installed(name)]
     result = sh('sh', script, sys.prefix, '', '--tests', *stack, cwd=ROOT)
     assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
-    assert time.monotonic() - start < 15  # about one second on an idle machine
 
 
 def test_a_tree_without_the_links_of_mim_is_not_installed(
