@@ -133,3 +133,11 @@ def small_config(data, work_dir, max_iters=4, workers=0, **optimizer_changes):
     config.work_dir = str(work_dir)
     config.experiment_name = f'swinmtl_{uuid.uuid4().hex}'
     return config
+
+
+def rise_and_fall(step, total_iters, top=5e-4, bottom=3e-5):
+    """Return the learning rate of ``RiseAndFallLR`` at a step."""
+    half = total_iters // 2
+    if step < half:
+        return bottom + (top - bottom) * (step / half) ** 0.9
+    return max(bottom, top - (top - bottom) * (step / half - 1) ** 0.9)
