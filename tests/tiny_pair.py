@@ -73,8 +73,13 @@ def make_runner(
     optim=None,
     checkpoint=None,
     val_interval=100,
+    schedule=None,
+    epochs=None,
     **arguments,
 ):
+    length = dict(type='IterBasedTrainLoop', max_iters=max_iters)
+    if epochs:
+        length = dict(type='EpochBasedTrainLoop', max_epochs=epochs)
     return Runner(
         model=model,
         work_dir=str(work_dir),
@@ -82,12 +87,10 @@ def make_runner(
             dataset=random_inputs(12),
             batch_size=4,
             num_workers=0,
-            sampler=dict(type='InfiniteSampler'),
+            sampler=dict(type='DefaultSampler' if epochs else 'InfiniteSampler'),
             collate_fn=dict(type='default_collate'),
         ),
-        train_cfg=dict(
-            type='IterBasedTrainLoop', max_iters=max_iters, val_interval=val_interval
-        ),
+        train_cfg=dict(length, val_interval=val_interval, **schedule or {}),
         optim_wrapper=dict(
             optimizer=dict(type='SGD', lr=0.1, momentum=0.9), **optim or {}
         ),

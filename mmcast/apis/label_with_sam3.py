@@ -247,10 +247,12 @@ def _lines(running: Sequence[Any]) -> Iterator[bytes]:
     said: SimpleQueue[bytes | None] = SimpleQueue()
 
     def read(process: Any) -> None:
-        for line in process.stdout:
-            if line.endswith(b'\n'):  # a killed process may leave a part of one
-                said.put(line)
-        said.put(None)
+        try:
+            for line in process.stdout:
+                if line.endswith(b'\n'):  # a killed process may leave a part of one
+                    said.put(line)
+        finally:
+            said.put(None)
 
     for process in running:
         Thread(target=read, args=(process,), daemon=True).start()

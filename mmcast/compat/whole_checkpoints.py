@@ -46,8 +46,9 @@ def _delete_last(save: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(save)
     def call(self: CheckpointHook, runner: Any, *args: Any, **kwargs: Any) -> None:
-        backend = self.file_backend
-        if isinstance(backend, _Later):  # the best checkpoint is saved, then the last
+        # `runner.val()` has none; of two files, the best is saved, then the last.
+        backend = getattr(self, 'file_backend', None)
+        if backend is None or isinstance(backend, _Later):
             save(self, runner, *args, **kwargs)
             return
         later = self.file_backend = _Later(backend)

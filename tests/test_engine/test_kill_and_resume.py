@@ -17,6 +17,7 @@ from mmcast.checkpoints import read_checkpoint
 from mmcast.compat.whole_checkpoints import _delete_last
 
 SWITCH = 4  # where the student of seed 5 passes its teacher
+DENSER = dict(dynamic_intervals=[(3, 2)])  # from iteration 3 on, each second one
 fork = multiprocessing.get_context('fork')
 
 
@@ -164,10 +165,17 @@ def test_resume_before_at_and_after_the_switch(
         ('before_train_iter', SWITCH + 1),
     ],
 )
-def test_resume_finds_the_switch_that_waits_for_the_student(event, iteration, tmp_path):
-    waits = dict(
-        update=dict(burn_in_iters=0, burn_in_metric='test/mean'), val_interval=2
-    )
+@pytest.mark.parametrize(
+    'intervals',
+    [dict(val_interval=2), dict(val_interval=7, schedule=DENSER)],
+    ids=['one interval', 'two'],
+)
+def test_resume_finds_the_switch_that_waits_for_the_student(
+    event, iteration, intervals, tmp_path
+):
+    if 'schedule' in intervals and (event, iteration) == ('before_val_iter', 2):
+        pytest.skip('there is no validation')
+    waits = dict(update=dict(burn_in_iters=0, burn_in_metric='test/mean'), **intervals)
     seen, end = train(tmp_path / 'straight', seed=5, **waits)
     moved = [t for t in range(1, 10) if not same_state(seen[t], seen[0])]
     assert moved == list(range(SWITCH, 10))
@@ -177,6 +185,18 @@ def test_resume_finds_the_switch_that_waits_for_the_student(event, iteration, tm
     assert sorted(resumed[0]) == list(range(iteration, 10))
     left = exported(tmp_path / 'straight')
     assert_equals_uninterrupted(resumed, (seen, end, left), killed)
+
+
+def test_a_teacher_that_waited_is_replaced_and_not_averaged(tmp_path):
+    """The wait ends with other settings under --resume."""
+    waits = dict(burn_in_iters=0, burn_in_metric='test/mean')
+    seen, _ = train(tmp_path, seed=6, update=waits, val_interval=2, max_iters=6)
+    assert same_state(seen[5], seen[0])
+    student = read_checkpoint(tmp_path / 'iter_6.pth')['state_dict']
+    resumed, _ = train(tmp_path, seed=7, update=dict(burn_in_iters=0), resume=True)
+    for name, value in resumed[6].items():
+        if name != 'constant':
+            assert torch.equal(value, student[f'student.{name}']), name
 
 
 def test_incomplete_checkpoint_is_not_resumed_from(uninterrupted, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from gloo_ranks import two_ranks
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 from tiny_pair import (
     Pair,
@@ -27,7 +28,10 @@ from mmcast.engine.hooks.teacher_update_hook import check_same_architecture
 
 
 def call_hook(hook, model, iteration):
-    hook.before_train_iter(SimpleNamespace(model=model, iter=iteration), iteration)
+    """Call the hook as a runner does, whose state is the model's here."""
+    hub = vars(model).setdefault('hub', MessageHub('of a model'))
+    runner = SimpleNamespace(model=model, iter=iteration, message_hub=hub)
+    hook.before_train_iter(runner, iteration)
 
 
 def change_student(student, generator):
@@ -248,10 +252,10 @@ def wait(tmp_path, seed=0, metric='test/mean', interval=2, **changes):
 
 
 @pytest.mark.parametrize('earliest', [0, 5])
-@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('seed', range(3, 8))
 def test_switch_waits_until_the_student_is_better(seed, earliest, tmp_path):
     teachers, found, loaded = wait(tmp_path, seed, burn_in_iters=earliest)
-    assert [at for at, *_ in found] == [0, 2, 4, 6, 8, 10]
+    assert [at for at, *_ in found] == [2, 4, 6, 8, 10]
     better = [at for at, student, teacher in found if student > teacher]
     switch = next((at for at in better if at >= earliest), 10)
     for at, teacher in teachers.items():
@@ -260,41 +264,96 @@ def test_switch_waits_until_the_student_is_better(seed, earliest, tmp_path):
 
 def test_seeds_of_the_test_above_differ(tmp_path):
     switches = set()
-    for seed in range(6):
+    for seed in range(3, 8):
         teachers, _, loaded = wait(tmp_path / str(seed), seed, burn_in_iters=0)
         moved = (at for at, each in teachers.items() if not same_state(each, loaded))
         switches.add(next(moved, None))
-    assert {0, None} < switches  # at once, never and in between
+    assert switches == {4, 6, 8, None}
 
 
-def test_unknown_metric_ends_the_run_before_it_trains(tmp_path):
-    with pytest.raises(
-        ValueError,
-        match=r"burn_in_metric='segm_mAP' is not among the validation's metrics: "
-        r'test/mean$',
-    ):
+def test_a_student_that_is_never_better_is_told(tmp_path, capfd):
+    wait(tmp_path, seed=6)
+    told = ''.join(capfd.readouterr())
+    assert 'The teacher has stayed as it was loaded: in no validation was the' in told
+
+
+def test_unknown_metric_is_named(tmp_path):
+    """Its prefix is known before the run, the rest with the first validation."""
+    message = 'is none of the metrics of val_evaluator: their names begin with test/$'
+    with pytest.raises(ValueError, match=message):
         wait(tmp_path, metric='segm_mAP')
     assert not (tmp_path / 'iter_1.pth').exists()
+    message = "metric='test/meen' is not among the validation's metrics: test/mean$"
+    with pytest.raises(ValueError, match=message):
+        wait(tmp_path, metric='test/meen')
 
 
-def test_switch_that_no_validation_can_decide_raises_before_training(tmp_path):
-    with pytest.raises(ValueError, match='the first one is at 10 and the run ends at'):
-        wait(tmp_path, interval=10)
+@pytest.mark.parametrize(
+    ('changes', 'settings'),
+    [
+        ({}, dict(val_interval=10)),
+        (dict(burn_in_iters=9), dict(val_interval=4)),
+        ({}, dict(schedule=dict(val_begin=9), val_interval=4)),
+    ],
+)
+def test_switch_that_no_validation_can_decide_raises_before_training(
+    changes, settings, tmp_path
+):
+    validation = evaluation('val', 'TeacherStudentValLoop')
+    runner = make_runner(
+        tmp_path,
+        guided(),
+        [hook(burn_in_metric='test/mean', **changes)],
+        **validation,
+        **settings,
+    )
+    with pytest.raises(ValueError, match='but none is between burn_in_iters='):
+        runner.train()
+
+
+def test_switch_that_nothing_compares_raises_before_training(tmp_path):
     hooks = [hook(burn_in_metric='test/mean')]
     for arguments in ({}, evaluation('val', 'ValLoop')):
         with pytest.raises(ValueError, match=r"set val_cfg\.type='TeacherStudentVal"):
             make_runner(tmp_path / 'run', guided(), hooks, **arguments).train()
 
 
+def test_a_run_of_epochs_validates_no_more_often_when_resumed(tmp_path):
+    """An epoch has three iterations; the run goes on in the middle of the third."""
+    seen = []
+    for resume in (dict(), dict(resume=True, load_from=str(tmp_path / 'iter_8.pth'))):
+        validations = Validations()
+        hooks = [hook(burn_in_iters=0, burn_in_metric='test/mean'), validations]
+        validation = evaluation('val', 'TeacherStudentValLoop')
+        make_runner(
+            tmp_path, guided(6), hooks, epochs=4, val_interval=2, **validation, **resume
+        ).train()
+        seen.append([at for at, *_ in validations.seen])
+    assert seen[0] == [6, 12]
+    assert len(seen[1]) == 1  # the last one
+    assert seen[1][0] > 8
+
+
+def test_validation_alone_decides_nothing(tmp_path):
+    for loop in ('ValLoop', 'TeacherStudentValLoop'):
+        hooks = [hook(burn_in_metric='test/mean', burn_in_iters=0)]
+        runner = make_runner(tmp_path, guided(), hooks, **evaluation('val', loop))
+        runner.val()
+        assert 'teacher_switch' not in runner.message_hub.runtime_info
+
+
 def test_model_that_finds_nothing_is_worse_than_any(tmp_path):
     """CocoMetric returns no metrics for it."""
     update = TeacherUpdateHook(0, burn_in_metric='coco/segm_mAP')
     runner = make_runner(tmp_path, guided(), [])
+    runner.build_train_loop(runner._train_loop)
+    runner.train_loop._iter = 3
+    info = runner.message_hub.runtime_info
     for metrics in (None, {}, {'teacher/coco/segm_mAP': 0.0}):
         update.after_val_epoch(runner, metrics)
-        assert update.switch(runner) is None
+        assert 'teacher_switch' not in info
     update.after_val_epoch(runner, {'student/coco/segm_mAP': 0.0})
-    assert update.switch(runner) == 0
+    assert info['teacher_switch'] == 3
 
 
 # -- on two ranks --------------------------------------------------------------------

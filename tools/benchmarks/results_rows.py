@@ -91,6 +91,9 @@ ROWS = {
     'distilled_student': distilled(
         'CAST, distilled: + contrast', against='pseudo_labels_student', paper=32.2
     ),
+    'distilled_student_twice': distilled(
+        'the same, twice as long', against='supervised_student_twice', share=2.0
+    ),
     'composite_labels_student': distilled(
         'labels of the teacher with a segmenter',
         labels='composite_teacher',
@@ -195,7 +198,7 @@ ROWS = {
 BY_LABELS = (
     *('adapted_teacher', 'supervised_student', 'supervised_student_twice'),
     *('guided_student', 'pseudo_labels_student', 'distilled_student'),
-    'refined_student',
+    *('distilled_student_twice', 'refined_student'),
 )
 
 

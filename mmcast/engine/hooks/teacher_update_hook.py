@@ -17,7 +17,8 @@ from torch import nn
 from mmcast.checkpoints import compare, pretrained_source
 from mmcast.models.unwrapped import unwrapped
 
-SWITCH = 'teacher_switch'  # in the runner's message hub, which checkpoints keep
+# The iteration of the copy, in the runner's message hub, which checkpoints keep.
+SWITCH = 'teacher_switch'
 
 
 @HOOKS.register_module()
@@ -33,24 +34,26 @@ class TeacherUpdateHook(Hook):
     with ``accumulative_counts=k`` the teacher is updated k times per step.
 
     mmengine's ``EMAHook`` averages the student alone: an average of this teacher would
-    mix the loaded network with the student.
+    mix the loaded network with the student. Validation then measures the student's
+    average, and the teacher still becomes a copy of the student itself.
 
     The switch may wait longer, until a validation finds the student better than its
     teacher (``burn_in_metric``): a student that is worse would lower its own labels.
 
-    The model, the runner's iteration and that of the switch are the only state, and
-    checkpoints have them, so ``--resume`` continues as if there had been no break. With
-    several ranks, each updates its own teacher. The teachers agree if the students do,
-    that is with synchronised batch norm. With plain batch norm ``--resume`` is not
-    exact: a checkpoint has rank 0's statistics alone.
+    The model, the runner's iteration and that of the switch are the only state, so
+    ``--resume`` continues as if there had been no break; it repeats a validation that
+    may decide and has no checkpoint after it. With several ranks, each updates its own
+    teacher. The teachers agree if the students do, that is with synchronised batch
+    norm. With plain batch norm ``--resume`` is not exact: a checkpoint has rank 0's
+    statistics alone.
 
     Args:
         burn_in_iters: Iterations for which a loaded teacher guides; 0 starts with the
             student's copy, None never updates.
         burn_in_metric: A metric of ``TeacherStudentValLoop``, such as
-            ``'coco/segm_mAP'``. The switch is after the first validation, from
-            ``burn_in_iters`` on, in which the student's is higher than the teacher's.
-            None: at ``burn_in_iters``. It is not in the paper.
+            ``'coco/segm_mAP'``. The switch is after the first validation, at
+            ``burn_in_iters`` or later, in which the student's is higher than the
+            teacher's. None: at ``burn_in_iters``. It is not in the paper.
         momentum: m.
         guided: Whether the loaded teacher labels before the switch. Otherwise the
             student learns from labels alone until its own copy becomes the teacher. The
@@ -85,10 +88,10 @@ class TeacherUpdateHook(Hook):
                 'the earliest switch'
             )
         self.burn_in_iters = burn_in_iters
-        self.burn_in_metric = burn_in_metric
+        self.burn_in_metric = burn_in_metric or None
         self.momentum = momentum
         self.guided = guided
-        self.starts = False  # the run's first epoch
+        self.starts = False
 
     def before_run(self, runner: Runner) -> None:
         """Check that the teacher can follow the student, and can guide before.
@@ -127,32 +130,46 @@ class TeacherUpdateHook(Hook):
         loaded = loaded or any(map(pretrained_source, model.teacher.modules()))
         guides = self.burn_in_metric or burn_in != 0
         if self.guided and guides and not loaded:
+            setting = (
+                f'burn_in_metric={self.burn_in_metric!r}'
+                if self.burn_in_metric
+                else f'burn_in_iters={burn_in}'
+            )
             raise ValueError(
-                f'the teacher guides for burn_in_iters={burn_in} with random weights: '
+                f'the teacher guides for {setting} with random weights: '
                 'give model.teacher.checkpoint, or '
                 "model.teacher.init_cfg=dict(type='Pretrained', checkpoint=...) to a "
-                'teacher with a type, or burn_in_iters=0'
+                'teacher with a type, or burn_in_iters=0 without burn_in_metric'
             )
 
     def check_validation(self, runner: Runner) -> None:
-        """Check that a validation will compare the student with the teacher.
+        """Check that a validation can decide about the switch.
 
         Raises:
-            ValueError: None will.
+            ValueError: None can.
         """
-        if not isinstance(runner._val_loop, TeacherStudentValLoop):
+        metric, loop = str(self.burn_in_metric), runner.val_loop
+        what = f'burn_in_metric={metric!r}'
+        if not isinstance(loop, TeacherStudentValLoop):
             raise ValueError(
-                f'burn_in_metric={self.burn_in_metric!r} compares student and teacher '
-                "in validation: set val_cfg.type='TeacherStudentValLoop'"
+                f'{what} compares student and teacher in validation: set '
+                "val_cfg.type='TeacherStudentValLoop'"
             )
-        loop = runner.train_loop
-        ends = loop.max_epochs if by_epoch(runner) else loop.max_iters
-        first = max(loop.val_begin, loop.val_interval)
-        if first >= ends:
+        prefixes = [each.prefix for each in loop.evaluator.metrics]
+        if metric.partition('/')[0] not in prefixes and all(prefixes):
             raise ValueError(
-                f'burn_in_metric={self.burn_in_metric!r} compares student and teacher '
-                f'in validation, but the first one is at {first} and the run ends at '
-                f'{ends}: lower train_cfg.val_interval and train_cfg.val_begin'
+                f'{what} is none of the metrics of val_evaluator: their names begin '
+                f'with {" or ".join(f"{prefix}/" for prefix in prefixes)}'
+            )
+        train, length = runner.train_loop, between_validations(runner)
+        last = (runner.max_iters // length - 1) // train.val_interval
+        last *= train.val_interval
+        first = max(train.val_begin, (self.burn_in_iters or 1) / length)
+        if last < first and len(train.dynamic_intervals) == 1:
+            raise ValueError(
+                f'{what} compares student and teacher in validation, but none is '
+                f'between burn_in_iters={self.burn_in_iters} and the end of the run: '
+                'lower train_cfg.val_interval, train_cfg.val_begin or burn_in_iters'
             )
 
     def before_train(self, runner: Runner) -> None:
@@ -169,23 +186,27 @@ class TeacherUpdateHook(Hook):
                 }
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Compare student and teacher where the run starts, if a validation is due.
+        """Repeat the validation that a resumed run does not know.
 
-        A checkpoint is written before the validation of its iteration, so a resumed run
-        does not know what that found. At iteration 0 a misspelt metric shows.
+        A checkpoint is written before the validation of its iteration.
         """
         starts, self.starts = self.starts, False
-        if starts and self.burn_in_metric and self.switch(runner) is None:
+        if starts and self.may_decide(runner):
             loop = runner.train_loop
-            done = loop.epoch if by_epoch(runner) else loop.iter
-            if done % loop.val_interval == 0 and (done == 0 or done >= loop.val_begin):
+            loop._decide_current_val_interval()
+            done, rest = divmod(loop.iter, between_validations(runner))
+            if not rest and done >= loop.val_begin and done % loop.val_interval == 0:
                 runner.val_loop.run()
 
-    def switch(self, runner: Runner) -> int | None:
-        """Return the iteration of the switch; None if there is none yet."""
-        if self.burn_in_metric is None:
-            return self.burn_in_iters
-        return runner.message_hub.runtime_info.get(SWITCH)
+    def may_decide(self, runner: Runner) -> bool:
+        """Say whether a validation now would decide about the switch."""
+        return (
+            self.burn_in_metric is not None
+            and isinstance(runner._train_loop, BaseLoop)  # not `runner.val()`
+            and SWITCH not in runner.message_hub.runtime_info
+            and self.is_after_burn_in(runner)
+            and 0 < runner.iter < runner.max_iters
+        )
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
@@ -195,9 +216,9 @@ class TeacherUpdateHook(Hook):
         Raises:
             ValueError: The validation has no such metric.
         """
-        name = self.burn_in_metric
-        if name is None or self.switch(runner) is not None or not metrics:
+        if not metrics or not self.may_decide(runner):
             return
+        name = self.burn_in_metric
         found = {part: metrics.get(f'{part}/{name}') for part in ('student', 'teacher')}
         if all(value is None for value in found.values()):
             raise ValueError(
@@ -208,12 +229,20 @@ class TeacherUpdateHook(Hook):
         student, teacher = (
             -math.inf if value is None else value for value in found.values()
         )
-        if student > teacher and runner.iter >= self.burn_in_iters:
+        if student > teacher:
             runner.message_hub.update_info(SWITCH, runner.iter)
             runner.logger.info(
                 f'The student has passed its teacher ({name} {student:.3f} and '
-                f'{teacher:.3f}). From iteration {runner.iter} on the teacher is its '
-                'average'
+                f'{teacher:.3f}). From iteration {runner.iter} on the teacher follows '
+                'it'
+            )
+
+    def after_train(self, runner: Runner) -> None:
+        """Tell that the teacher never followed."""
+        if self.burn_in_metric and SWITCH not in runner.message_hub.runtime_info:
+            runner.logger.warning(
+                'The teacher has stayed as it was loaded: in no validation was the '
+                f"student's {self.burn_in_metric} higher than its own"
             )
 
     def before_train_iter(
@@ -221,18 +250,25 @@ class TeacherUpdateHook(Hook):
     ) -> None:
         """Update the teacher."""
         model = unwrapped(runner.model)
-        switch = self.switch(runner)
-        frozen = switch is None or runner.iter < switch
-        model.labeling_enabled = self.guided or not frozen
-        if frozen:
-            return
-        momentum = self.momentum if runner.iter > switch else 0.0
-        update(model.teacher, model.student, momentum)
+        hub, waits = runner.message_hub, self.burn_in_metric is not None
+        switch = None if self.burn_in_iters is None else hub.get_info(SWITCH)
+        if switch is None and not waits and self.is_after_burn_in(runner):
+            switch = runner.iter
+            hub.update_info(SWITCH, switch)
+        model.labeling_enabled = self.guided or switch is not None
+        if switch is not None:
+            momentum = 0.0 if runner.iter == switch else self.momentum
+            update(model.teacher, model.student, momentum)
+
+    def is_after_burn_in(self, runner: Runner) -> bool:
+        """Say whether ``burn_in_iters`` have passed."""
+        return self.burn_in_iters is not None and runner.iter >= self.burn_in_iters
 
 
-def by_epoch(runner: Runner) -> bool:
-    """Return whether a run validates by epochs."""
-    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+def between_validations(runner: Runner) -> int:
+    """Return the iterations of which ``train_cfg.val_interval`` is a multiple."""
+    loop = runner.train_loop
+    return len(loop.dataloader) if isinstance(loop, EpochBasedTrainLoop) else 1
 
 
 @torch.no_grad()
