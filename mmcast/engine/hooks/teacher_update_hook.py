@@ -91,7 +91,7 @@ class TeacherUpdateHook(Hook):
         self.burn_in_metric = burn_in_metric or None
         self.momentum = momentum
         self.guided = guided
-        self.starts = False
+        self.starts = False  # from the start of a run to its first epoch
 
     def before_run(self, runner: Runner) -> None:
         """Check that the teacher can follow the student, and can guide before.
