@@ -260,7 +260,12 @@ GUIDANCE = (
         1.0,
     ),
     ('nms', 'no two labels with an IoU above 0.5', {NMS_THR: 0.5}, 1.0),
-    ('both', 'neither', {TAKE_OVER: None, NMS_THR: 0.5}, 1.0),
+    (
+        'both',
+        'the two together: frozen, no duplicates',
+        {TAKE_OVER: None, NMS_THR: 0.5},
+        1.0,
+    ),
     ('long', 'four times as long', {}, 4.0),
 )
 
