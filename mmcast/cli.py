@@ -312,6 +312,7 @@ def _from_coco(add: Callable) -> None:
     add('--results', metavar='FILE', help='COCO results, in place of annotations')
     add('--images', metavar='DIR', help='image folder; names are made to fit it')
     add('--classes', nargs='+', help="the student's classes, in its order")
+    _layout(add)
 
 
 def _convert_store(add: Callable) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import torch
-from mmengine.dist import all_gather_object, get_dist_info
+from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -18,9 +18,10 @@ from mmcast.apis.label_summary import LabelSummary, summarise
 from mmcast.apis.labeler import Labeler, ViewLoader
 from mmcast.apis.load_model import settings_digest
 from mmcast.apis.merged_views import Views
-from mmcast.apis.ranks import on_rank_zero, raise_on_all_ranks
+from mmcast.apis.ranks import from_all_ranks, on_rank_zero, raise_on_all_ranks
 from mmcast.datasets.image_tars import image_path
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 from mmcast.datasets.workers import end_with_parent
 
 # So many failures without a success are not the images' fault.
@@ -37,7 +38,7 @@ def label_images(
     device: str | torch.device | None = None,
     num_workers: int = 2,
     progress: bool = True,
-    score_thr: float = 0.0,
+    rule: LoadPseudoAnnotations | None = None,
     allowed_unreadable: int | None = 0,
     views: Views | None = None,
 ) -> LabelSummary:
@@ -57,7 +58,7 @@ def label_images(
         device: Device to run the model on; None to leave the model where it is.
         num_workers: Processes that read images; 0 for none.
         progress: Whether rank 0 shows a progress bar.
-        score_thr: The summary counts instances with a higher score as used.
+        rule: As for :func:`mmcast.apis.label_summary.summarise`.
         allowed_unreadable: So many images may be unreadable, or all but one for None;
             they are named in a warning and have no labels.
         views: What the model sees of an image; None for the image as it is. The
@@ -107,10 +108,8 @@ def label_images(
                 is_new=is_new,
             )
         )
-    failed = [line for share in all_gather_object(unreadable) for line in share]
-    return finish(
-        store, names, len(missing), failed, allowed_unreadable, score_thr=score_thr
-    )
+    failed = [line for share in from_all_ranks(unreadable) for line in share]
+    return finish(store, names, len(missing), failed, allowed_unreadable, rule=rule)
 
 
 def check_loading(batch_size: int, num_workers: int) -> None:
@@ -172,7 +171,7 @@ def finish(
     failed: Sequence[str],
     allowed_unreadable: int | None = None,
     *,
-    score_thr: float = 0.0,
+    rule: LoadPseudoAnnotations | None = None,
     total: int | None = None,
 ) -> LabelSummary:
     """Name the images that cannot be read, and summarise the labels.
@@ -183,7 +182,7 @@ def finish(
         missing: How many of them had no labels before.
         failed: Those that cannot be read, with reasons.
         allowed_unreadable: So many may be unreadable; None for all but one.
-        score_thr: The summary counts instances with a higher score as used.
+        rule: As for :func:`mmcast.apis.label_summary.summarise`.
         total: Number of images; None if all have names.
 
     Raises:
@@ -211,7 +210,7 @@ def finish(
         without = set(store.missing(names))
         labeled = [name for name in names if name not in without]
     summary = on_rank_zero(
-        lambda: summarise(store, labeled, missing - len(failed), score_thr=score_thr)
+        lambda: summarise(store, labeled, missing - len(failed), rule=rule)
     )
     print_log(str(summary), logger='current', level=logging.INFO)
     return summary

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 
 _BINS = 1000
 
@@ -21,7 +22,7 @@ class LabelSummary:
         stored: Number of instances in the store.
         score_quantiles: Their scores at 0, 25, 50, 75 and 100 %, to 0.001; empty if
             there is no instance.
-        score_thr: Only instances with a higher score are used in training.
+        condition: What training asks of an instance, as ``'a score above 0.3'``.
         used_per_class: Class name to number of these.
         without_used: Number of images without any of these.
     """
@@ -30,7 +31,7 @@ class LabelSummary:
     labeled_now: int
     stored: int
     score_quantiles: tuple[float, ...]
-    score_thr: float
+    condition: str
     used_per_class: dict[str, int]
     without_used: int
 
@@ -46,7 +47,7 @@ class LabelSummary:
         scores = ' '.join(f'{score:.3f}' for score in self.score_quantiles)
         return (
             f'Pseudo-labels of {self.images} images ({self.labeled_now} labelled now): '
-            f'{self.used} instances have a score above {self.score_thr}, which '
+            f'{self.used} instances have {self.condition}, which '
             f'training uses ({classes}); {self.without_used} images have none of '
             f'these. Stored are {self.stored} instances, with scores at '
             f'0/25/50/75/100 %: {scores or "none"}.'
@@ -58,16 +59,24 @@ def summarise(
     names: Sequence[str],
     labeled_now: int = 0,
     *,
-    score_thr: float = 0.0,
+    rule: LoadPseudoAnnotations | None = None,
 ) -> LabelSummary:
-    """Summarise the labels; read and check each entry once, one at a time."""
+    """Summarise the labels; read and check each entry once, one at a time.
+
+    Args:
+        store: The store.
+        names: The images.
+        labeled_now: How many of them this call labelled.
+        rule: The training's rule for the labels to use; None for all that have a score.
+    """
+    rule = rule or LoadPseudoAnnotations(score_thr=0.0)
     counts: Counter[int] = Counter()
     histogram = np.zeros(_BINS + 1, np.int64)
     without_used = 0
     for name in names:
         entry = store.read(name)
         np.add.at(histogram, np.rint(entry.scores * _BINS).astype(int), 1)
-        used = entry.labels[entry.scores > score_thr]
+        used = entry.labels[rule.wanted(entry, store.path(name))]
         counts.update(used.tolist())
         without_used += not len(used)
     total = histogram.sum()
@@ -82,7 +91,7 @@ def summarise(
         labeled_now=labeled_now,
         stored=int(total),
         score_quantiles=quantiles,
-        score_thr=score_thr,
+        condition=rule.condition,
         used_per_class={
             name: counts[label] for label, name in enumerate(store.classes)
         },

@@ -66,7 +66,7 @@ class SemiSupervisedDataset(ConcatDataset):
 
     Raises:
         ValueError: An argument is out of its range, or a pipeline does not load images
-            and masks and pack them.
+            and all masks and pack them.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class SemiSupervisedDataset(ConcatDataset):
             for part in with_pipelines(dataset):
                 steps = _steps(part)
                 steps[:] = mirror_aware(steps, self._metainfo)
+        _check_encoding(self.datasets[0])
         if unlabeled_dataset is None:
             return
         for part in leaves(self.datasets[1]):
@@ -143,6 +144,7 @@ class SemiSupervisedDataset(ConcatDataset):
                 part.pipeline = Compose(steps)
             if len(self.datasets) > 1:
                 _check_steps(branch, dataset)
+        _check_encoding(self.datasets[0])
 
     def _of_branch(self, branch: str, step: Any) -> Any:
         """Replace a transform that loads or packs by that of a branch."""
@@ -279,6 +281,28 @@ def _check_steps(branch: str, dataset: Any) -> None:
             raise ValueError(
                 'LoadAnnotations in labeled_dataset.pipeline loads no masks: set '
                 'with_bbox=True and with_mask=True'
+            )
+
+
+def _check_encoding(labeled: Any) -> None:
+    """Check that no object is lost: with polygons, mmdet ignores one that is an RLE."""
+    for dataset in leaves(labeled):
+        if not any(
+            isinstance(step, LoadAnnotations) and not step.poly2mask
+            for step in _steps(dataset)
+        ):
+            continue
+        objects = [
+            isinstance(instance.get('mask'), dict)
+            for index in range(len(dataset))
+            for instance in dataset.get_data_info(index)['instances']
+            if not instance['ignore_flag']
+        ]
+        if any(objects):
+            raise ValueError(
+                f'{sum(objects)} of {len(objects)} labelled objects would be ignored, '
+                'since their masks are RLEs and LoadAnnotations in the pipeline has '
+                'poly2mask=False: set poly2mask=True'
             )
 
 

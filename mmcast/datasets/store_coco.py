@@ -121,6 +121,7 @@ def from_coco(
     results: str | Path | None = None,
     images: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    layout: str | None = None,
 ) -> Imported:
     """Make a store of the labels that another tool wrote as COCO JSON.
 
@@ -140,6 +141,7 @@ def from_coco(
             ``tar://FOLDER`` for tars of images.
         classes: Class names of the student, in its order; other categories are left
             out. None for all categories, sorted by their ids.
+        layout: How a new store keeps the labels, as for :func:`mmcast.apis.label`.
 
     Raises:
         FileNotFoundError: A file or the image folder does not exist, or none of the
@@ -188,7 +190,7 @@ def from_coco(
     todo = opened.missing(sizes)
     if images is not None:
         notes |= _check_images(content, images, todo)
-    opened = PseudoLabelStore.create(store, **settings)
+    opened = PseudoLabelStore.create(store, **settings, layout=layout)
     for name in track(todo, 'writing labels', console=make_console(), transient=True):
         found = kept.get(name, [])
         opened.write(

@@ -27,6 +27,7 @@ from mmcast.apis.label_summary import summarise
 from mmcast.apis.labeler import _instances
 from mmcast.cli import main
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
+from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 BENCHMARK = TOOLS / 'benchmarks/labelling.py'
@@ -92,7 +93,8 @@ def test_summary_counts_old_and_new(teacher_world, teacher, tmp_path):
     assert '10 images (9 labelled now)' in str(summary)
     assert (summary.used, summary.without_used) == (len(scores), 1)
     high = float(np.quantile(scores, 0.95))
-    summary = label(teacher_world, teacher, store, score_thr=high)
+    rule = LoadPseudoAnnotations(score_thr=high)
+    summary = label(teacher_world, teacher, store, rule=rule)
     above = [int((entry.scores > high).sum()) for entry in entries]
     assert (summary.used, summary.without_used) == (sum(above), above.count(0))
     assert above.count(0) > 1

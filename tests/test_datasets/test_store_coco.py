@@ -111,7 +111,8 @@ def test_an_empty_store_makes_no_file(tmp_path):
     assert not (tmp_path / 's.json').exists()
 
 
-def test_a_store_comes_back_as_it_was(store, tmp_path):
+@pytest.mark.parametrize('layout', [None, 'shards'])
+def test_a_store_comes_back_as_it_was(store, tmp_path, layout):
     """Also a box that is far from its mask, as after ``mmcast refine``."""
     one = store.read('a.jpg')
     store.write(
@@ -119,7 +120,7 @@ def test_a_store_comes_back_as_it_was(store, tmp_path):
         *(None, one.mask_qualities),
     )
     first = to_coco(store.root, tmp_path / 'first.json')
-    found = from_coco(first, tmp_path / 'second')
+    found = from_coco(first, tmp_path / 'second', layout=layout)
     assert (found.images, found.instances) == (3, 6)
     assert (found.left_out, found.notes) == ({}, {})
     second = to_coco(tmp_path / 'second', tmp_path / 'second.json')
@@ -131,6 +132,7 @@ def test_a_store_comes_back_as_it_was(store, tmp_path):
         assert (one.class_scores is None) == (name == 'a.jpg')
         assert one.mask_qualities is not None
     opened = PseudoLabelStore.open(tmp_path / 'second')
+    assert opened.layout == (layout or 'folder')
     assert opened.teacher.checkpoint == 'first.json'
     assert len(opened.teacher.digest) == 64
 

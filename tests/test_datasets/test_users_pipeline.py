@@ -8,6 +8,7 @@ import torch
 from mmdet.datasets import ConcatDataset
 from mmdet.engine.hooks import PipelineSwitchHook
 from mmdet.registry import DATASETS
+from mmdet.structures.mask import PolygonMasks
 from mmengine.dataset import Compose
 from pycocotools import mask as mask_utils
 
@@ -106,6 +107,32 @@ def test_unlabelled_images_get_the_same_pipeline(synthscapes, unlabelled):
     # It has the labelled one's classes.
     assert dataset.metainfo['classes'] == EVERY
     assert dataset.datasets[1].metainfo['classes'] == EVERY
+
+
+@pytest.mark.parametrize('alone', [False, True])
+def test_objects_that_polygons_would_lose_are_refused(synthscapes, unlabelled, alone):
+    """mmdet marks an RLE as ignored, without a word, as many stock configs load."""
+    polygons = [LOAD[0], dict(LOAD[1], poly2mask=False), *VIEW, *PACK]
+    lost = DATASETS.build(labelled(synthscapes, polygons))[0]['data_samples']
+    assert not len(lost.gt_instances)
+    assert len(lost.ignored_instances)
+    with pytest.raises(ValueError, match=r'(\d+) of \1 .* ignored.*set poly2mask=True'):
+        build(labelled(synthscapes, polygons), {} if alone else unlabelled)
+
+
+def test_polygons_stay_polygons(synthscapes, unlabelled, tmp_path):
+    file = synthscapes / 'annotations/instancesonly_filtered_gtFine_train.json'
+    content = json.loads(file.read_text())
+    for each in content['annotations']:
+        x, y, w, h = each['bbox']
+        each['segmentation'] = [[x, y, x + w, y, x + w, y + h]]
+    changed = tmp_path / 'polygons.json'
+    changed.write_text(json.dumps(content))
+    polygons = [LOAD[0], dict(LOAD[1], poly2mask=False), *VIEW, *PACK]
+    data = dict(labelled(synthscapes, polygons), ann_file=str(changed))
+    sample = build(data, unlabelled)[0]['data_samples']['sup']
+    assert isinstance(sample.gt_instances.masks, PolygonMasks)
+    assert len(sample.gt_instances)
 
 
 def test_a_pipeline_with_mosaic_and_mixup(synthscapes, unlabelled):

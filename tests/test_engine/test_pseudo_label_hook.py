@@ -15,7 +15,7 @@ from pycocotools import mask as mask_utils
 from mmcast._requirements import mim_name
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.semi_supervised import leaves
-from mmcast.engine.hooks.pseudo_label_hook import _transforms
+from mmcast.engine.hooks.pseudo_label_hook import PseudoLabelHook, _transforms
 
 MIM_TRAIN = f'mim train {mim_name()}'
 
@@ -343,6 +343,44 @@ def test_images_without_labels_are_skipped(teacher_world, tmp_path):
         unlabelled(teacher_world, store.root, skip_empty=True, score_thr=0.95),
         [hook(teacher_world)],
     )
-    with pytest.raises(ValueError, match=r'None of the 10 images .*lower score_thr'):
+    asked = r'None of the 10 images .* a score above 0\.95 in .*: ask for less in'
+    with pytest.raises(ValueError, match=asked):
         runner.train()
     assert record.seen == []
+
+
+@pytest.mark.parametrize(
+    ('rule', 'asked'),
+    [
+        (dict(class_score_thr=0.7), r'a score above 0\.06, a class score above 0\.7 '),
+        (dict(mask_quality_thr=0.9), r'a mask quality above 0\.9 '),
+        (dict(min_area=4000), 'at least 4000 pixels '),
+    ],
+)
+def test_labels_that_the_rule_drops_raise_before_training(
+    teacher_world, tmp_path, rule, asked
+):
+    store = PseudoLabelStore.create(
+        tmp_path / 'store',
+        classes=teacher_world.classes,
+        teacher=Teacher.from_files(teacher_world.config, teacher_world.checkpoint),
+    )
+    rle = mask_utils.encode(np.ones((48, 72), np.uint8, order='F'))
+    for name in teacher_world.names:
+        store.write(
+            *(name, (48, 72), [0], [0.5], [[0, 0, 72, 48]], [rle]), [0.7], [0.8]
+        )
+    runner, record = make_runner(
+        tmp_path / 'run',
+        unlabelled(teacher_world, store.root, skip_empty=True, **rule),
+        [hook(teacher_world)],
+    )
+    with pytest.raises(ValueError, match=f'None of the 10 images .*{asked}'):
+        runner.train()
+    assert record.seen == []
+
+
+def test_views_are_for_a_detector_alone(tmp_path):
+    for teacher in ('labels.json', tmp_path / 'folder', 'not_there_yet'):
+        with pytest.raises(ValueError, match='has labels already: leave `views` out'):
+            PseudoLabelHook(str(teacher), views=dict(flip=True))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from gloo_ranks import two_ranks
+from mmdet.models import DetDataPreprocessor
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
@@ -225,6 +226,16 @@ def test_student_may_have_training_only_modules():
     student.decoder = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r'decoder\.weight is unexpected'):
         check_same_architecture(student, teacher)
+
+
+def test_a_copy_of_the_student_sees_the_colours_in_its_order():
+    student, teacher = network(), network()
+    for each, bgr_to_rgb in ((student, True), (teacher, False)):
+        each.data_preprocessor = DetDataPreprocessor(bgr_to_rgb=bgr_to_rgb)
+    with pytest.raises(ValueError, match='another order of colours'):
+        check_same_architecture(student, teacher)
+    teacher.data_preprocessor = DetDataPreprocessor(bgr_to_rgb=True)
+    check_same_architecture(student, teacher)
 
 
 # -- a switch that waits for the student -----------------------------------------------

@@ -344,3 +344,21 @@ def test_the_rule_for_queries_gives_a_stock_student_whole_masks():
     model.nms_thr = 0.9
     (labelled,) = model.pseudo_label(inputs, [instances(64, 96, 0)])
     assert len(labelled.gt_instances) == 1
+
+
+def test_a_query_without_a_sure_pixel_is_no_label_of_a_stock_student():
+    """Its probabilities suffice for the rule, but a box needs a pixel."""
+    model = stock_wrapper(
+        'mask_rcnn', teacher=stock_detector('mask2former'), query_rule={}
+    )
+    classes = torch.full((1, 2, 9), -20.0)
+    classes[0, :, 3] = 20
+    masks = torch.full((1, 2, 16, 24), -0.1)  # a sum of 182
+    masks[0, 1, 2:8, 4:10] = 20
+    model.teacher._forward = lambda *_: ([classes], [masks])
+    inputs, samples = two_sources()
+    (labelled,) = model.pseudo_label(inputs['sup'][:1], [instances(64, 96, 0)])
+    assert labelled.gt_instances.bboxes.tolist() == [[16, 8, 40, 32]]
+    losses = model.loss(inputs, samples)
+    assert losses['teacher_labels_per_image'] == 1
+    assert losses['unsup_loss_bbox'].isfinite()

@@ -175,3 +175,19 @@ def test_images_that_nobody_labels_are_left_out():
     )
     model.loss(inputs, samples)
     assert seen == [(2, 3, 64, 96)]
+
+
+def test_one_image_that_is_left_has_no_other_one():
+    model = model_with_contrast().eval()
+    model.pixel_contrast.contrast.candidates = 'other_images'
+    model.teacher = copy.deepcopy(model.student)
+    model.labeling_enabled = False
+    inputs, samples = two_sources()
+    inputs['sup'], samples['sup'] = inputs['sup'][:1], samples['sup'][:1]
+    loss = model.loss(inputs, samples)['loss_pxl']
+    loss.backward()
+    assert float(loss) == 0
+    assert all(p.grad is not None for p in model.pixel_contrast.mlp.parameters())
+    del inputs['unsup'], samples['unsup']
+    with pytest.raises(ValueError, match=r'raise train_dataloader\.batch_size'):
+        model.loss(inputs, samples)

@@ -106,11 +106,24 @@ ROWS = {
         against='distilled_student',
         paper=33.9,
     ),
+    'refined_student_twice': Row(
+        'CAST, refined after twice as long',
+        'finetune',
+        reads={'load_from': 'distilled_student_twice'},
+        against='distilled_student_twice',
+    ),
     'oracle_student': Row(
         'student on the true labels of all images',
         'supervised',
         {LABELED: None, 'train_dataloader.batch_size': 8},
         against='adapted_teacher',
+    ),
+    'oracle_student_twice': Row(
+        'the same, twice as long',
+        'supervised',
+        {LABELED: None, 'train_dataloader.batch_size': 8},
+        against='oracle_student',
+        share=2.0,
     ),
     'same_batches_student': distilled(
         'labels alone, the same batches', {**NO_CONTRAST, 'model.semi_weight': 0.0}
@@ -198,7 +211,7 @@ ROWS = {
 BY_LABELS = (
     *('adapted_teacher', 'supervised_student', 'supervised_student_twice'),
     *('guided_student', 'pseudo_labels_student', 'distilled_student'),
-    *('distilled_student_twice', 'refined_student'),
+    *('distilled_student_twice', 'refined_student', 'refined_student_twice'),
 )
 
 
@@ -234,7 +247,7 @@ def with_labels(name: str, count: int) -> Row:
 
 
 ROWS = {
-    name: row if name == 'oracle_student' else replace(row, labels=IMAGES['labeled'])
+    name: row if LABELED in row.options else replace(row, labels=IMAGES['labeled'])
     for name, row in ROWS.items()
 }
 ROWS |= {

@@ -26,7 +26,8 @@ TABLES = {
             *('zero_shot_teacher', 'adapted_teacher', 'selftrained_teacher'),
             *('supervised_student', 'supervised_student_twice'),
             *('unguided_student', 'guided_student', 'pseudo_labels_student'),
-            *('distilled_student', 'refined_student', 'oracle_student'),
+            *('distilled_student', 'refined_student'),
+            *('oracle_student', 'oracle_student_twice'),
         ),
     ),
     'losses': (

@@ -1,6 +1,7 @@
 """Load instances: those of a data set, and pseudo-labels."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from pycocotools import mask as mask_utils
 
 from mmcast.datasets.coco_masks import why_bad_mask
+from mmcast.datasets.pseudo_label_entry import PseudoLabels
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
 from mmcast.datasets.windowed_masks import WindowedMasks
 
@@ -184,23 +186,9 @@ class LoadPseudoAnnotations(BaseTransform):
                 f'{store.path(name)} and start again.'
             )
 
-        wanted = entry.scores > self.score_thr
-        for key, values, least_value in (
-            ('class_score', entry.class_scores, self.class_score_thr),
-            ('mask_quality', entry.mask_qualities, self.mask_quality_thr),
-        ):
-            if least_value is None:
-                continue
-            if values is None:
-                raise ValueError(
-                    f'{store.path(name)} has no {key}, but {key}_thr is {least_value}: '
-                    f'remove {key}_thr of LoadPseudoAnnotations, or label with a '
-                    'teacher that has both numbers.'
-                )
-            wanted &= values > least_value
         taken: dict[str, Any] | None = None
         masks, kept = [], []
-        for i in np.flatnonzero(wanted).tolist():
+        for i in np.flatnonzero(self.wanted(entry, store.path(name))).tolist():
             rle = entry.masks[i]
             least = float(self.min_area)
             if self.remove_overlap and taken is not None:
@@ -223,6 +211,50 @@ class LoadPseudoAnnotations(BaseTransform):
         results['gt_bboxes_labels'] = entry.labels[kept]
         results['gt_ignore_flags'] = np.zeros(len(masks), bool)
         return results
+
+    def wanted(self, entry: PseudoLabels, path: Path) -> np.ndarray:
+        """Say of each instance whether its scores and its size suffice.
+
+        Args:
+            entry: The labels of an image.
+            path: Their file, for errors.
+
+        Returns:
+            bool ``(n,)``. Training uses these, but for those that others cover.
+
+        Raises:
+            ValueError: The entry lacks a number that has a threshold.
+        """
+        wanted = entry.scores > self.score_thr
+        for key, values, least in (
+            ('class_score', entry.class_scores, self.class_score_thr),
+            ('mask_quality', entry.mask_qualities, self.mask_quality_thr),
+        ):
+            if least is None:
+                continue
+            if values is None:
+                raise ValueError(
+                    f'{path} has no {key}, but {key}_thr is {least}: remove {key}_thr '
+                    'of LoadPseudoAnnotations, or label with a teacher that has both '
+                    'numbers.'
+                )
+            wanted &= values > least
+        if self.min_area > 1 and len(entry.masks):
+            wanted &= mask_utils.area(entry.masks) >= self.min_area
+        return wanted
+
+    @property
+    def condition(self) -> str:
+        """What :meth:`wanted` asks for, in words."""
+        asked = [f'a score above {self.score_thr}']
+        for of, least in (
+            ('class score', self.class_score_thr),
+            ('mask quality', self.mask_quality_thr),
+        ):
+            asked += [f'a {of} above {least}'] if least is not None else []
+        if self.min_area > 1:
+            asked.append(f'at least {self.min_area} pixels')
+        return ', '.join(asked)
 
     def __repr__(self) -> str:
         return (

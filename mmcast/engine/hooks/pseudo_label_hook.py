@@ -89,7 +89,7 @@ class PseudoLabelHook(Hook):
         self.batch_size = batch_size
         self.layout = layout
         self.views = Views(**(views or {}))
-        if views and self._is_coco:
+        if views and (self._is_coco or not is_file(self.teacher)):
             raise ValueError(
                 f'{self.teacher} has labels already: leave `views` out, which a '
                 'detector needs'
@@ -196,9 +196,8 @@ class PseudoLabelHook(Hook):
                 if transform.skip_empty and summary.images == summary.without_used:
                     raise ValueError(
                         f'None of the {summary.images} images has a pseudo-label with '
-                        f'a score above score_thr={transform.score_thr} in '
-                        f'{transform.store}: lower score_thr, or train the teacher '
-                        'longer.'
+                        f'{summary.condition} in {transform.store}: ask for less in '
+                        'pseudo_labels=dict(score_thr=...), or train the teacher longer'
                     )
         barrier()
         restart_loader(runner)
@@ -213,7 +212,12 @@ class PseudoLabelHook(Hook):
         def prepare() -> list[str]:
             if self._is_coco and Path(self.teacher).is_file():
                 images = dataset.data_prefix['img']
-                made = from_coco(self.teacher, root, images=images, classes=classes)
+                made = from_coco(
+                    *(self.teacher, root),
+                    images=images,
+                    classes=classes,
+                    layout=self.layout,
+                )
                 runner.logger.info(f'{root}: {made}')
                 store = PseudoLabelStore.open(root)
             elif Path(self.teacher).is_file():
@@ -233,9 +237,7 @@ class PseudoLabelHook(Hook):
         # It fails where a node does not see the files of rank 0's.
         store = raise_on_all_ranks(lambda: PseudoLabelStore.open(root))
         if not missing:
-            summary = on_rank_zero(
-                lambda: summarise(store, names, score_thr=transform.score_thr)
-            )
+            summary = on_rank_zero(lambda: summarise(store, names, rule=transform))
             runner.logger.info(str(summary))
             return summary
         allowed = _allowed(runner)
@@ -247,7 +249,7 @@ class PseudoLabelHook(Hook):
                 len(missing),
                 failed,
                 allowed,
-                score_thr=transform.score_thr,
+                rule=transform,
             )
         if self._is_coco:
             raise ValueError(
@@ -263,7 +265,7 @@ class PseudoLabelHook(Hook):
             dataset.data_prefix['img'],
             store,
             batch_size=self.batch_size,
-            score_thr=transform.score_thr,
+            rule=transform,
             allowed_unreadable=allowed,
             views=self.views,
         )

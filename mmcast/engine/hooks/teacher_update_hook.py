@@ -292,7 +292,7 @@ def update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
 
 def check_same_architecture(student: nn.Module, teacher: nn.Module) -> None:
-    """Compare all parameters and buffers by name and shape.
+    """Compare all parameters and buffers by name and shape, and the order of colours.
 
     Args:
         student: May have a ``pixel_contrast`` that the teacher lacks; prediction does
@@ -312,4 +312,14 @@ def check_same_architecture(student: nn.Module, teacher: nn.Module) -> None:
             "the teacher becomes a copy of the student, but the student's "
             f"{wrong}: give model.teacher the student's architecture, or "
             'TeacherUpdateHook burn_in_iters=None'
+        )
+    orders = {
+        getattr(getattr(each, 'data_preprocessor', None), '_channel_conversion', None)
+        for each in (student, teacher)
+    }
+    if len(orders) > 1:
+        raise ValueError(
+            'the teacher becomes a copy of the student, but their data preprocessors '
+            'have another order of colours (bgr_to_rgb): give the student the '
+            "teacher's, or TeacherUpdateHook burn_in_iters=None"
         )

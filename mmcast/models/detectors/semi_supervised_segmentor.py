@@ -81,8 +81,10 @@ class SemiSupervisedSegmentor(BaseDetector):
         pixel_contrast: Config of a ``PixelContrastHead``; its ``loss.loss_weight`` is
             lambda_pxl. The labels of the batch stand for queries, see
             :func:`labeled_instances`: a design of this project, so it is off by
-            default. A Mask2Former of this package has the key itself, and contrasts by
-            its predictions, as published.
+            default. A batch in which the teacher found nothing is contrasted without
+            its unlabelled images; if one image is left then, it has no negatives of
+            other images, and the loss is 0. A Mask2Former of this package has the key
+            itself, and contrasts by its predictions, as published.
         contrast_on: ``'backbone'`` or ``'neck'``; ``pixel_contrast.in_index`` is one of
             its maps.
         predict_on: ``'student'`` or ``'teacher'``: which one predicts.
@@ -283,6 +285,10 @@ class SemiSupervisedSegmentor(BaseDetector):
         samples = [sample for _, of_part in used for sample in of_part]
         inputs = inputs[: len(samples)]
         weak = [level[: len(samples)] for level in weak]
+        others = self.pixel_contrast.contrast.candidates == 'other_images'
+        if others and len(samples) == 1 < len(parts):
+            # Not this time; DDP wants a gradient all the same.
+            return by_part, {'loss_pxl': 0 * self.pixel_contrast(weak).sum()}
         padded = (inputs.shape[2], inputs.shape[3])
         sizes = [sample.img_shape[:2] for sample in samples]
         assert self.num_classes is not None  # checked in the constructor
@@ -390,6 +396,8 @@ class SemiSupervisedSegmentor(BaseDetector):
 
     def _for_student(self, found: InstanceData, inputs: Tensor) -> InstanceData:
         """Add boxes in pixels, and give masks the form that the student wants."""
+        if self.is_stock:  # a query's probabilities may all be below 0.5
+            found = found[found.masks.flatten(1).any(1)]
         masks = found.masks
         height, width = inputs.shape[-2:]
         steps = [height / masks.shape[1], width / masks.shape[2]]
