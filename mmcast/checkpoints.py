@@ -405,7 +405,8 @@ def export_part(
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
-        ValueError: The checkpoint holds no such network.
+        ValueError: The checkpoint holds no such network, or a weight is too large for
+            float16.
     """
     content = read_checkpoint(checkpoint)
     state = content['state_dict']
@@ -416,7 +417,13 @@ def export_part(
         )
         state = _below(state, part, checkpoint, remedy)
     if half:
+        fits = not_finite(state) is None
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+        if fits and (name := not_finite(state)):
+            raise ValueError(
+                f'{name} of {checkpoint} has values above 65,504, the largest of '
+                'float16: leave --half out'
+            )
     meta = content.get('meta', {})
     keep = ('dataset_meta', 'iter', 'experiment_name')
     save_plain(state, {key: meta[key] for key in keep if key in meta}, Path(out))

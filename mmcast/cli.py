@@ -214,6 +214,7 @@ def _detector(add: Callable) -> None:
         nargs='+',
         help='factors on its test size, as 1 1.25; all views are merged',
     )
+    _max_instances(add)
 
 
 def _label_with_sam3(add: Callable) -> None:
@@ -226,6 +227,7 @@ def _label_with_sam3(add: Callable) -> None:
     add('--chunk', type=int, help='prompts that run together (default: 8)')
     add('--iou-thr', type=float, help='masks that overlap more: one stays (0.7)')
     _layout(add)
+    _max_instances(add)
 
 
 def _refine(add: Callable) -> None:
@@ -260,6 +262,10 @@ def _shard(add: Callable, verb: str) -> None:
         metavar='I/N',
         help=f'{verb} the I-th of N parts, as a job of an array',
     )
+
+
+def _max_instances(add: Callable) -> None:
+    add('--max-instances', type=int, help='most that are kept of an image (100)')
 
 
 def _layout(add: Callable) -> None:

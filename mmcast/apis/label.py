@@ -35,6 +35,7 @@ def label(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     layout: str | None = None,
+    max_instances: int = 100,
     shard: str | None = None,
 ) -> LabelSummary:
     """Label the images of a folder that the store lacks.
@@ -58,6 +59,7 @@ def label(
             several views is merged (:mod:`mmcast.apis.merged_views`).
         layout: How a new store keeps the labels: ``'folder'``, a file for each image,
             or ``'shards'``, for a million images.
+        max_instances: Most instances that are kept of an image, the best ones.
         shard: ``I/N`` for the I-th of N parts of the images, as a job of an array does
             it; all parts go to one store, and each can be started again.
 
@@ -81,7 +83,11 @@ def label(
 
     def make() -> Path:
         return make_store(
-            store, config, checkpoint, classes=classes, views=views, layout=layout
+            *(store, config, checkpoint),
+            classes=classes,
+            views=views,
+            layout=layout,
+            max_instances=max_instances,
         ).root
 
     on_rank_zero(make)

@@ -129,6 +129,7 @@ def make_store(
     classes: Sequence[str],
     views: Views,
     layout: str | None = None,
+    max_instances: int = 100,
 ) -> PseudoLabelStore:
     """Make the store of a teacher's labels, or open it.
 
@@ -141,6 +142,7 @@ def make_store(
         classes: Class names in label order.
         views: What the teacher sees of each image.
         layout: As for :meth:`PseudoLabelStore.create`.
+        max_instances: As there.
 
     Raises:
         ValueError: The folder holds another store, or something else; or classes that
@@ -151,7 +153,12 @@ def make_store(
     if Path(config).is_file():
         teacher = replace(teacher, settings=settings_digest(config))
     store = PseudoLabelStore.create(
-        root, classes=classes, teacher=teacher, views=views.names(), layout=layout
+        root,
+        classes=classes,
+        teacher=teacher,
+        views=views.names(),
+        layout=layout,
+        max_instances=max_instances,
     )
     if store.has_other_settings(teacher):
         print_log(

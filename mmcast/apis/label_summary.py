@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore
+from mmcast.datasets.store_coco import COCO_JSON
 from mmcast.datasets.transforms.loading import LoadPseudoAnnotations
 
 _BINS = 1000
@@ -25,6 +26,9 @@ class LabelSummary:
         condition: What training asks of an instance, as ``'a score above 0.3'``.
         used_per_class: Class name to number of these.
         without_used: Number of images without any of these.
+        full: Number of images that have as many of these as the store keeps of an
+            image, so maybe others that it does not keep. 0 if it kept all.
+        most: How many that is.
     """
 
     images: int
@@ -34,6 +38,8 @@ class LabelSummary:
     condition: str
     used_per_class: dict[str, int]
     without_used: int
+    full: int = 0
+    most: int = 0
 
     @property
     def used(self) -> int:
@@ -51,6 +57,9 @@ class LabelSummary:
             f'training uses ({classes}); {self.without_used} images have none of '
             f'these. Stored are {self.stored} instances, with scores at '
             f'0/25/50/75/100 %: {scores or "none"}.'
+            + f' {self.full} images have {self.most} of these, the most that are kept: '
+            'label with a higher max_instances, and let the teacher find more '
+            '(max_per_img)' * bool(self.full)
         )
 
 
@@ -72,13 +81,14 @@ def summarise(
     rule = rule or LoadPseudoAnnotations(score_thr=0.0)
     counts: Counter[int] = Counter()
     histogram = np.zeros(_BINS + 1, np.int64)
-    without_used = 0
+    without_used = full = 0
     for name in names:
         entry = store.read(name)
         np.add.at(histogram, np.rint(entry.scores * _BINS).astype(int), 1)
         used = entry.labels[rule.wanted(entry, store.path(name))]
         counts.update(used.tolist())
         without_used += not len(used)
+        full += len(used) == store.max_instances
     total = histogram.sum()
     quantiles: tuple[float, ...] = ()
     if total:
@@ -96,4 +106,7 @@ def summarise(
             name: counts[label] for label, name in enumerate(store.classes)
         },
         without_used=without_used,
+        # Labels that came in were not cut: the fullest image has the most.
+        full=full if store.teacher.config != COCO_JSON else 0,
+        most=store.max_instances,
     )

@@ -45,6 +45,7 @@ def label_with_ray(
     scales: Sequence[float] = (1.0,),
     num_gpus: float | None = None,
     concurrency: int | None = None,
+    max_instances: int = 100,
 ) -> LabelSummary:
     """Label the images that a store lacks, on the Ray cluster of ``RAY_ADDRESS``.
 
@@ -67,6 +68,7 @@ def label_with_ray(
         num_gpus: GPUs of an actor; 0.5 for two actors on one. None for 1, or 0 if the
             cluster has none.
         concurrency: Number of actors; None for as many as there are GPUs, or CPUs, for.
+        max_instances: Most instances that are kept of an image, the best ones.
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
@@ -96,7 +98,11 @@ def label_with_ray(
     model = load_model(config, checkpoint)
     classes: Any = model.dataset_meta['classes']  # type: ignore[index]
     opened = make_store(
-        store, config, checkpoint, classes=classes, views=views, layout='shards'
+        *(store, config, checkpoint),
+        classes=classes,
+        views=views,
+        layout='shards',
+        max_instances=max_instances,
     )
     check_classes(model, opened)
     del model

@@ -44,6 +44,7 @@ def label_with_sam3(
     iou_thr: float = 0.7,
     link_root: str | Path | None = None,
     layout: str | None = None,
+    max_instances: int = 100,
 ) -> LabelSummary:
     """Label the images of a folder that the store lacks with SAM 3.
 
@@ -65,6 +66,7 @@ def label_with_sam3(
             of any class, is above this.
         link_root: Links in the image folder may lead to places below this one.
         layout: As for :func:`mmcast.apis.label`.
+        max_instances: Most instances that are kept of an image, the best ones.
 
     Raises:
         FileNotFoundError: A file or folder does not exist.
@@ -95,7 +97,11 @@ def label_with_sam3(
                 'as --store, or delete this one'
             )
     opened = PseudoLabelStore.create(
-        store, classes=classes, teacher=teacher, layout=layout
+        store,
+        classes=classes,
+        teacher=teacher,
+        layout=layout,
+        max_instances=max_instances,
     )
     opened.remove_leftovers()
     missing = opened.missing(names)

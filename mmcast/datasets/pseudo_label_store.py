@@ -98,7 +98,7 @@ class PseudoLabelStore:
             classes: Class names in label order.
             teacher: The model that makes the labels; only its digest is compared.
             min_score: Lowest score that is kept.
-            max_instances: Most instances that are kept per image.
+            max_instances: Most instances that are kept per image, at least 1.
             views: What the teacher sees of each image.
             layout: ``'folder'`` or ``'shards'``; None for that of an existing store, or
                 a folder.
@@ -110,6 +110,8 @@ class PseudoLabelStore:
         root = Path(root)
         if layout not in (None, *LAYOUTS):
             raise ValueError(f'layout is {layout!r}: give {" or ".join(LAYOUTS)}')
+        if max_instances < 1:
+            raise ValueError(f'max_instances is {max_instances}: give at least 1')
         wanted = cls(
             root,
             classes=classes,

@@ -26,6 +26,7 @@ from .store_copy import settle
 
 # It marks our own files: their boxes are kept as they are.
 _INFO = {'description': 'labels written by mmcast to-coco'}
+COCO_JSON = 'COCO JSON'  # in a store's manifest, in place of a teacher's config
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,7 @@ def _teacher(content: CocoFile, results: str | Path | None) -> Teacher:
             digest.update(Path(file).read_bytes())
     if content.mended[FITTED]:
         digest.update('\n'.join(i['file_name'] for i in content.images).encode())
-    return Teacher('COCO JSON', Path(results or content.path).name, digest.hexdigest())
+    return Teacher(COCO_JSON, Path(results or content.path).name, digest.hexdigest())
 
 
 def _box(each: dict[str, Any]) -> list[float]:

@@ -50,6 +50,9 @@ def sam3_command(
     classes: Sequence[str],
     store: str,
     phrases: Sequence[str] = (),
+    *,
+    link_root: str | Path | None = None,
+    max_instances: int = 100,
 ) -> str:
     """Return the command that fills a folder of labels with SAM 3.
 
@@ -59,6 +62,8 @@ def sam3_command(
         classes: Class names.
         store: Folder of the labels.
         phrases: The noun phrase of each class; () if they are called by name.
+        link_root: Links in the image folder may lead to places below this one.
+        max_instances: Most instances that are kept of an image.
     """
     words = ['mmcast', 'label', '--teacher', 'sam3', '--images', images]
     words += ['--list', image_list] if image_list else []
@@ -66,6 +71,8 @@ def sam3_command(
     pairs = zip(classes, phrases or classes, strict=True)
     prompts = [f'{name}={phrase}' for name, phrase in pairs if phrase != name]
     words += ['--prompts', *prompts] if prompts else []
+    words += ['--link-root', str(link_root)] if link_root else []
+    words += ['--max-instances', str(max_instances)] if max_instances != 100 else []
     return shlex.join([*words, '--store', store])
 
 

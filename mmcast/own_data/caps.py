@@ -41,8 +41,18 @@ def raised(model: Mapping[str, Any], most: int) -> dict[str, Any]:
             node = changes
             for key in keys[:-1]:
                 node = node.setdefault(key, {})
-            node[keys[-1]] = -(-most * 3 // 200) * 100
+            node[keys[-1]] = enough(most)
     return changes
+
+
+def enough(most: int) -> int:
+    """Return half as many again as the objects of the fullest image, in hundreds."""
+    return -(-most * 3 // 200) * 100
+
+
+def most_labels(most: int) -> int:
+    """Return how many pseudo-labels of an image are kept: 100, or `enough`."""
+    return 100 if most <= 100 else enough(most)
 
 
 def new_weights(changes: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .caps import new_weights, raised
+from .caps import most_labels, new_weights, raised
 from .own_student import OWN
 from .plan import (
     OF_TEACHER,
@@ -119,6 +119,8 @@ def _data(plan: Plan) -> str:
         labelled_by['teacher'] = [Code('selftrained'), Code('adapted')]
     else:
         labelled_by['teacher'] = Code('adapted')
+    if most_labels(plan.most) != 100:
+        labelled_by['max_instances'] = most_labels(plan.most)
     distill = Config.fromfile(plan.sizes / plan.size / 'distill.py')
     starts_supervised = distill.get('starts_supervised') and not plan.student
     goes_on = dict(type='Pretrained', checkpoint=Code('supervised'))

@@ -62,8 +62,8 @@ def seen_sizes(
     test = _scales(_steps(cfg.val_dataloader.dataset))
     train = _scales(_steps(cfg.train_dataloader.dataset))
     return (
-        _resized(size, test[0]) if test else [],
-        [_resized(size, each) for each in (train[0], train[-1])] if train else [],
+        _resized(size, *test[0]) if test else [],
+        [_resized(size, *each) for each in (train[0], train[-1])] if train else [],
     )
 
 
@@ -74,8 +74,11 @@ def _steps(dataset: Mapping[str, Any]) -> list[Any]:
     return [*(_steps(inside) if inside else []), *own]
 
 
-def _scales(steps: Sequence[Any]) -> list[tuple[float, float]]:
-    """Return the smallest and the largest scale of the transform that resizes."""
+def _scales(steps: Sequence[Any]) -> list[tuple[tuple[float, float], bool]]:
+    """Return the smallest and the largest scale of the transform that resizes.
+
+    With each, whether images keep their shape.
+    """
     flat = list(_flat(steps))
     if any('Mosaic' in step.get('type', '') for step in flat):
         return []
@@ -83,20 +86,27 @@ def _scales(steps: Sequence[Any]) -> list[tuple[float, float]]:
         scales = step.get('scales') or step.get('scale')
         if not scales:
             continue
+        keeps = _by_shortest_edge(step) or step.get('keep_ratio', False)
         if 'ratio_range' in step:
-            return [(scales[0] * r, scales[1] * r) for r in step['ratio_range']]
+            return [
+                ((scales[0] * r, scales[1] * r), keeps) for r in step['ratio_range']
+            ]
         # `scales` are several; `scale` is one, or the two that are drawn between.
         if isinstance(scales, int) or ('scale' in step and isinstance(scales[0], int)):
             scales = [scales]
         every = sorted((_pair(each, step) for each in scales), key=min)
-        return [every[0], every[-1]]
+        return [(every[0], keeps), (every[-1], keeps)]
     return []
+
+
+def _by_shortest_edge(step: Mapping[str, Any]) -> bool:
+    return 'ResizeShortestEdge' in step['type'] + step.get('resize_type', '')
 
 
 def _pair(scale: Any, step: Mapping[str, Any]) -> tuple[float, float]:
     """Return a scale as the sides that an image has to fit into."""
     sides = (scale, scale) if isinstance(scale, int) else tuple(scale)
-    if 'ResizeShortestEdge' in step['type'] + step.get('resize_type', ''):
+    if _by_shortest_edge(step):
         return min(sides), step.get('max_size') or math.inf
     return sides
 
@@ -110,7 +120,9 @@ def _flat(steps: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
             yield from _flat(step)
 
 
-def _resized(size: Sequence[int], scale: Sequence[float]) -> list[float]:
-    """Return a size (width, height) after mmcv's Resize with ``keep_ratio``."""
+def _resized(size: Sequence[int], scale: Sequence[float], keeps: bool) -> list[float]:
+    """Return a size (width, height) after mmcv's Resize; `keeps` is ``keep_ratio``."""
+    if not keeps:
+        return [*scale]
     factor = min(max(scale) / max(size), min(scale) / min(size))
     return [factor * side for side in size]

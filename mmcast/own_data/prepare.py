@@ -28,6 +28,7 @@ from mmcast.own_data import (
     check_configs,
     config_files,
     find_caps,
+    most_labels,
     read_detector,
     seen_sizes,
     stage_length,
@@ -364,7 +365,11 @@ def show_stages(plan: Plan, found: Inspection) -> None:
     if plan.by_words:
         files = plan.files
         unlabeled = str(files.lists / 'unlabeled.txt')
-        command = sam3_command(str(files.images), unlabeled, plan.classes, store(plan))
+        command = sam3_command(
+            *(str(files.images), unlabeled, plan.classes, store(plan)),
+            link_root=plan.link_root,
+            max_instances=most_labels(plan.most),
+        )
         console.print(f'Label first: {command}', soft_wrap=True)
     console.print(
         f'Train all: for stage in {" ".join(plan.stages)}; do mim train {mim_name()} '

@@ -133,7 +133,7 @@ def dots(
         if shown:
             x, places = zip(*shown, strict=True)
             axis.scatter(x, places, 34, color=colour(which), zorder=3)
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_yticks(range(len(rows)), rows, parse_math=False)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.set_xlabel(label)
@@ -155,7 +155,7 @@ def paired_bars(
     for series, each in enumerate(values):
         places = np.arange(len(rows)) - 0.4 + thick * (series + 0.5)
         axis.barh(places, each, thick * 0.9, color=colour(OTHER + series))
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_yticks(range(len(rows)), rows, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel(label)
     axis.grid(visible=False, axis='y')
@@ -193,7 +193,8 @@ def _svg(figure: Figure, title: str) -> Markup:
     text = re.sub(r'#(var\([^)]+\)|currentColor)', r'\1', text)
     text = re.sub(r' (?:width|height)="[\d.]+pt"', '', text)
     text = re.sub(r'font: [^;\"]*?([\d.]+px)[^;\"]*', r'font-size: \1', text)
-    text = re.sub(r'(\.\d{2})\d+', r'\1', text)
+    # Coordinates need no more digits; text between tags stays.
+    text = re.sub(r'<[^>]+>', lambda m: re.sub(r'(\.\d{2})\d+', r'\1', m[0]), text)
     label = Markup.escape(title)
     return Markup(text.replace('<svg', f'<svg role="img" aria-label="{label}"', 1))
 

@@ -18,7 +18,7 @@ from mmcast.datasets import coco_file
 from mmcast.datasets.pseudo_label_store import PseudoLabels
 
 SIZES = {'small': '< 32²', 'medium': '32² to 96²', 'large': '> 96²'}
-# COCO's AP does not count more instances in an image.
+# COCO's AP does not count more instances of a class in an image.
 MOST = 100
 
 

@@ -169,9 +169,14 @@ def read_scalars(work_dir: Path) -> dict[str, dict[int, float]]:
                     if (kept := {x: y for x, y in points.items() if x < start})
                 }
             for name, value in record.items():
-                if isinstance(value, int | float):
+                if isinstance(value, int | float) and _is_measured(name, value):
                     curves.setdefault(name, {})[last] = value
     return curves
+
+
+def _is_measured(name: str, value: float) -> bool:
+    """Say whether it is no -1, CocoMetric's number where there was nothing to find."""
+    return 'coco/' not in name or value >= 0
 
 
 def locate(path: str, near: Path | None = None) -> Path | None:
@@ -313,7 +318,7 @@ def _read_metrics(run: Path) -> dict[str, float]:
     return {
         ours: factor * values[name]
         for name, (ours, _, factor, _) in METRICS.items()
-        if name in values
+        if name in values and _is_measured(name, values[name])
     }
 
 

@@ -118,6 +118,20 @@ def test_images_without_instances(teacher_world, teacher, tmp_path):
     assert store.read(teacher_world.names[0]).labels.size == 0
 
 
+def test_images_with_as_many_labels_as_are_kept_are_told(
+    teacher_world, teacher, tmp_path
+):
+    summaries = [
+        label(teacher_world, teacher, create(teacher_world, tmp_path / str(most), **of))
+        for most, of in ((2, dict(max_instances=2)), (100, {}))
+    ]
+    assert summaries[0].full > 0
+    told = f'{summaries[0].full} images have 2 of these, the most that are kept'
+    assert told in str(summaries[0])
+    assert summaries[1].full == 0
+    assert 'the most that are kept' not in str(summaries[1])
+
+
 def test_max_instances_keeps_the_best_scores(teacher_world, teacher, tmp_path):
     name = teacher_world.names[0]
     every, few = (

@@ -1,6 +1,8 @@
 """Export real models to ONNX, and run them with and without torch."""
 
 import json
+import math
+import re
 import runpy
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from mmcast.datasets.image_names import IMAGE_SUFFIXES
 from mmcast.deployment import check_packages, compare, export_onnx
 from mmcast.deployment.deformable import sizes_as_numbers
 from mmcast.deployment.kinds import graph_of
+from mmcast.deployment.onnx_export import Difference
 from mmcast.deployment.view import View, view_of
 from mmcast.testing import shrink
 
@@ -366,6 +369,27 @@ def test_predict_refuses_in_one_line(name, street, tmp_path):
     assert not (tmp_path / 'o').exists()
 
 
+@pytest.mark.parametrize(
+    ('photos', 'out'),
+    [('photos/a.png', 'photos'), ('photos', 'photos'), ('photos', 'photos/drawn')],
+)
+def test_no_drawing_replaces_an_image_or_is_predicted(
+    exported, tmp_path, monkeypatch, photos, out
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ('photos/a.png', 'photos/drawn/b.png'):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(name, np.zeros((64, 64, 3), np.uint8))
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*.png')}
+    result = alone(PREDICT, exported, photos, '--out', out)
+    assert result.returncode == 1
+    assert re.fullmatch(rf'error: --out {out} has images .*folder\n', result.stderr)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob('*.png')}
+    Path('file').touch()
+    result = alone(PREDICT, exported, photos, '--out', 'file')
+    assert re.fullmatch(r'error: .*file.*\n', result.stderr)
+
+
 def test_missing_packages_are_told_before_any_work(tmp_path, warm):
     script = tmp_path / 'export.py'
     script.write_text(
@@ -413,6 +437,11 @@ def test_what_cannot_be_exported_leaves_no_file(
     )
     with pytest.raises(ArithmeticError, match='was not written'):
         export_onnx(model, out, tolerance=0.0)
+    unlike = Difference((1,), dict(class_logits=1e-6, mask_logits=math.nan), 0.0)
+    monkeypatch.setattr('mmcast.deployment.onnx_export.compare', lambda *_: unlike)
+    del traced.metadata_props[:]
+    with pytest.raises(ArithmeticError, match='mask_logits nan'):
+        export_onnx(model, out)
     assert not list(tmp_path.iterdir())
 
 

@@ -56,6 +56,22 @@ def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
         export_part(tmp_path / 'hand.pth', tmp_path / 'again.pth')
 
 
+def test_a_weight_that_float16_does_not_hold(tmp_path):
+    weights = {'a': torch.tensor([7e4]), 'b': torch.tensor([1.5])}
+    torch.save(dict(state_dict=weights, meta={}), tmp_path / 'all.pth')
+    with pytest.raises(ValueError, match=r'a of .* above 65,504'):
+        export_part(tmp_path / 'all.pth', tmp_path / 'half.pth', '', half=True)
+    assert not (tmp_path / 'half.pth').exists()
+    weights['a'] /= 2
+    torch.save(dict(state_dict=weights, meta={}), tmp_path / 'all.pth')
+    export_part(tmp_path / 'all.pth', tmp_path / 'half.pth', '', half=True)
+    found = read_checkpoint(tmp_path / 'half.pth')['state_dict']
+    assert {name: value.dtype for name, value in found.items()} == {
+        'a': torch.float16,
+        'b': torch.float16,
+    }
+
+
 def test_missing_part_to_export_raises_before_training(teacher_world, tmp_path):
     store = labels_of_nothing(teacher_world, tmp_path / 'store')
     for part in ('teacher', ''):

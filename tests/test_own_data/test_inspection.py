@@ -123,6 +123,10 @@ def test_objects_of_the_fullest_image(world: World) -> None:
     (line,) = [each for each in found.findings if 'fullest' in each.what]
     assert line.count == '101: full.png'
     assert line.remedy.startswith('AP counts the 100 best')
+    for each in world.coco['annotations'][::2]:
+        each['category_id'] = world.coco['categories'][-1]['id']
+    (line,) = [each for each in world.inspect().findings if 'fullest' in each.what]
+    assert (line.count, line.remedy) == ('101: full.png', '')  # AP counts by class
     world.coco['annotations'] = world.coco['annotations'][:100]
     (line,) = [each for each in world.inspect().findings if 'fullest' in each.what]
     assert (line.count, line.remedy) == ('99: full.png', '')

@@ -204,6 +204,9 @@ def test_lists_do_not_go_where_a_given_file_is(folder, monkeypatch, file):
     [
         dict(type='Resize', scale=32, keep_ratio=True),
         dict(type='Resize', scale=(40, 24), keep_ratio=True),
+        dict(type='Resize', scale=(40, 24)),
+        dict(type='Resize', scale=32, keep_ratio=False),
+        dict(type='RandomChoiceResize', scales=[(32, 32), (48, 40)]),
         dict(type='ResizeShortestEdge', scale=24, keep_ratio=True),
         dict(type='ResizeShortestEdge', scale=24, max_size=28, keep_ratio=True),
         dict(type='RandomChoiceResize', scales=[(32, 32), (48, 16)], keep_ratio=True),

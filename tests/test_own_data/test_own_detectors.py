@@ -204,7 +204,13 @@ def test_sam3_is_a_teacher_that_nothing_trains(folder, monkeypatch, capsys):
     assert (hook.type, hook.teacher) == ('PseudoLabelHook', store)
     printed = ' '.join(capsys.readouterr().out.split())
     assert 'mmcast label --teacher sam3 --images ' in printed
+    assert not {'--link-root', '--max-instances'} & {*printed.split()}
     assert f"""--classes cat 'dog'"'"'s friend' --store {store}""" in printed
+    add_objects(119)
+    more = ('--link-root', 'cache', '--out', 'data/more')
+    run(monkeypatch, *PETS, '--teacher', 'sam3', *more)
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert f'--link-root cache --max-instances 200 --store {store}' in printed
     with pytest.raises(ValueError, match='give a config and a checkpoint, or sam3'):
         run(monkeypatch, *PETS, '--teacher', 'sam2')
 
@@ -380,6 +386,7 @@ def test_more_objects_than_a_detector_finds(folder, monkeypatch, capsys):
     assert 'fullest image has 120 objects; the student finds at most 200' in printed
     adapt = load('adapt')
     assert adapt.model.test_cfg.max_per_image == 200
+    assert load('distill').default_hooks.pseudo_labels.max_instances == 200
     assert adapt.model.panoptic_head.num_queries == 200
     assert 'panoptic_head.query_feat.' in adapt.default_hooks.preflight.may_be_new
     model = MODELS.build({**adapt.model, 'init_cfg': None})

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_files import (
     ANNOTATIONS,
@@ -15,7 +16,7 @@ from report_files import (
 
 from mmcast.apis import report
 from mmcast.errors import one_line
-from mmcast.report import coco
+from mmcast.report import charts, coco
 from mmcast.report.data import find
 
 
@@ -36,6 +37,34 @@ def test_parts_without_files_are_left_out(work, tmp_path):
     assert '>10.0<' in (tmp_path / 'report.html').read_text()
     (found,) = find([copy]).models
     assert found.title == 'distill x'
+
+
+def test_nothing_to_evaluate_is_no_number(work, tmp_path):
+    """CocoMetric has -1 then."""
+    write_log(
+        tmp_path / 'distill_x',
+        '20260101_000000',
+        [
+            dict(loss=1.0, step=1),
+            {'coco/segm_mAP': -1.0, 'coco/segm_mAP_50': 0.5, 'step': 2},
+        ],
+    )
+    found = find([tmp_path])
+    assert 'coco/segm_mAP' not in found.stages[0].scalars
+    (model,) = found.models
+    assert model.numbers == {'mask_ap50': 50}
+
+
+def test_charts_keep_text_as_it_is():
+    names = ['0.375in', r'$\foo$', 'a $b$']
+    svg = charts.paired_bars('x', names, [np.array([1.0, 2, 3])], 'n')
+    for name in names:
+        assert name in svg
+    points = {x: 0.0008 * x for x in range(1, 6)}
+    svg = charts.curves('loss', [('-', points, 0)])
+    ticks = re.findall(r'>([\d.]+)<', svg)
+    assert len({*ticks}) == len(ticks) > 4
+    assert not re.search(r'[ ,"]\d+\.\d{3,}[ ,"]', svg)
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,28 @@ def write_image(path: Path, image: np.ndarray) -> None:
     os.replace(file.name, path)
 
 
+def check_out(out: Path, photos: list[Path], files: list[tuple[Path, Path]]) -> None:
+    """Make the folder for drawings, unless one would replace an image.
+
+    Raises:
+        OSError: The folder cannot be made.
+        ValueError: A drawing would replace an image, or one would be predicted.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    home = out.resolve()
+    inputs = {path.resolve() for path, _ in files}
+    wrong = [home / f'{target}.png' for _, target in files]
+    wrong = [path for path in wrong if path.resolve() in inputs]
+    for folder in photos:
+        if folder.is_dir() and folder.resolve() in (home, *home.parents):
+            wrong += sorted(path for path in inputs if home in path.parents)
+    if wrong:
+        raise ValueError(
+            f'--out {out} has images that are to be predicted, as {wrong[0].name}: '
+            'give another folder'
+        )
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -387,7 +409,8 @@ def main() -> None:
         if unknown:
             known = ', '.join(names) or 'no names'
             raise ValueError(f'--classes {unknown[0]}: the model has {known}')
-    except ValueError as error:
+        check_out(args.out, args.photos, files)
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     wanted = [names.index(name) for name in args.classes or names]
     unreadable = 0

@@ -67,6 +67,7 @@ class PseudoLabelHook(Hook):
             1.25])``; what it finds in all views is merged
             (:mod:`mmcast.apis.merged_views`). None for the image as it is.
         layout: How a new store keeps the labels, as for :func:`mmcast.apis.label`.
+        max_instances: Most instances that a detector's labels of an image have.
     """
 
     priority = 'VERY_HIGH'
@@ -78,6 +79,7 @@ class PseudoLabelHook(Hook):
         batch_size: int = 1,
         views: dict[str, Any] | None = None,
         layout: str | None = None,
+        max_instances: int = 100,
     ) -> None:
         self.teachers = [teacher] if isinstance(teacher, str) else list(teacher)
         if not self.teachers:
@@ -88,6 +90,7 @@ class PseudoLabelHook(Hook):
         self.config = config
         self.batch_size = batch_size
         self.layout = layout
+        self.max_instances = max_instances
         self.views = Views(**(views or {}))
         if views and (self._is_coco or not is_file(self.teacher)):
             raise ValueError(
@@ -157,7 +160,7 @@ class PseudoLabelHook(Hook):
                 raise FileNotFoundError(
                     f'{len(missing)} of {len(names)} images have no labels in '
                     f'{transform.store}: {examples(missing)}. '
-                    f'{_how_to_fill(transform.store, dataset)}'
+                    f'{_how_to_fill(transform.store, dataset, self.max_instances)}'
                 )
             if not Path(self.teacher).is_file():
                 command = command_of(self.teacher, runner.cfg)
@@ -228,6 +231,7 @@ class PseudoLabelHook(Hook):
                     classes=classes,
                     views=self.views,
                     layout=self.layout,
+                    max_instances=self.max_instances,
                 )
             else:
                 store = PseudoLabelStore.open(root)
@@ -313,7 +317,7 @@ def _sources(runner: Runner) -> list[tuple[Any, Any]]:
     return found
 
 
-def _how_to_fill(store: str | Path, dataset: Any) -> str:
+def _how_to_fill(store: str | Path, dataset: Any, max_instances: int) -> str:
     """Say how a folder gets the labels that it lacks."""
     classes = tuple(dataset.metainfo['classes'])
     images, image_list = dataset.data_prefix['img'], dataset.ann_file
@@ -324,7 +328,12 @@ def _how_to_fill(store: str | Path, dataset: Any) -> str:
             return f'They are of {made_by}: run the command that made them again'
         phrases = made_by.removeprefix(MADE_BY).split('; ')
         phrases = phrases if len(phrases) == len(classes) else ()
-    fill = sam3_command(images, image_list, classes, str(store), phrases)
+        max_instances = PseudoLabelStore.open(store).max_instances
+    fill = sam3_command(
+        *(images, image_list, classes, str(store), phrases),
+        link_root=getattr(dataset, 'link_root', None),
+        max_instances=max_instances,
+    )
     return f'Fill it with: {fill}'
 
 
