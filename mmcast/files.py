@@ -3,9 +3,10 @@
 import errno
 import hashlib
 import os
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -99,6 +100,13 @@ def remove_unfinished(path: str | os.PathLike[str], min_age: float) -> None:
         age = time.time() - os.fstat(file.fileno()).st_mtime
         if age > min_age and lock(file) is not False:
             os.unlink(path)
+
+
+def remove_killed(files: Iterable[Path]) -> None:
+    """Delete those of the files that killed calls of `open_atomic` have left."""
+    for path in files:
+        if re.fullmatch(r'\..+\.[a-z0-9_]{8}', path.name) and path.is_file():
+            remove_unfinished(path, 0)
 
 
 def is_read_only(error: OSError) -> bool:

@@ -28,6 +28,8 @@ def load(job):
     def label(image, min_score, max_instances):
         if job.prompts[0] == 'out of memory':
             raise RuntimeError('CUDA out of memory. Tried to allocate 20.00 MiB')
+        if not image.any():
+            raise IndexError('all is black')
         time.sleep(float(os.environ.get('SECONDS', 0)))
         masks = torch.stack([torch.from_numpy(image[..., i]) > 128 for i in range(2)])
         size = torch.tensor([0.0, 0.0, image.shape[1], image.shape[0]])

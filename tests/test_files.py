@@ -14,6 +14,7 @@ from mmcast.files import (
     check_writable,
     if_writable,
     open_atomic,
+    remove_killed,
     remove_unfinished,
     write_atomic,
 )
@@ -37,6 +38,17 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     assert os.listdir(path.parent) == ['a.txt']
     write_atomic(path, 'zwölf')
     assert path.read_text(encoding='utf-8') == 'zwölf'
+
+
+def test_what_killed_calls_have_left_is_found_by_its_name(tmp_path):
+    left, user, folder = '.a.png.x1_y2z3a', '.hidden', '.ipynb_checkpoints.abcdefgh'
+    (tmp_path / folder).mkdir()
+    for name in (left, user):
+        (tmp_path / name).touch()
+    with open_atomic(tmp_path / 'b.png'):  # a writer that lives
+        held = {*os.listdir(tmp_path)} - {left, user, folder}
+        remove_killed(tmp_path.glob('.*'))
+        assert {*os.listdir(tmp_path)} == {user, folder, *held}
 
 
 def test_files_have_the_users_permissions(tmp_path):

@@ -343,9 +343,18 @@ def _label(
                         failure = failure or row.error
             if failure and not labelled and len(odd) >= _MOST_ODD:
                 raise failure
+            if labelled:  # at once: a call after a kill would meet them all first
+                _write_empty(odd, store)
             advance(len(batch))
     if failure and not labelled and is_new:
         raise failure
-    for name, size in odd:
-        store.write(name, size, [], [], [], [])
+    _write_empty(odd, store)
     return unreadable
+
+
+def _write_empty(
+    odd: list[tuple[str, tuple[int, int]]], store: PseudoLabelStore
+) -> None:
+    while odd:
+        name, size = odd.pop()
+        store.write(name, size, [], [], [], [])

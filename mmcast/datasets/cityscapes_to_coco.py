@@ -23,6 +23,7 @@ from mmcast.files import write_atomic
 
 from .image_names import check_name
 from .splits import INSTANCE_IDS, LEFT_IMAGE
+from .workers import end_with_parent
 
 THINGS = [label for label in labels if label.hasInstances and not label.ignoreInEval]
 
@@ -127,7 +128,7 @@ def read_images(
 ) -> Iterator[dict[str, Any]]:
     """Yield `read_image` of each image of a split, sorted, with a progress bar."""
     names = find_images(root, split)
-    with ProcessPoolExecutor(num_workers) as pool:
+    with ProcessPoolExecutor(num_workers, initializer=end_with_parent) as pool:
         found = pool.map(
             read_image, [root] * len(names), [split] * len(names), names, chunksize=8
         )

@@ -21,12 +21,13 @@ from pathlib import Path
 
 from mmengine.fileio import BaseStorageBackend, register_backend
 
-from mmcast.files import is_read_only
+from mmcast.files import is_read_only, lock, remove_unfinished
 
 from .image_names import check_name, is_image
 
 PREFIX = 'tar://'
 _INDEX = '.images.'
+_STALE_SECONDS = 60  # an index that is being made may not be locked yet
 _VERSION = 2  # of the index; raise it if other members count as images
 
 
@@ -54,7 +55,8 @@ class ImageTars:
     Raises:
         FileNotFoundError: There is no tar in it.
         OSError: The index cannot be written.
-        ValueError: A tar cannot be read, or a name is invalid or in two tars.
+        ValueError: A tar is compressed or cannot be read, or a name is invalid or in
+            two tars.
     """
 
     def __init__(self, folder: str) -> None:
@@ -64,6 +66,16 @@ class ImageTars:
             raise FileNotFoundError(
                 f"there is no .tar file in '{self.folder}' (looked in "
                 f"'{os.getcwd()}'): put the tars there, or correct the folder"
+            )
+        packed = [
+            path.name
+            for pattern in ('[!.]*.tar.*', '[!.]*.tgz', '[!.]*.tbz2', '[!.]*.txz')
+            for path in self.folder.glob(pattern)
+        ]
+        if packed:
+            raise ValueError(
+                f"'{self.folder / min(packed)}' is compressed: give uncompressed tar "
+                'files, or move it elsewhere'
             )
         digest = hashlib.sha256(f'{_VERSION}\n'.encode())
         for name in self.tars:
@@ -120,16 +132,19 @@ class ImageTars:
                 f'({error.strerror}): change its permissions, or make a folder of '
                 'links to the tars'
             ) from error
-        os.close(handle)
-        try:
-            with contextlib.closing(sqlite3.connect(temporary)) as table:
-                self._fill(table)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self._index)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        for path in self.folder.glob(f'{_INDEX}*.sqlite'):
-            if path != self._index:
+        with os.fdopen(handle, 'wb') as held:
+            lock(held)
+            try:
+                with contextlib.closing(sqlite3.connect(temporary)) as table:
+                    self._fill(table)
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, self._index)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        for path in self.folder.glob(f'{_INDEX}*'):
+            if path.suffix != '.sqlite':
+                remove_unfinished(path, _STALE_SECONDS)
+            elif path != self._index:
                 path.unlink(missing_ok=True)
 
     def _fill(self, table: sqlite3.Connection) -> None:

@@ -149,8 +149,10 @@ class LabelShards:
         for name in sorted(os.listdir(self._folder)) if self._folder.is_dir() else ():
             if name.startswith(OPEN):
                 unfinished += 1
-            elif name.startswith(_TEMPORARY):
-                continue  # the next writer removes what a killed one left
+            elif name.startswith((*_TEMPORARY, '.nfs')):
+                # The next writer removes what a killed one left. NFS keeps under such
+                # a name what was removed and is still open.
+                continue
             elif not (_IS_SHARD.fullmatch(name) or _IS_INDEX.fullmatch(name)):
                 others.append(self._folder / name)
         return others, unfinished

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mmcast.files import write_atomic
+from mmcast.files import remove_killed, write_atomic
 
 from .nyuv2_classes import CLASSES, IGNORED, KNOWN_NAMES, NAME_COUNT, label_map
 
@@ -332,8 +332,7 @@ def _start(out: Path, manifest: dict[str, Any], numbers: dict[str, list[int]]) -
             write_atomic(path, text)
     # Temporary files of a killed run; `write_atomic` starts their names with a dot.
     for pattern in ('.nyuv2.*', 'splits/.*', *(f'{kind}/*/.*' for kind in KINDS)):
-        for stale in out.glob(pattern):
-            stale.unlink()
+        remove_killed(out.glob(pattern))
 
 
 def _compare(path: Path, wanted: dict[str, Any]) -> None:

@@ -188,6 +188,7 @@ def from_coco(
     opened = PseudoLabelStore(store, **settings)  # not made yet
     if PseudoLabelStore.exists(store):
         opened = PseudoLabelStore.open(store)
+        opened.remove_leftovers()
     todo = opened.missing(sizes)
     if images is not None:
         notes |= _check_images(content, images, todo)

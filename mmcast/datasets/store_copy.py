@@ -84,7 +84,8 @@ def convert_store(store: str | Path, out: str | Path) -> Copied:
 def merge_stores(stores: Sequence[str | Path], out: str | Path) -> Copied:
     """Copy stores of one teacher into one of full shards, ordered by the names' hash.
 
-    The same labels give the same bytes, whoever wrote them. If several stores have
+    The same labels give the same bytes, whoever wrote them, unless a call was killed
+    and continued. If several stores have
     labels of an image, those of the first one stay.
 
     Args:

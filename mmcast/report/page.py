@@ -14,6 +14,7 @@ import jinja2
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmcast.console import make_console
+from mmcast.datasets.workers import end_with_parent
 from mmcast.files import check_file, write_atomic
 from mmcast.version import __version__
 
@@ -81,7 +82,8 @@ def write_report(work_dirs: Sequence[Path], out: Path) -> None:
     }
     with ExitStack() as stack:
         workers = min(os.cpu_count() or 1, max(len(sources), 1))
-        pool = stack.enter_context(ProcessPoolExecutor(workers, get_context('fork')))
+        fork = get_context('fork')
+        pool = stack.enter_context(ProcessPoolExecutor(workers, fork, end_with_parent))
         # The bar starts a thread, so the workers must be there before. They are forked
         # at the first submission.
         jobs = {series: pool.submit(files.measure) for series, files in sources.items()}

@@ -37,7 +37,8 @@ def python_of(folder: str | Path) -> str:
     folder = Path(folder).absolute()
     python = folder / 'bin' / 'python'
     if not python.exists():
-        if folder.exists() and any(folder.iterdir()):
+        is_ours = (folder / 'pyvenv.cfg').is_file()  # one that was killed
+        if not is_ours and folder.exists() and any(folder.iterdir()):
             raise ValueError(
                 f'{folder} is no environment of Python: remove it, or give another '
                 'folder as --env'
@@ -58,6 +59,8 @@ def python_of(folder: str | Path) -> str:
     missing = [pin for need, pin in NEEDS.items() if not _satisfied(need, found)]
     if missing:
         print(f'installing into {folder}: {" ".join(missing)}', flush=True)
+        if 'pip' not in found:  # killed while it was made, or made without
+            _run([str(python), '-I', '-m', 'ensurepip'], folder)
         _run([str(python), '-I', '-m', 'pip', 'install', '-q', *missing], folder)
     return str(python)
 

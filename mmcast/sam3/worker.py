@@ -48,16 +48,32 @@ def run(job: Job, out: TextIO, load: Callable[[Job], Labeller] | None = None) ->
         store = PseudoLabelStore.open(job.store)
         labeller = load(job)
         for name, reading in _read_ahead(job):
+            path = str(Path(job.images, name))
             try:
                 image = reading.result()
             except (OSError, ValueError, cv2.error) as error:
-                path, reason = str(Path(job.images, name)), ' '.join(str(error).split())
+                reason = ' '.join(str(error).split())
                 say(
                     name=name,
                     unreadable=reason if path in reason else f'{path} ({reason})',
                 )
                 continue
-            found = labeller(image, store.min_score, store.max_instances)
+            try:
+                found = labeller(image, store.min_score, store.max_instances)
+            except Exception as error:  # whatever it is, the image has a name
+                reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+                size = f'{image.shape[0]}x{image.shape[1]} pixels'
+                if _is_of_memory(error):
+                    raise RuntimeError(
+                        f'SAM 3 ran out of memory at {path} ({size}) with {job.chunk} '
+                        'prompts: lower --chunk, or leave this image out'
+                    ) from error
+                if 'CUDA' in reason:  # the process can use the GPU no more
+                    raise RuntimeError(
+                        f'SAM 3 failed at {path} ({size}): {reason}'
+                    ) from error
+                say(name=name, unreadable=f'{path} (SAM 3 failed, {reason})')
+                continue
             store.write(
                 name,
                 image.shape[:2],
@@ -74,14 +90,18 @@ def run(job: Job, out: TextIO, load: Callable[[Job], Labeller] | None = None) ->
         # Python would complain again when it closes the file.
         out = open(out.fileno(), 'w', closefd=False)  # noqa: SIM115
         sys.exit(1)
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, MemoryError, RuntimeError) as error:
         say(error=f'{error}' or type(error).__name__)
         sys.exit(1)
-    except RuntimeError as error:
-        if 'out of memory' not in str(error) and "can't allocate" not in str(error):
-            raise
-        say(error=f'SAM 3 ran out of memory with {job.chunk} prompts: lower --chunk')
-        sys.exit(1)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or 'out of memory' in text
+        or "can't allocate" in text
+    )
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -109,7 +109,7 @@ def reduced(
             )
         elif kind == 'CosineAnnealingLR':
             part['begin'] = 0  # not after a warm-up
-        elif kind == 'CityScapesMetric':
+        elif kind == 'SharedCityScapesMetric':
             part['seg_prefix'] = str(data / 'gtFine/val')
     network = config.model.get('student', config.model)
     if network.get('backbone', {}).get('type') == 'Sam2Hiera':

@@ -273,6 +273,34 @@ def test_a_teacher_that_fails_on_all_is_a_bug(
     assert store.missing(teacher_world.names) == teacher_world.names
 
 
+def test_a_call_after_a_kill_does_not_meet_all_odd_images_first(
+    teacher_world, teacher, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys.modules[label_images.__module__], '_MOST_ODD', 2)
+    names, store = teacher_world.names, create(teacher_world, tmp_path / 's')
+    odd = names[1::2]
+
+    def killed_at(last):
+        def step(data):
+            path = data['data_samples'][0].img_path
+            if path.endswith(last):
+                raise KeyboardInterrupt
+            if path.endswith(tuple(odd)):
+                raise RuntimeError('Kernel size can not be greater than input size')
+            return test_step(data)
+
+        return step
+
+    test_step = teacher.test_step
+    monkeypatch.setattr(teacher, 'test_step', killed_at(names[7]))
+    with pytest.raises(KeyboardInterrupt):
+        label(teacher_world, teacher, store)
+    assert store.missing(names) == names[7:]
+    monkeypatch.setattr(teacher, 'test_step', killed_at('none'))
+    assert label(teacher_world, teacher, store).labeled_now == len(names) - 7
+    assert store.missing(names) == []
+
+
 def test_a_part_of_odd_images_alone_is_no_bug(
     teacher_world, teacher, tmp_path, monkeypatch
 ):

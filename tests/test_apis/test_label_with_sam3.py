@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+import venv
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,18 +65,20 @@ def test_two_processes_label_what_can_be_read(world, monkeypatch):
     Path('images/0/00.png').write_bytes(b'damaged')
     Path('images/1/01.png').write_bytes(b'')
     cv2.imwrite('images/2/02.png', np.zeros((20, 30), np.uint16))
+    cv2.imwrite('images/0/03.png', np.zeros((20, 30, 3), np.uint8))  # the model fails
     label('s', '--processes', '2', '--prompts', 'car=red car', '--layout', 'shards')
     assert 'Labelling 20 of 20 images' in said[0]
-    assert '3 of 20 images cannot be read' in said[-2]
+    assert '4 of 20 images cannot be read' in said[-2]
+    assert '0/03.png (SAM 3 failed, IndexError: all is black)' in said[-2]
     for part in ('0/00.png', '1/01.png', '2/02.png (it has 16 bits a channel'):
         assert part in said[-2]
-    assert 'Pseudo-labels of 17 images (17 labelled now)' in said[-1]
+    assert 'Pseudo-labels of 16 images (16 labelled now)' in said[-1]
     store = PseudoLabelStore.open('s')
     assert store.layout == 'shards'
     assert store.classes == tuple(CLASSES)
     assert store.teacher.config == 'SAM 3: person; red car'
     names = [name for name, _ in store.entries()]
-    assert len(names) == 17
+    assert len(names) == 16
     for name in names:
         image = cv2.imread(f'images/{name}')[..., ::-1]
         entry = store.read(name)
@@ -130,7 +133,10 @@ def test_stores_are_checked_before_the_environment_is_made(world, monkeypatch):
 
 
 def test_failures_name_the_cause(world):
-    with pytest.raises(RuntimeError, match=r'with 8 prompts: lower --chunk\); what'):
+    of_memory = (
+        r'out of memory at .*\.png \(20x30 pixels\) with 8 prompts: lower --chunk'
+    )
+    with pytest.raises(RuntimeError, match=of_memory):
         label('a', '--prompts', 'person=out of memory')
     with pytest.raises(ValueError, match='chunk and processes are at least 1'):
         label('c', '--chunk', '0')
@@ -205,8 +211,14 @@ def test_the_environment_is_made_once(tmp_path, monkeypatch, capsys):
     assert 'making' in capsys.readouterr().out
     assert python_of(tmp_path / 'env') == python
     assert capsys.readouterr().out == ''
-    monkeypatch.setattr(environment, 'NEEDS', {'pip>=999': 'no-such-package==0'})
+    # Killed while it was made: without pip, or without Python.
     monkeypatch.setenv('PIP_NO_INDEX', '1')
+    venv.create(tmp_path / 'no_pip')
+    (tmp_path / 'half').mkdir()
+    (tmp_path / 'half/pyvenv.cfg').touch()
+    for name in ('no_pip', 'half'):
+        assert Path(python_of(tmp_path / name)).is_file()
+    monkeypatch.setattr(environment, 'NEEDS', {'pip>=999': 'no-such-package==0'})
     with pytest.raises(RuntimeError, match=r'pip .* failed'):
         python_of(tmp_path / 'env')
     with pytest.raises(ValueError, match='has OpenMMLab'):

@@ -9,6 +9,7 @@ import yaml
 from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.runner import Runner
+from stock_students import two_sources
 
 from mmcast.checkpoints import compare
 from mmcast.testing import load_config, reduced, shrink
@@ -24,6 +25,30 @@ STUDENTS = {
     'rtmdet_ins_m': (RTMDET.format('m'), 27.6),
     'mask_rcnn_r50': (MASK_RCNN, 44.4),
 }
+
+
+def test_a_student_with_weights_that_nothing_uses_says_so():
+    """Without the setting, distributed training ends in the second iteration."""
+    config = Config.fromfile('configs/mmcast/_base_/models/student_small.py')
+    model = MODELS.build({**config.model, 'backbone': no_weights(config)})
+    inputs, samples = two_sources()
+    sum(
+        value if isinstance(value, torch.Tensor) else sum(value)
+        for name, value in model.loss(inputs['sup'], samples['sup']).items()
+        if 'loss' in name
+    ).backward()
+    idle = {
+        name.split('.')[1]
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.grad is None
+    }
+    assert idle == {'conv2'}
+    assert config.find_unused_parameters
+    assert load_config('adapt_ccp').find_unused_parameters
+
+
+def no_weights(config):
+    return {**config.model.backbone, 'init_cfg': None}
 
 
 def plain(config):

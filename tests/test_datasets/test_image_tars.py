@@ -112,10 +112,20 @@ def test_other_members_and_files(tmp_path):
         tar.addfile(member('c.png', size=2), io.BytesIO(b'ab'))
         tar.addfile(member('c.cls', size=1), io.BytesIO(b'1'))
     assert ImageTars(f'tar://{tmp_path}').names() == ['c.png']
-    with tarfile.open(tmp_path / '1.tar', 'w:gz') as tar:
-        tar.addfile(member('d.png', size=2), io.BytesIO(b'ab'))
-    with pytest.raises(ValueError, match=r'give uncompressed tar files'):
-        ImageTars(f'tar://{tmp_path}')
+    for name in ('1.tar', '1.tar.gz', '1.tgz'):
+        with tarfile.open(tmp_path / name, 'w:gz') as tar:
+            tar.addfile(member('d.png', size=2), io.BytesIO(b'ab'))
+        with pytest.raises(ValueError, match=r'give uncompressed tar files'):
+            ImageTars(f'tar://{tmp_path}')
+        (tmp_path / name).unlink()
+    # An index that a killed process began, and one that another begins now.
+    killed, begun = tmp_path / '.images.abcdefgh', tmp_path / '.images.hgfedcba'
+    for path in (killed, begun):
+        path.touch()
+    os.utime(killed, (0, 0))
+    next(tmp_path.glob('.images.*.sqlite')).unlink()
+    assert ImageTars(f'tar://{tmp_path}').names() == ['c.png']
+    assert (killed.exists(), begun.exists()) == (False, True)
 
 
 @pytest.mark.parametrize('number', [errno.EROFS, errno.EACCES])

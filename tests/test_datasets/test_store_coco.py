@@ -137,6 +137,27 @@ def test_a_store_comes_back_as_it_was(store, tmp_path, layout):
     assert len(opened.teacher.digest) == 64
 
 
+def test_a_killed_call_is_continued_in_shards(store, tmp_path):
+    file = to_coco(store.root, tmp_path / 'first.json')
+    from_coco(file, tmp_path / 'second', layout='shards')
+    opened = PseudoLabelStore.open(tmp_path / 'second')
+    (shard,) = (opened.root / 'shards').glob('*.tar')
+    shard.unlink()
+    process = fork.Process(target=_write_and_die_in, args=(opened,))
+    process.start()
+    process.join(60)
+    assert opened.files.others() == ([], 1)
+    from_coco(file, tmp_path / 'second')
+    assert opened.files.others() == ([], 0)
+    assert len(opened.missing(['b/0.png', 'a.jpg', 'empty.png'])) == 0
+    assert len([*opened.entries()]) == 3
+
+
+def _write_and_die_in(opened: PseudoLabelStore) -> None:
+    opened.write('empty.png', (20, 30), [], [], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def foreign(**changes: Any) -> dict[str, Any]:
     each = dict(image_id='x', category_id=5, segmentation=[SQUARE, TRIANGLE])
     return dict(

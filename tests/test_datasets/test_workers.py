@@ -32,6 +32,22 @@ time.sleep(600)
 """
 
 
+CONVERTER = """
+import multiprocessing, time
+from mmcast.datasets import cityscapes_to_coco as module
+
+def read_image(root, split, name):
+    return time.sleep(name > 8 and 600)
+
+module.find_images = lambda *_: range(100)
+module.read_image = read_image
+images = module.read_images('', '', 2)
+next(images)
+print(*(each.pid for each in multiprocessing.active_children()), flush=True)
+time.sleep(600)
+"""
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0]
@@ -41,9 +57,10 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs prctl')
-def test_workers_end_with_a_killed_trainer():
+@pytest.mark.parametrize('script', [TRAINER, CONVERTER], ids=['trainer', 'converter'])
+def test_workers_end_with_what_they_work_for(script):
     process = subprocess.Popen(
-        [sys.executable, '-c', TRAINER], stdout=subprocess.PIPE, text=True
+        [sys.executable, '-c', script], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     line = next(line for line in process.stdout if line[0].isdigit())

@@ -1,10 +1,14 @@
 """Test what a training leaves."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from gloo_ranks import two_ranks
 from hook_runs import Sum, hook, labels_of_nothing, make_runner, unlabelled
 from mmdet.apis import init_detector
 from mmdet.registry import MODELS
+from torch import nn
 
 from mmcast.checkpoints import check_fits, export_part, read_checkpoint
 from mmcast.engine.hooks import ExportHook
@@ -54,6 +58,19 @@ def test_the_exported_student_is_a_plain_detector(teacher_world, tmp_path):
     )
     with pytest.raises(ValueError, match='has no weights below'):
         export_part(tmp_path / 'hand.pth', tmp_path / 'again.pth')
+
+
+def test_all_ranks_validate_with_the_statistics_of_the_file(tmp_path):
+    def work(rank):
+        model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+        model[0].running_mean += rank
+        model[0].num_batches_tracked += rank
+        model[1].weight.data += rank
+        ExportHook().before_val_epoch(SimpleNamespace(model=model))
+        assert not model[0].running_mean.any()
+        assert model[0].num_batches_tracked == 0
+
+    assert two_ranks(work, tmp_path) == [0, 0]
 
 
 def test_a_weight_that_float16_does_not_hold(tmp_path):

@@ -160,10 +160,11 @@ class TestTraining:
             'seg_head',
         }
 
+    @pytest.mark.parametrize('preset', ['default', 'research_code'])
     @pytest.mark.parametrize('task', ['depth', 'seg'])
-    def test_single_task(self, task):
+    def test_single_task(self, task, preset):
         other = dict(depth='seg', seg='depth')[task]
-        model = tiny_model(**{f'{other}_head': None})
+        model = tiny_model(**{f'{other}_head': None, 'preset': preset})
         data = batch()
         for sample in data['data_samples']:
             delattr(sample, 'gt_sem_seg' if task == 'depth' else 'gt_depth')

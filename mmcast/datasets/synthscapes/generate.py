@@ -21,7 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ...files import write_atomic
+from ...files import remove_killed, write_atomic
+from ..workers import end_with_parent
 from .domains import DOMAINS
 from .files import image_files, write_image
 
@@ -92,8 +93,7 @@ def generate(
     # Temporary files of a killed run; `write_atomic` starts their names with a dot.
     for folder in ('camera', 'disparity', 'gtFine', 'leftImg8bit'):
         for split in splits:
-            for stale in (root / folder / split).glob('*/.*'):
-                stale.unlink()
+            remove_killed((root / folder / split).glob('*/.*'))
     chunks = [missing[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
     work = partial(_write_chunk, root, domain, seed, (int(size[0]), int(size[1])))
     if workers is None:
@@ -200,6 +200,7 @@ def _compare(root: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def _start_worker() -> None:
+    end_with_parent()
     # Not 1: a fork would wait for ever for OpenCV threads that only the parent has.
     cv2.setNumThreads(0)
     # The parent handles Ctrl-C: a worker finishes its chunk, then the parent stops it.

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import master_only
+from mmengine.dist import broadcast, get_world_size, master_only
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import get_state_dict
+from torch import nn
 
 from mmcast.checkpoints import read_checkpoint, save_plain
 from mmcast.engine.stages import MASK_AP, mask_ap, metrics_file, percent
@@ -78,6 +79,18 @@ class ExportHook(Hook):
                 f'{len(classes)} classes {tuple(classes)}: set {where}.num_classes or '
                 "the data set's metainfo.classes."
             )
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Let all ranks validate with rank 0's batch norm, which the file will have.
+
+        With plain batch norm each rank has running statistics of its own images.
+        """
+        if get_world_size() == 1:
+            return
+        for module in runner.model.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                for statistic in module.buffers(recurse=False):
+                    broadcast(statistic)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None

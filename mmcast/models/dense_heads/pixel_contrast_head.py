@@ -116,6 +116,7 @@ class PixelContrastHead(BaseModule):
         weak: Sequence[Tensor],
         masks: FactoredMasks | Tensor,
         class_logits: Tensor,
+        may_be_alone: bool = False,
     ) -> dict[str, Tensor]:
         """Contrast a batch with its strong view.
 
@@ -127,6 +128,8 @@ class PixelContrastHead(BaseModule):
             weak: Encoder maps of the weak view.
             masks: Last masks of the weak view, or their logits (B, K, h, w).
             class_logits: Last class predictions, (B, K, C + 1).
+            may_be_alone: Whether the loss of a single image is 0 if negatives come from
+                other images only.
 
         Returns:
             ``loss_pxl``, already times its weight.
@@ -137,6 +140,12 @@ class PixelContrastHead(BaseModule):
         sizes = [sample.img_shape[:2] for sample in samples]
         with torch.no_grad(), _kept_statistics(getattr(encoder, '__self__', encoder)):
             strong = encoder(self.strong_view(inputs, sizes))
+        alone = len(samples) == 1 and self.contrast.candidates == 'other_images'
+        if alone and may_be_alone:
+            # The encoder ran and T goes on, as on other ranks; DDP wants a gradient.
+            if self.training:
+                self.contrast.temperature.advance()
+            return {'loss_pxl': 0 * self(weak).sum()}
         padded = (inputs.shape[2], inputs.shape[3])
         loss = self.contrast(
             self(weak),

@@ -285,10 +285,6 @@ class SemiSupervisedSegmentor(BaseDetector):
         samples = [sample for _, of_part in used for sample in of_part]
         inputs = inputs[: len(samples)]
         weak = [level[: len(samples)] for level in weak]
-        others = self.pixel_contrast.contrast.candidates == 'other_images'
-        if others and len(samples) == 1 < len(parts):
-            # Not this time; DDP wants a gradient all the same.
-            return by_part, {'loss_pxl': 0 * self.pixel_contrast(weak).sum()}
         padded = (inputs.shape[2], inputs.shape[3])
         sizes = [sample.img_shape[:2] for sample in samples]
         assert self.num_classes is not None  # checked in the constructor
@@ -300,7 +296,8 @@ class SemiSupervisedSegmentor(BaseDetector):
             inputs.device,
         )
         return by_part, self.pixel_contrast.loss(
-            inputs, samples, encoder, weak, *instances
+            *(inputs, samples, encoder, weak, *instances),
+            may_be_alone=len(used) < len(parts),
         )
 
     @torch.no_grad()

@@ -283,7 +283,7 @@ class SwinMTL(BaseDetector):
             if self.soft:
                 pred, truth = logits.softmax(1), one_hot(truth, logits.shape[1])
             else:
-                pred = logits.argmax(1, keepdim=True).float()
+                pred, truth = logits.argmax(1, keepdim=True).float(), truth.float()
             fake.append(pred * valid)
             real.append(truth * valid)
         return torch.cat(fake, 1), torch.cat(real, 1)

@@ -50,9 +50,8 @@ test_dataloader = val_dataloader
 val_evaluator = [
     dict(_base_.val_evaluator, ann_file=data_root + annotations + 'val.json'),
     dict(
-        type='CityScapesMetric',
+        type='SharedCityScapesMetric',
         seg_prefix=data_root + 'gtFine/val',
-        outfile_prefix=None,  # a temporary folder
     ),
 ]
 test_evaluator = val_evaluator

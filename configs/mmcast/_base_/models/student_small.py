@@ -38,6 +38,8 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=150)),
 )
+# With several GPUs: MobileNetV2's last convolution has weights that nothing uses.
+find_unused_parameters = True
 # Stage 2 may train it so: the contrast is on the neck's map of stride 8.
 semi_supervised = dict(
     type='SemiSupervisedSegmentor',
