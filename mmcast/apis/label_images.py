@@ -58,7 +58,7 @@ def label_images(
         device: Device to run the model on; None to leave the model where it is.
         num_workers: Processes that read images; 0 for none.
         progress: Whether rank 0 shows a progress bar.
-        rule: As for :func:`mmcast.apis.label_summary.summarise`.
+        rule: What training asks of a label; the summary counts those. None for all.
         allowed_unreadable: So many images may be unreadable, or all but one for None;
             they are named in a warning and have no labels.
         views: What the model sees of an image; None for the image as it is. The
@@ -189,7 +189,7 @@ def finish(
         missing: How many of them had no labels before.
         failed: Those that cannot be read, with reasons.
         allowed_unreadable: So many may be unreadable; None for all but one.
-        rule: As for :func:`mmcast.apis.label_summary.summarise`.
+        rule: What training asks of a label; the summary counts those. None for all.
         total: Number of images; None if all have names.
 
     Raises:

@@ -43,6 +43,9 @@ class SemiSupervisedDataset(ConcatDataset):
     A source may be wrapped, as by ``RepeatDataset`` or ``MultiImageMixDataset``. Images
     are mixed within a source.
 
+    A pipeline with ``poly2mask=False`` loads polygons, and mmdet ignores an object
+    whose mask is an RLE. If there are any, masks are loaded with ``poly2mask=True``.
+
     Args:
         labeled_dataset: Config of the labelled data set; without a pipeline if
             ``weak_view`` is given.
@@ -66,7 +69,7 @@ class SemiSupervisedDataset(ConcatDataset):
 
     Raises:
         ValueError: An argument is out of its range, or a pipeline does not load images
-            and all masks and pack them.
+            and masks and pack them.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class SemiSupervisedDataset(ConcatDataset):
             for part in with_pipelines(dataset):
                 steps = _steps(part)
                 steps[:] = mirror_aware(steps, self._metainfo)
-        _check_encoding(self.datasets[0])
+        _keep_rles(self.datasets[0])
         if unlabeled_dataset is None:
             return
         for part in leaves(self.datasets[1]):
@@ -144,7 +147,7 @@ class SemiSupervisedDataset(ConcatDataset):
                 part.pipeline = Compose(steps)
             if len(self.datasets) > 1:
                 _check_steps(branch, dataset)
-        _check_encoding(self.datasets[0])
+        _keep_rles(self.datasets[0])
 
     def _of_branch(self, branch: str, step: Any) -> Any:
         """Replace a transform that loads or packs by that of a branch."""
@@ -284,26 +287,32 @@ def _check_steps(branch: str, dataset: Any) -> None:
             )
 
 
-def _check_encoding(labeled: Any) -> None:
-    """Check that no object is lost: with polygons, mmdet ignores one that is an RLE."""
+def _keep_rles(labeled: Any) -> None:
+    """Load masks as pixels if some are RLEs: mmdet would mark these as ignored."""
     for dataset in leaves(labeled):
-        if not any(
-            isinstance(step, LoadAnnotations) and not step.poly2mask
+        loading = [
+            step
             for step in _steps(dataset)
-        ):
+            if isinstance(step, LoadAnnotations) and not step.poly2mask
+        ]
+        if not loading:
             continue
-        objects = [
+        are_rles = [
             isinstance(instance.get('mask'), dict)
             for index in range(len(dataset))
             for instance in dataset.get_data_info(index)['instances']
             if not instance['ignore_flag']
         ]
-        if any(objects):
-            raise ValueError(
-                f'{sum(objects)} of {len(objects)} labelled objects would be ignored, '
-                'since their masks are RLEs and LoadAnnotations in the pipeline has '
-                'poly2mask=False: set poly2mask=True'
+        if any(are_rles):
+            print_log(
+                f'{sum(are_rles)} of {len(are_rles)} labelled objects have an RLE as '
+                'mask, and mmdet ignores these if LoadAnnotations has poly2mask=False: '
+                'masks are loaded with poly2mask=True',
+                logger='current',
+                level=logging.WARNING,
             )
+            for step in loading:
+                step.poly2mask = True
 
 
 def _piped(config: dict, load: list[dict], view: list[dict]) -> dict:

@@ -1,6 +1,7 @@
 """Test labelled and unlabelled images under the pipeline of a user's own data set."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mmdet.structures.mask import PolygonMasks
 from mmengine.dataset import Compose
 from pycocotools import mask as mask_utils
 
+from mmcast.datasets import semi_supervised
 from mmcast.datasets.pseudo_label_store import PseudoLabelStore, Teacher
 from mmcast.datasets.seeding import PlacedIndex
 from mmcast.datasets.semi_supervised import leaves
@@ -110,14 +112,24 @@ def test_unlabelled_images_get_the_same_pipeline(synthscapes, unlabelled):
 
 
 @pytest.mark.parametrize('alone', [False, True])
-def test_objects_that_polygons_would_lose_are_refused(synthscapes, unlabelled, alone):
-    """mmdet marks an RLE as ignored, without a word, as many stock configs load."""
+def test_rles_are_loaded_as_pixels(synthscapes, unlabelled, alone, monkeypatch):
+    """mmdet marks an RLE as ignored without a word, as many stock configs load."""
     polygons = [LOAD[0], dict(LOAD[1], poly2mask=False), *VIEW, *PACK]
     lost = DATASETS.build(labelled(synthscapes, polygons))[0]['data_samples']
     assert not len(lost.gt_instances)
     assert len(lost.ignored_instances)
-    with pytest.raises(ValueError, match=r'(\d+) of \1 .* ignored.*set poly2mask=True'):
-        build(labelled(synthscapes, polygons), {} if alone else unlabelled)
+    said = []
+    monkeypatch.setattr(
+        semi_supervised, 'print_log', lambda text, **_: said.append(text)
+    )
+    dataset = build(labelled(synthscapes, polygons), {} if alone else unlabelled)
+    assert re.match(r'(\d+) of \1 labelled objects have an RLE', said[0])
+    found = dataset[0]['data_samples']
+    found = found if alone else found['sup']
+    expected = DATASETS.build(labelled(synthscapes))[0]['data_samples']
+    assert len(found.gt_instances) == len(lost.ignored_instances)
+    masks = found.gt_instances.masks.masks
+    assert (masks == expected.gt_instances.masks.masks).all()
 
 
 def test_polygons_stay_polygons(synthscapes, unlabelled, tmp_path):
