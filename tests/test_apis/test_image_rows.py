@@ -20,6 +20,7 @@ from mmcast.errors import one_line
 def memory():
     """Return a file system of fsspec's that no other reader here knows."""
     files = fsspec.filesystem('memory')
+    files.store.clear()  # a process has one
     yield files
     files.rm('/', recursive=True)
 

@@ -227,7 +227,7 @@ def test_only_missing_images_are_made(tmp_path):
     stamp = kept.stat().st_mtime_ns
     *_, gone = sorted(tmp_path.glob('gtFine/train/*/*_labelIds.png'))
     gone.unlink()
-    torn = gone.with_name(f'.{gone.name}.abc')
+    torn = gone.with_name(f'.{gone.name}.abcdefgh')
     torn.write_bytes(b'half')
     make(train=3)
     assert _digests(tmp_path) == before
