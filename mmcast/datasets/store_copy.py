@@ -85,8 +85,7 @@ def merge_stores(stores: Sequence[str | Path], out: str | Path) -> Copied:
     """Copy stores of one teacher into one of full shards, ordered by the names' hash.
 
     The same labels give the same bytes, whoever wrote them, unless a call was killed
-    and continued. If several stores have
-    labels of an image, those of the first one stay.
+    and continued. If several stores have labels of an image, those of the first stay.
 
     Args:
         stores: The stores; one alone may have many small shards.

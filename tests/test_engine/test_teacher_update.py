@@ -232,7 +232,7 @@ def test_a_copy_of_the_student_sees_the_colours_in_its_order():
     student, teacher = network(), network()
     for each, bgr_to_rgb in ((student, True), (teacher, False)):
         each.data_preprocessor = DetDataPreprocessor(bgr_to_rgb=bgr_to_rgb)
-    with pytest.raises(ValueError, match='another order of colours'):
+    with pytest.raises(ValueError, match='differ in the order of colours'):
         check_same_architecture(student, teacher)
     teacher.data_preprocessor = DetDataPreprocessor(bgr_to_rgb=True)
     check_same_architecture(student, teacher)

@@ -320,6 +320,6 @@ def check_same_architecture(student: nn.Module, teacher: nn.Module) -> None:
     if len(orders) > 1:
         raise ValueError(
             'the teacher becomes a copy of the student, but their data preprocessors '
-            'have another order of colours (bgr_to_rgb): give the student the '
+            'differ in the order of colours (bgr_to_rgb): give the student the '
             "teacher's, or TeacherUpdateHook burn_in_iters=None"
         )
