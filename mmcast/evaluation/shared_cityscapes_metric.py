@@ -7,8 +7,7 @@ from typing import Any
 
 from mmdet.evaluation import CityScapesMetric
 from mmdet.registry import METRICS
-
-from mmcast.apis.ranks import from_all_ranks
+from mmengine.dist import all_gather_object
 
 
 @METRICS.register_module()
@@ -27,7 +26,8 @@ class SharedCityScapesMetric(CityScapesMetric):
 
     def __init__(self, outfile_prefix: str | None = None, **kwargs: Any) -> None:
         super().__init__(outfile_prefix, **kwargs)
-        if self.tmp_dir is None or len({*from_all_ranks(socket.gethostname())}) == 1:
+        machines = {*all_gather_object(socket.gethostname())}
+        if self.tmp_dir is None or len(machines) == 1:
             return
         self.tmp_dir.cleanup()
         os.makedirs('work_dirs', exist_ok=True)

@@ -28,8 +28,9 @@ def run(job: Job, out: TextIO, load: Callable[[Job], Labeller] | None = None) ->
     """Label the images of a job.
 
     Lines on ``out``: ``{"name": ...}`` for an image that is done, with ``unreadable``
-    if it cannot be read, and at the end ``{"error": ...}`` if labelling cannot go on.
-    If nobody reads them any more, the process ends.
+    if it cannot be read or the labeller fails on it, and at the end
+    ``{"error": ...}`` if labelling cannot go on. If nobody reads them any more, the
+    process ends.
 
     Args:
         job: What to do.

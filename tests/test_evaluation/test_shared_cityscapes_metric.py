@@ -16,7 +16,7 @@ def test_masks_of_several_machines_go_where_all_find_them(
 ):
     monkeypatch.chdir(tmp_path)
     module = sys.modules[SharedCityScapesMetric.__module__]
-    monkeypatch.setattr(module, 'from_all_ranks', lambda _: [*machines])
+    monkeypatch.setattr(module, 'all_gather_object', lambda _: [*machines])
     metric = METRICS.build(dict(type='SharedCityScapesMetric', seg_prefix='gtFine/val'))
     folder = Path(metric.outfile_prefix)
     assert folder.is_dir()

@@ -184,9 +184,12 @@ def test_one_image_that_is_left_has_no_other_one():
     model.labeling_enabled = False
     inputs, samples = two_sources()
     inputs['sup'], samples['sup'] = inputs['sup'][:1], samples['sup'][:1]
+    seen = []
+    model.student.neck.register_forward_hook(lambda *_: seen.append(1))
     loss = model.loss(inputs, samples)['loss_pxl']
     loss.backward()
     assert float(loss) == 0
+    assert len(seen) == 2  # the strong view, too: other ranks may wait for its SyncBN
     assert all(p.grad is not None for p in model.pixel_contrast.mlp.parameters())
     del inputs['unsup'], samples['unsup']
     with pytest.raises(ValueError, match=r'raise train_dataloader\.batch_size'):

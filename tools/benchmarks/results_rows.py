@@ -49,6 +49,7 @@ def guided(title: str, stage_a: str | None, **kwargs) -> Row:
 
 
 NO_CONTRAST = {'model.student.pixel_contrast': None}
+ALL_LABELS = {LABELED: None, 'train_dataloader.batch_size': 8}
 ROWS = {
     'zero_shot_teacher': teacher('teacher, zero-shot', None),
     'adapted_teacher': teacher(
@@ -115,13 +116,13 @@ ROWS = {
     'oracle_student': Row(
         'student on the true labels of all images',
         'supervised',
-        {LABELED: None, 'train_dataloader.batch_size': 8},
+        ALL_LABELS,
         against='adapted_teacher',
     ),
     'oracle_student_twice': Row(
         'the same, twice as long',
         'supervised',
-        {LABELED: None, 'train_dataloader.batch_size': 8},
+        ALL_LABELS,
         against='oracle_student',
         share=2.0,
     ),
@@ -307,7 +308,7 @@ LARGE = {
     'large_oracle_student': teacher(
         'student as large as the teacher, on the true labels of all images',
         'adapt',
-        options={LABELED: None, 'train_dataloader.batch_size': 8},
+        options=ALL_LABELS,
         against='adapted_teacher_200',
         share=1000 / 30,
     ),
