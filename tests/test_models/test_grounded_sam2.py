@@ -278,7 +278,9 @@ def test_contrast_is_on_both_sources_and_their_labels(contrasted, monkeypatch):
     """Use labelled and unlabelled images of two sizes."""
     seen = []
     monkeypatch.setattr(
-        contrasted.pixel_contrast, 'loss', lambda *args: seen.append(args) or {}
+        contrasted.pixel_contrast,
+        'loss',
+        lambda *args, **options: seen.append(args) or {},
     )
     samples = dict(sup=[annotated(64, 96, [0, 5])], unsup=[annotated(32, 64, [1])])
     inputs = dict(sup=torch.randn(1, 3, 64, 96), unsup=torch.randn(1, 3, 32, 64))
