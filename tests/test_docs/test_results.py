@@ -9,7 +9,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / 'docs'
 FILES = {
-    'results.md': ('results',),
+    'results.md': ('results', 'results_short'),
     'results_tables.md': ('results', 'results_short'),
     'photographs.md': ('photographs',),
 }

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset
 
 from mmcast.datasets.samplers import LabeledUnlabeledSampler
+from mmcast.datasets.seeding import seed_sample
 from mmcast.engine.loader import AdvancedIterator, EpochBatches, LaterBatches
 
 
@@ -280,6 +281,44 @@ def test_resumed_epochs_of_a_sampler_that_ends_are_identical(tmp_path):
         tmp_path, 2, sampler, resume=True, load_from=middle, **drawn
     )
     assert resumed == {t: straight[t] for t in range(10, 20)}
+
+
+class Draws(Dataset):
+    """Random numbers, as those of a user's augmentation."""
+
+    metainfo = {}
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        seed_sample(index)
+        return torch.rand(1)
+
+    def get_data_info(self, index):
+        return dict(width=64, height=48)
+
+
+@pytest.mark.parametrize('batches_of', [None, dict(type='AspectRatioBatchSampler')])
+@pytest.mark.parametrize('workers', WORKERS)
+def test_samples_of_a_resumed_epoch_are_identical(workers, batches_of, tmp_path):
+    """With a sampler of mmdet's, and workers that go on from epoch to epoch."""
+    options = dict(by_epoch=True, interval=1)
+    train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2)
+    loader = dict(workers, dataset=Draws(), sampler=dict(type='DefaultSampler'))
+    loader['batch_sampler'] = batches_of
+
+    def batches(folder, **more):
+        hook = Batches()
+        hooks = [dict(type='RandomStateHook'), hook]
+        make_runner(folder, train_cfg, dict(loader), hooks, **options, **more).train()
+        return hook.seen
+
+    straight = batches(tmp_path)
+    assert len({draw for batch in straight.values() for draw in batch}) == 12
+    middle = str(tmp_path / 'epoch_1.pth')
+    resumed = batches(tmp_path, resume=True, load_from=middle)
+    assert resumed == {t: straight[t] for t in (3, 4, 5)}
 
 
 SPLIT_STEPS = [  # an epoch has 10 batches

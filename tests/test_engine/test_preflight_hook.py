@@ -9,6 +9,7 @@ from hook_runs import Sum, hook, make_runner, running, unlabelled
 from mmdet.registry import HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, IterBasedTrainLoop, Runner
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmcast._requirements import mim_name
 from mmcast.engine.hooks import (
@@ -209,6 +210,44 @@ def start_from(model, file, prefix):
         type='Pretrained', checkpoint=str(file), prefix=prefix
     )
     return training(model)
+
+
+def test_a_detector_alone_is_no_start_beside_a_teacher(student_file, monkeypatch):
+    """Also a file that is far away, of which mmengine only says that nothing fits."""
+    config = Config.fromfile(CONFIGS / 'guided_distillation/distill_synthscapes.py')
+    model = MODELS.build(config.model)
+    check = PreflightHook().before_run
+    state = torch.load(student_file, weights_only=True)['state_dict']
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', lambda *_, **__: state)
+    for path in (str(student_file), 'https://far.away/student.pth'):
+        message = rf"{path} is a detector alone.*checkpoint='{path}'\)$"
+        with pytest.raises(ValueError, match=message):
+            check(training(model, _load_from=path, cfg=Config()))
+    wrapper = model.state_dict()
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', lambda *_, **__: wrapper)
+    check(training(model, _load_from='https://far.away/wrapper.pth', cfg=Config()))
+
+
+def test_a_teacher_of_other_classes_is_refused(student_file, tmp_path):
+    config = Config.fromfile(CONFIGS / 'guided_distillation/distill_synthscapes.py')
+    model = MODELS.build(config.model)
+    content = torch.load(student_file, weights_only=True)
+    model.teacher.init_cfg['checkpoint'] = path = str(tmp_path / 'teacher.pth')
+    runner = training(model)
+    classes = tuple('abcdefgh')
+    runner.train_loop.dataloader.dataset = SimpleNamespace(
+        metainfo=dict(classes=classes)
+    )
+    for found in (classes, [*classes], None):
+        meta = dict(dataset_meta=dict(classes=found)) if found else {}
+        torch.save(dict(content, meta=meta), path)
+        PreflightHook().before_run(runner)
+    meta = dict(dataset_meta=dict(classes=classes[::-1]))
+    torch.save(dict(content, meta=meta), path)
+    with pytest.raises(
+        ValueError, match=r"teacher\.pth was trained on .*'h', 'g'.*'a'"
+    ):
+        PreflightHook().before_run(runner)
 
 
 def test_part_of_a_file_is_checked(student_file, tmp_path):

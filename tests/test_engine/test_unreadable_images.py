@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
 from mmcast.datasets.splits import read_list
+from mmcast.engine.hooks import UnreadableImagesHook
 from mmcast.testing import reduced
 
 
@@ -121,6 +122,21 @@ def test_too_many_end_the_run(work_of_adapt, synthscapes, tmp_path, monkeypatch)
     monkeypatch.setattr(hook, 'before_train', label_and_damage)
     with pytest.raises(ValueError, match=r'[234] unlabelled images .* allows 1'):
         runner.train()
+
+
+def test_a_run_without_the_hook_gets_it(
+    work_of_adapt, synthscapes, tmp_path, monkeypatch
+):
+    """As with the twelve lines for a user's own detector."""
+    data = shutil.copytree(synthscapes, tmp_path / 'data')
+    monkeypatch.chdir(shutil.copytree(work_of_adapt, tmp_path / 'run'))
+    truncate(data / 'leftImg8bit/train' / read_list(data / 'splits/unlabeled.txt')[3])
+    runner = start('distill_synthscapes', data, 0.1)
+    runner._hooks = [
+        hook for hook in runner.hooks if not isinstance(hook, UnreadableImagesHook)
+    ]
+    runner.train()
+    assert '1 unlabelled images were skipped' in log_of(runner)
 
 
 def test_labelled_image_stays_an_error(

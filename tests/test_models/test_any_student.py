@@ -239,6 +239,12 @@ def test_a_student_that_cannot_work_is_refused():
     refused(stuff, 'with 53 stuff classes')
 
 
+def test_a_teacher_of_another_number_of_classes_is_refused():
+    student, teacher = stock_detector('mask_rcnn'), stock_detector('rtmdet_ins', 20)
+    with pytest.raises(ValueError, match='knows 20 classes and the student 8'):
+        stock_wrapper(student, teacher=teacher)
+
+
 def test_a_data_preprocessor_beside_the_model():
     """mmdet's Mask2Former has it at the top level, too, and a runner passes it on."""
     student = stock_detector('mask2former')

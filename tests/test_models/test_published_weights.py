@@ -51,7 +51,7 @@ def loads(monkeypatch):
         def take(module, found):
             taken.update(id(weight) for weight in found.values())
 
-        monkeypatch.setattr(checkpoints, '_fetch', lambda source: dict(state))
+        monkeypatch.setattr(checkpoints, 'weights_of', lambda source: dict(state))
         monkeypatch.setattr(nn.Module, 'load_state_dict', take)
         part.init_cfg = dict(type='Pretrained', checkpoint='published')
         (whole or part).init_weights()

@@ -102,6 +102,28 @@ def test_a_students_config_of_your_own(folder, monkeypatch, capsys, dataset, mor
     assert re.search(rf'distill\.py\s*│\s*{length} │\s*2 │', printed)
 
 
+DECAY = """
+optim_wrapper = dict(
+    optimizer=dict(lr=0.02),
+    constructor='LearningRateDecayOptimizerConstructor',
+    paramwise_cfg=dict(decay_rate=0.7, decay_type='layer_wise', num_layers=6),
+)
+"""
+
+
+def test_layer_decay_of_a_student_of_your_own(folder, monkeypatch):
+    """mmdet's constructor does not find the backbone beside a teacher."""
+    run(monkeypatch, *PETS, '--student', write_mine(more=DECAY))
+    own = 'LearningRateDecayOptimizerConstructor'
+    for stage in ('supervised', 'finetune'):
+        assert load(stage).optim_wrapper.constructor == own
+    distill = load('distill').optim_wrapper
+    assert distill.constructor == 'StudentOptimWrapperConstructor'
+    assert distill.paramwise_cfg == dict(
+        decay_rate=0.7, decay_type='layer_wise', num_layers=6, constructor=own
+    )
+
+
 def test_a_student_whose_test_writes_predictions_only(folder, monkeypatch):
     """Its `mim test` on the validation images gives AP nevertheless."""
     mine = write_mine(more='test_evaluator = dict(format_only=True)')

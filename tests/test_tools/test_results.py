@@ -171,6 +171,28 @@ def test_scale_shortens_students_alone(bench, monkeypatch, tmp_path):
     assert results.iterations('distilled_student') == 200
 
 
+def test_take_over_and_memory_keep_their_share_of_a_run(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, 'argv', ['results.py', '--scale', '0.1', '--out', str(tmp_path)]
+    )
+    results, seen = bench.Results(bench.parse_args()), []
+    monkeypatch.setattr(bench, 'mim', lambda *words, **_: seen.append(words))
+    update = results.bench.config('guided_distillation/distill').default_hooks
+    published = update.teacher_update
+    for name, burn_in, factor in (
+        ('guided_student', int(published.burn_in_iters * 0.1), 0.1),
+        ('guided_late_student', 180, 0.1),
+        ('guided_frozen_student', None, 0.1),
+        ('guided_long_student', int(published.burn_in_iters * 0.4), 0.4),
+    ):
+        bench.train(results, name, 0)
+        given = dict(word.split('=', 1) for word in seen[-1] if '=' in str(word))
+        key = 'default_hooks.teacher_update.'
+        assert given[f'{key}burn_in_iters'] == str(burn_in), name
+        momentum = max(0, 1 - (1 - published.momentum) / factor)
+        assert float(given[f'{key}momentum']) == pytest.approx(momentum), name
+
+
 def test_a_run_depends_on_the_weights_that_it_starts_from(bench, monkeypatch, tmp_path):
     results = fill(bench, {'adapted_teacher': [1], 'distilled_student': [3]})
     for judge, kept in (('supervised', ['adapted_teacher']), ('adapt', [])):

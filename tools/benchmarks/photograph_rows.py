@@ -34,6 +34,7 @@ def rows_with(count: int) -> dict[str, Row]:
         of('distilled_student', count),
     )
     guided = 'guided_distillation/distill'
+    twice = of('supervised_student_twice', count)
     unguided = {
         'default_hooks.teacher_update.guided': False,
         'model.teacher.checkpoint': None,
@@ -114,13 +115,13 @@ def rows_with(count: int) -> dict[str, Row]:
         'unguided_student': Row(
             'Guided Distillation without guidance',
             *(guided, {**both, **unguided}),
-            against=supervised,
+            against=twice,
             share=2.0,
         ),
         'guided_student': Row(
             'Guided Distillation',
             *(guided, both, {'model.teacher.checkpoint': supervised}),
-            against=supervised,
+            against=twice,
             share=2.0,  # from ImageNet's weights, with 2 labelled images in a batch
         ),
     }
@@ -160,7 +161,7 @@ MAIN = (
 BY_LABELS = (
     *('supervised_student', 'continued_student', 'adapted_teacher'),
     *('adapted_teacher_views', 'pseudo_labels_student', 'distilled_student'),
-    *('refined_student', 'guided_student'),
+    *('refined_student', 'supervised_student_twice', 'guided_student'),
 )
 
 

@@ -31,7 +31,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from results_bench import LABELLER, PSEUDO_LABELS, Bench
+from results_bench import LABELLER, PSEUDO_LABELS, TAKE_OVER, Bench
 from results_file import BENCHES, KEY, Results, minutes_since
 from runs import (
     count_gflops,
@@ -127,13 +127,11 @@ def train(results: Results, name: str, seed: int) -> None:
     if row.config.startswith('guided'):
         update = bench.config(row.config).default_hooks.teacher_update
         factor = row.share * results.scale_of(name)
+        burn_in = row.options.get(TAKE_OVER, update.burn_in_iters)
         # The switch, and the average's memory, keep their share of the run.
-        changes = dict(
-            burn_in_iters=int(update.burn_in_iters * factor),
-            momentum=max(0.0, 1 - (1 - update.momentum) / factor),
-        )
-        for key, value in changes.items():
-            options.setdefault(f'default_hooks.teacher_update.{key}', value)
+        options[TAKE_OVER] = None if burn_in is None else int(burn_in * factor)
+        momentum = max(0.0, 1 - (1 - update.momentum) / factor)
+        options['default_hooks.teacher_update.momentum'] = momentum
         # A validation that decides about the switch is on other images than the result.
         other = {'val': 'test', 'test': 'val'}[results.args.split]
         for key, value in bench.options(other).items():

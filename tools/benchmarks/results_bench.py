@@ -18,6 +18,7 @@ LABELED = 'train_dataloader.dataset.labeled_dataset.image_list'
 UNLABELED = 'train_dataloader.dataset.unlabeled_dataset.ann_file'
 PSEUDO_LABELS = 'train_dataloader.dataset.pseudo_labels.'
 LABELLER = 'default_hooks.pseudo_labels.teacher'
+TAKE_OVER = 'default_hooks.teacher_update.burn_in_iters'
 
 
 @dataclass(frozen=True)

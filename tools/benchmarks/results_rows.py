@@ -6,6 +6,7 @@ from results_bench import (
     LABELED,
     LABELLER,
     PSEUDO_LABELS,
+    TAKE_OVER,
     UNLABELED,
     Row,
 )
@@ -19,7 +20,6 @@ EQUAL_PARTS = {
 }
 SCORE_THR = f'{PSEUDO_LABELS}score_thr'
 CONTRAST = 'model.student.pixel_contrast.'
-TAKE_OVER = 'default_hooks.teacher_update.burn_in_iters'
 NMS_THR = 'model.nms_thr'
 
 

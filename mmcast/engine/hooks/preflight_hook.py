@@ -18,10 +18,16 @@ from mmengine.runner import (
 )
 
 from mmcast._requirements import mim_name
-from mmcast.checkpoints import check_fits, check_resumable, read_checkpoint
+from mmcast.checkpoints import (
+    check_fits,
+    check_resumable,
+    read_checkpoint,
+    weights_of,
+)
 from mmcast.datasets.image_names import examples
 from mmcast.datasets.overlap import image_paths
 from mmcast.datasets.semi_supervised import SemiSupervisedDataset
+from mmcast.engine.hooks.unreadable_images_hook import UnreadableImagesHook
 from mmcast.engine.lineage import explain_missing, start_anew
 from mmcast.engine.loader import restart_loader
 from mmcast.engine.loops import TeacherStudentTestLoop
@@ -44,10 +50,13 @@ class PreflightHook(Hook):
     model's config. The error for a missing file names the command that makes it. Local
     files of the detector, of the wrapper's student and of its teacher are compared
     weight by weight, and so is the part of a file that a ``prefix`` names. Checkpoints
-    must have a folder that can be written. Validation images among the training images
+    must have a folder that can be written. ``load_from`` must not be a detector alone
+    where it trains with a teacher, and a teacher's file must be of the data set's
+    classes. Validation images among the training images
     are named in a warning; if all images of a folder count as unlabelled, they are left
     out. Under ``--resume`` the checkpoint to resume
-    from must be complete, and of the run that started last in the work folder.
+    from must be complete, and of the run that started last in the work folder. A
+    ``SemiSupervisedDataset`` gets an ``UnreadableImagesHook`` if the run has none.
 
     Before ``mim test`` it compares the checkpoint with the model, so that a student is
     not evaluated with its wrapper's config, nor a wrapper's checkpoint with the
@@ -137,10 +146,15 @@ class PreflightHook(Hook):
                     check_package(part, source, ignore=ignore, prefix=prefix)
                 elif (whole or prefix) and Path(source).is_file():
                     check_fits(part, source, ignore=ignore, prefix=prefix)
+                    if part is teacher:
+                        _check_classes(source, runner)
+        if load_from and student is not model:
+            _refuse_plain(student, load_from)
         if load_from and Path(load_from).is_file():
             # An exported file has no critic; training starts with a new one.
             _check_whole(model, load_from, ignore=['critic.'])
         self.left_out = _compare_images(runner)
+        _count_unreadable(runner)
 
     def _check_testing(self, runner: Runner) -> None:
         model, load_from = unwrapped(runner.model), runner._load_from
@@ -179,6 +193,34 @@ def _check_whole(model: Any, path: str, ignore: Sequence[str]) -> None:
         raise
 
 
+def _check_classes(path: str, runner: Runner) -> None:
+    """Check that a teacher's file was trained on the classes of the data set."""
+    meta = read_checkpoint(path, shapes_only=True).get('meta') or {}
+    found = (meta.get('dataset_meta') or {}).get('classes')
+    dataset: Any = runner.train_loop.dataloader.dataset
+    wanted = getattr(dataset, 'metainfo', {}).get('classes')
+    if found and wanted and tuple(found) != tuple(wanted):
+        raise ValueError(
+            f'the teacher {path} was trained on the classes {tuple(found)}, and the '
+            f'training images have {tuple(wanted)}: give a teacher of the same '
+            'classes, in the same order'
+        )
+
+
+def _refuse_plain(student: Any, load_from: str) -> None:
+    """Refuse weights of a detector alone where it trains with a teacher.
+
+    Raises:
+        ValueError: The file's names are the student's own, so nothing would be loaded.
+    """
+    if weights_of(load_from).keys() & student.state_dict().keys():
+        raise ValueError(
+            f'load_from={load_from} is a detector alone, and this run trains it beside '
+            'a teacher, so no weight would be loaded: set load_from=None and '
+            f"model.student.init_cfg=dict(type='Pretrained', checkpoint='{load_from}')"
+        )
+
+
 def _fits(model: Any, path: str, ignore: Sequence[str]) -> bool:
     try:
         check_fits(model, path, ignore=ignore)
@@ -209,6 +251,14 @@ def _compare_images(runner: Runner) -> int:
     if len(training.datasets) == 1:
         return 0
     return training.leave_out(validation, 'validation')
+
+
+def _count_unreadable(runner: Runner) -> None:
+    """See to it that images which training skips are named and counted."""
+    dataset: Any = runner.train_loop.dataloader.dataset
+    counted = any(isinstance(hook, UnreadableImagesHook) for hook in runner.hooks)
+    if isinstance(dataset, SemiSupervisedDataset) and not counted:
+        runner.register_hook(UnreadableImagesHook())
 
 
 def _check_interval(hook: CheckpointHook, runner: Runner) -> None:

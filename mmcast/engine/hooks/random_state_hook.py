@@ -19,7 +19,8 @@ class RandomStateHook(Hook):
 
     No checkpoint holds the state of random, numpy and torch. So this hook seeds them
     before every iteration from seed, rank and iteration. ``LabeledUnlabeledSampler``
-    and ``PlacedInfiniteSampler`` do the same for each sample.
+    and ``PlacedInfiniteSampler`` do the same for each sample, and in a loop that counts
+    epochs so does any sampler that ends.
 
     Transforms that keep images of earlier samples, as mmdet's ``CachedMosaic``, make
     samples depend on what a worker has loaded before. The log names them in a warning.

@@ -138,6 +138,13 @@ class SemiSupervisedSegmentor(BaseDetector):
         self.teacher: Any = MODELS.build(teacher) if teacher else None
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
+            counts = class_count(self.teacher), self.num_classes
+            if None not in counts and counts[0] != counts[1]:
+                raise ValueError(
+                    f'the teacher knows {counts[0]} classes and the student '
+                    f'{counts[1]}, so its labels would mean other classes: give a '
+                    'teacher of the same classes, in the same order'
+                )
         # Whether the teacher takes other colours than the student.
         own = (teacher or {}).get('data_preprocessor') or data_preprocessor
         self._renormalize = _colours(own) != _colours(data_preprocessor)
