@@ -11,7 +11,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from mmcast.checkpoints import check_fits
+from mmcast.checkpoints import check_fits, read_checkpoint
 
 # Only training needs them, so a checkpoint may lack them.
 _OF_TRAINING = ('pixel_contrast', 'critic')
@@ -35,13 +35,16 @@ def load_model(
 
     Raises:
         FileNotFoundError: One of the files does not exist.
-        ValueError: The checkpoint does not fit.
+        ValueError: The checkpoint does not fit or is none, or the config has no model.
     """
     for path in (config, checkpoint):
         if not Path(path).is_file():
             raise FileNotFoundError(f'{path} does not exist: correct the path')
     cfg = Config.fromfile(config)
     cfg.model = _network(cfg)
+    read_checkpoint(
+        checkpoint, shapes_only=True
+    )  # torch's own errors advise to trust it
     # Without cfg_options mmdet expects `model.backbone`, which composites lack.
     model = init_detector(cfg, str(checkpoint), device=str(device), cfg_options={})
     check_fits(model, checkpoint)
@@ -79,6 +82,8 @@ def settings_digest(config: str | Path) -> str:
 
 
 def _network(cfg: Config) -> ConfigDict:
+    if 'model' not in cfg:
+        raise ValueError(f'{cfg.filename} has no model: give the config of a detector')
     network = cfg.model.get('student', cfg.model)
     for unused in _OF_TRAINING:
         if unused in network:

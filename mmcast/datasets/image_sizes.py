@@ -43,5 +43,7 @@ def loaded_size(file: str | Path | BinaryIO) -> tuple[int, int] | None:
     try:
         with Image.open(file) as image:
             return read_sizes(image)[1]
-    except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         return None
+    except (OSError, ValueError, SyntaxError, KeyError, RuntimeError):
+        return None  # a RuntimeError is of an AVIF

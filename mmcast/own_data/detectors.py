@@ -107,7 +107,7 @@ def read_detector(path: str) -> Detector:
     model = {**cfg.model, **detector.with_classes(), 'classes': ('any',)}
     try:
         built: Any = MODELS.build(model)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError) as error:
         why = ' '.join(str(error).split())
         raise ValueError(f'{path}: its model cannot be built: {why}') from error
     try:

@@ -69,7 +69,7 @@ def _read_file(path: Path) -> ImageFile:
             return ImageFile(error='torn, or of an unknown kind')
     except Image.DecompressionBombError:
         return ImageFile(error=TOO_LARGE)
-    except (OSError, ValueError, SyntaxError, cv2.error) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError, cv2.error) as error:
         return ImageFile(error=str(error) or type(error).__name__)
     bits = bits_per_channel(content)
     gray = mode in ('1', 'L', 'LA') or mode.startswith('I')

@@ -292,13 +292,14 @@ def _note_annotations(found: Inspection, coco: CocoFile) -> None:
         coco.bad_parts,
         'the other polygons of these masks are used',
     )
-    if crowds and not objects:
+    if 4 * crowds > objects.total():
+        most = ', most of the objects' if crowds > objects.total() else ''
         found.note(
-            'crowds, and no other object',
+            f'crowds{most if objects else ", and no other object"}',
             crowds,
             "nothing is learnt from crowds. CVAT writes masks as crowds: set 'iscrowd' "
             'to 0 in the JSON, or convert the masks to polygons in CVAT',
-            stops=True,
+            stops=crowds > objects.total(),
         )
     else:
         found.note('crowds', crowds, 'not learnt; in evaluation they are ignored')

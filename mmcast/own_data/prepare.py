@@ -131,6 +131,7 @@ def own_data(
                     'another one there: give another folder with --out'
                 )
         check_configs(name, bool(teacher) and not by_words)
+        check_link()
         check_writable(lists, 'give another folder with --out')
         check_writable(MINE.parent, 'run the command in another folder')
     links = Path(link_root) if link_root else None
@@ -293,6 +294,19 @@ def tell_missing(found: Inspection, split: Split) -> None:
             texts.append(f'no {kind} image shows {", ".join(missing)}')
     if texts:
         console.print('; '.join(texts), style='yellow')
+
+
+def check_link() -> None:
+    """Check that ``configs/mmcast`` can lead to the installed configs.
+
+    Raises:
+        FileExistsError: Something else is there.
+    """
+    if MINE.exists() and not (MINE / 'own_data').is_dir():
+        raise FileExistsError(
+            f"'{MINE}' is there and has no configs of mmcast: move it elsewhere, or "
+            'run the command in another folder'
+        )
 
 
 def link_configs() -> None:

@@ -50,3 +50,25 @@ def test_a_missing_file_is_named(missing):
     files[missing] = 'nowhere/x'
     with pytest.raises(FileNotFoundError, match='nowhere/x does not exist'):
         load_model(**files)
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'version https://git-lfs.github.com/spec/v1']
+)
+def test_a_file_that_is_no_checkpoint_is_named(content, tmp_path):
+    """torch's own errors are of many kinds, and advise to trust the file."""
+    file = tmp_path / 'teacher.pth'
+    file.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r'teacher\.pth cannot be read as a checkpoint'
+    ):
+        load_model(CONFIGS / 'adapt_synthscapes.py', file)
+
+
+def test_a_config_without_a_model_is_named(tmp_path):
+    config = tmp_path / 'data.py'
+    config.write_text("classes = ('a',)\n")
+    with pytest.raises(
+        ValueError, match=r'data\.py has no model: give the config of a'
+    ):
+        load_model(config, TEACHER)

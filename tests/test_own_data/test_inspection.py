@@ -285,6 +285,22 @@ def test_crowds_alone_stop(world: World) -> None:
     assert "set 'iscrowd' to 0" in each.remedy
 
 
+@pytest.mark.parametrize(('share', 'most'), [(0.6, True), (0.3, False), (0.1, None)])
+def test_many_crowds_have_a_remedy(
+    world: World, share: float, most: bool | None
+) -> None:
+    """One polygon beside CVAT's masks must not hide what they are."""
+    (first, *_) = world.coco['annotations']
+    world.coco['annotations'] = [
+        {**first, 'id': index, 'iscrowd': int(index < 20 * share)}
+        for index in range(20)
+    ]
+    found = world.inspect()
+    assert ('crowds, most of the objects' in stops(found)) == bool(most)
+    (each,) = [each for each in found.findings if each.what.startswith('crowds')]
+    assert ("set 'iscrowd' to 0" in each.remedy) == (most is not None)
+
+
 @pytest.mark.parametrize('mask', [[], [[2, 2, 9, 9]], 'x'])
 def test_no_mask_at_all_stops(world: World, mask: Any) -> None:
     world.coco['annotations'][0]['segmentation'] = mask

@@ -337,6 +337,20 @@ def test_a_link_to_configs_that_are_gone_is_replaced(folder, monkeypatch):
     assert load('supervised').work_dir == 'work_dirs/pets/supervised'
 
 
+@pytest.mark.parametrize('folder_is_there', [True, False])
+def test_other_configs_in_the_place_of_ours_are_told_first(
+    folder, monkeypatch, folder_is_there
+):
+    """A git checkout without links leaves a file there."""
+    place = Path('configs/mmcast')
+    place.mkdir(parents=True) if folder_is_there else Path('configs').mkdir()
+    if not folder_is_there:
+        place.write_text('../elsewhere')
+    with pytest.raises(FileExistsError, match='has no configs of mmcast: move it'):
+        run(monkeypatch, *PETS)
+    assert not (folder / 'data/pets/splits').exists()
+
+
 def test_a_place_without_room_for_configs_is_told_first(folder, monkeypatch):
     (folder / 'configs').write_text('a file')
     with pytest.raises(OSError, match='or run the command in another folder') as caught:
