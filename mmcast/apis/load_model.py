@@ -42,9 +42,8 @@ def load_model(
             raise FileNotFoundError(f'{path} does not exist: correct the path')
     cfg = Config.fromfile(config)
     cfg.model = _network(cfg)
-    read_checkpoint(
-        checkpoint, shapes_only=True
-    )  # torch's own errors advise to trust it
+    # A file that is none: torch's own errors advise to trust it.
+    read_checkpoint(checkpoint, shapes_only=True)
     # Without cfg_options mmdet expects `model.backbone`, which composites lack.
     model = init_detector(cfg, str(checkpoint), device=str(device), cfg_options={})
     check_fits(model, checkpoint)

@@ -60,8 +60,9 @@ class SemiSupervisedDataset(ConcatDataset):
         unlabeled_dataset: Config of the unlabelled one, without a pipeline; its type is
             ``ImageListDataset`` unless given, and its classes are those of the labelled
             one. None for labelled images alone.
-        pseudo_labels: Arguments of ``LoadPseudoAnnotations``; None for an online
-            teacher, which labels the batch.
+        pseudo_labels: Arguments of ``LoadPseudoAnnotations``, whose store must have the
+            data set's classes; None for an online teacher, which labels the batch: then
+            a ``RandomCrop`` returns crops without an object, too.
         unreadable_share: So many of the unlabelled images may be unreadable, rounded
             up; they are skipped. More end the run.
         leave_out_labeled: Whether labelled images are taken out of the unlabelled ones

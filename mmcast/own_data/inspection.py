@@ -293,13 +293,14 @@ def _note_annotations(found: Inspection, coco: CocoFile) -> None:
         'the other polygons of these masks are used',
     )
     if 4 * crowds > objects.total():
-        most = ', most of the objects' if crowds > objects.total() else ''
+        most = crowds > objects.total()
+        what = 'crowds, most of the objects' if most else 'crowds'
         found.note(
-            f'crowds{most if objects else ", and no other object"}',
+            what if objects else 'crowds, and no other object',
             crowds,
             "nothing is learnt from crowds. CVAT writes masks as crowds: set 'iscrowd' "
             'to 0 in the JSON, or convert the masks to polygons in CVAT',
-            stops=crowds > objects.total(),
+            stops=most,
         )
     else:
         found.note('crowds', crowds, 'not learnt; in evaluation they are ignored')

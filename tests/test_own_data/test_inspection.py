@@ -11,7 +11,10 @@ from PIL import ExifTags, Image
 from pycocotools import mask as mask_utils
 
 import mmcast  # noqa: F401
+from mmcast.datasets import image_sizes
 from mmcast.datasets.coco_file import CocoFile, read_coco
+from mmcast.datasets.image_sizes import read_sizes
+from mmcast.own_data import image_files
 from mmcast.own_data.image_files import find_copies
 from mmcast.own_data.inspection import Inspection, inspect
 
@@ -306,6 +309,24 @@ def test_no_mask_at_all_stops(world: World, mask: Any) -> None:
     world.coco['annotations'][0]['segmentation'] = mask
     what = 'masks that cannot be read' if mask else 'objects without a mask'
     assert stops(world.inspect()) == {what}
+
+
+def test_an_error_of_the_decoder_names_the_image(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow raises a RuntimeError for a damaged AVIF."""
+    world.image('spoilt.png', (60, 40))
+
+    def read(image: Image.Image, whole: bool = False) -> Any:
+        if str(getattr(image, 'filename', '')).endswith('spoilt.png'):
+            raise RuntimeError('Failed to decode image: Missing or empty image item')
+        return read_sizes(image, whole)
+
+    monkeypatch.setattr(image_files, 'read_sizes', read)
+    monkeypatch.setattr(image_sizes, 'read_sizes', read)
+    counts = [each.count for each in world.inspect().findings]
+    assert any('spoilt.png' in str(count) for count in counts)
+    assert image_sizes.loaded_size(world.folder / 'spoilt.png') is None
 
 
 def test_odd_images_are_named_and_left_out(
