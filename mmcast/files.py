@@ -78,11 +78,15 @@ def write_new(files: Mapping[Path, str], remedy: str) -> None:
         remedy: What the user can do if a file has another text.
 
     Raises:
-        FileExistsError: One has; nothing was written.
+        FileExistsError: Some have; nothing was written.
     """
-    for path, text in files.items():
-        if path.exists() and path.read_text(encoding='utf-8') != text:
-            raise FileExistsError(f"'{path}' exists with other content: {remedy}")
+    other = [
+        f"'{path}'"
+        for path, text in files.items()
+        if path.exists() and path.read_text(encoding='utf-8') != text
+    ]
+    if other:
+        raise FileExistsError(f'there with other content: {", ".join(other)}; {remedy}')
     for path, text in files.items():
         write_atomic(path, text)
 

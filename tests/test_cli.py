@@ -75,7 +75,7 @@ def test_an_error_is_one_line(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
-        "error: --coco 'none.json' does not exist: correct it"
+        "error: --coco 'none.json' is no file: give a COCO JSON"
     )
     assert 'Traceback' not in done.stderr
 

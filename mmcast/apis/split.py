@@ -77,7 +77,7 @@ def split(
     if images and not coco:
         raise ValueError('--images is the image folder of --coco: give both')
     if images and not Path(images).is_dir():
-        raise FileNotFoundError(f"image folder '{images}' does not exist: correct it")
+        raise FileNotFoundError(f"image folder '{images}' is no folder: correct it")
     if split is not None and not cityscapes:
         raise ValueError('--split is the split of --cityscapes: give both')
     if not all(0 <= share <= 1 for share in fraction):

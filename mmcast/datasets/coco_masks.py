@@ -48,6 +48,11 @@ def why_bad_polygon(polygon: Any) -> str | None:
         return 'has a polygon of fewer than 3 points'
     if len(polygon) % 2:
         return 'has a polygon with an odd number of coordinates'
+    if min(polygon) >= 0 and max(polygon) <= 1:
+        return (
+            'has a polygon from 0 to 1: multiply x by the width of the image, and y by '
+            'its height'
+        )
     return None
 
 

@@ -11,9 +11,12 @@ is given, as the cache of DVC or of a hub. `find_missing` and `scan` follow this
 
 import os
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 # What OpenCV decodes.
 IMAGE_SUFFIXES = (
@@ -161,6 +164,31 @@ def fit_names(names: list[str], folder: str | os.PathLike[str]) -> list[str]:
         if len(set(shorter)) == len(shorter) and (count := lost(shorter)) < fewest:
             best, fewest = shorter, count
     return best
+
+
+def find_renamed(missing: Sequence[str], present: Sequence[str]) -> dict[str, str]:
+    """Find what missing images may be called in the image folder.
+
+    Capital letters, the form of letters with accents, ``%20`` and the like, folders,
+    the suffix, and Label Studio's eight digits in front may differ.
+
+    Args:
+        missing: Names of missing images.
+        present: Names of images that are there.
+
+    Returns:
+        Missing to present names; without those that fit no present one, or several.
+    """
+
+    def plain(name: str) -> str:
+        file = unicodedata.normalize('NFC', unquote(name)).rpartition('/')[2]
+        return re.sub(r'^[0-9a-f]{8}-', '', os.path.splitext(file)[0].casefold())
+
+    known = defaultdict[str, list[str]](list)
+    for name in present:
+        known[plain(name)].append(name)
+    fitting = {name: known.get(plain(name), ()) for name in missing}
+    return {name: found[0] for name, found in fitting.items() if len(found) == 1}
 
 
 @dataclass

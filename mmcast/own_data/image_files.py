@@ -1,6 +1,7 @@
 """Read image files to their end: what is wrong with them, and which are copies."""
 
 import hashlib
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,9 @@ def read_files(
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        with ThreadPoolExecutor(8) as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
+            # Pillow's, of large images and damaged EXIF, name no image.
+            warnings.filterwarnings('ignore', module='PIL')
             paths = (folder / name for name in names)
             for name, file in zip(names, pool.map(_read_file, paths), strict=True):
                 files[name] = file

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcast.datasets.coco_file import FITTED, CocoFile
-from mmcast.datasets.image_names import examples, find_missing, scan
+from mmcast.datasets.image_names import examples, find_missing, find_renamed, scan
 from mmcast.datasets.mirrored import mirror_pairs, sided_classes
 from mmcast.datasets.pseudo_label_store import find_shared
 
@@ -133,10 +133,16 @@ def inspect(
         held.foreign,
         'images in them are left out',
     )
+    renamed = find_renamed(sorted(missing), extra) if missing else {}
     found.note(
         'images that are missing',
-        sorted(missing),
-        "put them there, or correct --images: 'file_name' is the path below it",
+        [
+            *(f'{name}, but {there} is there' for name, there in renamed.items()),
+            *sorted(missing - {*renamed}),
+        ],
+        "put them there, or correct --images: 'file_name' is the path below it"
+        + f'. {len(renamed)} are there by another name: rename them, or correct '
+        "'file_name'" * bool(renamed),
         stops=True,
     )
     files = read_files([*present, *extra], folder, on_image)
@@ -157,20 +163,25 @@ def inspect(
         shared,
         'they are left out of the lists: labels of both would be one file. Rename them',
     )
-    count = Counter(name for shown in classes_of.values() for name in shown)
+    left_out = {*copies, *shared, *bad}
+    found.note(
+        'objects of images that are left out of the lists',
+        sum(len(every) for name, every in coco.by_image().items() if name in left_out),
+        'they are not learnt: of copies, annotate one',
+    )
+    usable = [name for name in files if name not in left_out]
+    count = Counter(name for n in usable for name in classes_of.get(n, ()))
     found.classes = coco.shown_classes
     found.findings.append(
         Finding('images with', ', '.join(f'{n}: {count[n]:,}' for n in found.classes))
     )
     found.note(
         'classes without an instance',
-        [name for name in coco.classes if not count[name]],
+        [name for name in coco.classes if name not in found.classes],
         'they are left out',
     )
     _note_sides(found)
     found.readable = [name for name in present if name not in bad]
-    left_out = {*copies, *shared, *bad}
-    usable = [name for name in files if name not in left_out]
     found.annotated = {n: classes_of[n] for n in usable if classes_of.get(n)}
     empty = [n for n in usable if n in images and not classes_of[n]]
     found.note(
@@ -218,7 +229,9 @@ def _note_files(
     found.note(
         'of these with the size from before the turn in the JSON',
         unturned,
-        'save them without EXIF (mogrify -strip), or annotate them again',
+        'if their masks fit the photo as a viewer shows it, swap width and height in '
+        'the JSON; if they fit the unturned photo, save it without EXIF (mogrify '
+        '-strip)',
         stops=True,
     )
     differ = those(lambda name, file: declared(name) not in (None, file.shown))

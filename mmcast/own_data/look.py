@@ -25,7 +25,7 @@ def read(file: Path, folder: Path, console: Console) -> CocoFile:
         ValueError: The file is no COCO file.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"image folder '{folder}' does not exist: correct it")
+        raise FileNotFoundError(f"image folder '{folder}' is no folder: correct it")
     with console.status(Text(f'reading {file}')):
         return read_coco(file, folder)
 
@@ -75,5 +75,9 @@ def look(
             'was written'
         )
     if not found.annotated:
-        raise ValueError(f'{file}: no image has an object with a mask: label some')
+        raise ValueError(
+            f'{file}: all images with an object are left out, as the table says'
+            if coco.shown_classes
+            else f'{file}: no image has an object with a mask: label some'
+        )
     return found

@@ -119,7 +119,7 @@ def own_data(
         raise ValueError('--val-images is the folder of --val: give both')
     for option, file in (('--coco', coco), ('--val', val)):
         if file and not Path(file).is_file():
-            raise FileNotFoundError(f"{option} '{file}' does not exist: correct it")
+            raise FileNotFoundError(f"{option} '{file}' is no file: give a COCO JSON")
     coco, images = Path(coco), Path(images)
     lists = Path(out) if out else coco.parent / 'splits'
     by_words = [*(teacher or ())] == ['sam3']
@@ -214,13 +214,18 @@ def _as_text(content: Mapping[str, Any]) -> str:
 def _check_validation(validation: CocoFile, training: CocoFile) -> None:
     """Check that the validation file has the classes; they are matched by name."""
     coco, classes = training.path, training.shown_classes
+    shown = validation.shown_classes
     unknown = [name for name in classes if name not in validation.classes]
     if unknown:
         raise ValueError(
             f'{validation.path} lacks the categories {", ".join(unknown)} of {coco} '
             f'(it has {", ".join(validation.classes)}): give both files the same names'
         )
-    shown = validation.shown_classes
+    if shown and not {*classes} & {*shown}:
+        raise ValueError(
+            f'{validation.path} has no object of the categories of {coco}, so nothing '
+            f'could be evaluated (it has {", ".join(shown)}): label some'
+        )
     absent = [name for name in classes if name not in shown]
     if absent:
         console.print(

@@ -258,7 +258,7 @@ class TestVerb:
         path.write_text(json.dumps(content))
         args = ['--count', 1, '--out', tmp_path / 'out', '--images']
         assert 'is not below the image folder' in split('--coco', path, *args[:-1])
-        assert "none' does not exist" in split('--coco', path, *args, tmp_path / 'none')
+        assert "none' is no folder" in split('--coco', path, *args, tmp_path / 'none')
         assert 'give both' in split('--list', path, *args, tmp_path)
         assert not split('--coco', path, *args, tmp_path)
         labeled, rest = (

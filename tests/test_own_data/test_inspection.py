@@ -104,6 +104,39 @@ def test_missing_and_additional_images(world: World) -> None:
     assert found.others == ['new.png']
 
 
+@pytest.mark.parametrize(
+    ('stated', 'there'),
+    [
+        ('photo.jpg', 'PHOTO.JPG'),
+        ('caf\u00e9.png', 'cafe\u0301.png'),
+        ('a%20cat.png', 'a cat.png'),
+        ('train/one.png', 'day/one.png'),
+        ('one.jpg', 'one.png'),
+        ('0a1b2c3d-one.png', 'one.png'),
+    ],
+)
+def test_a_missing_image_of_another_name_is_named(
+    world: World, stated: str, there: str
+) -> None:
+    world.image('other.png')
+    (world.folder / there).parent.mkdir(exist_ok=True)
+    (world.folder / 'other.png').rename(world.folder / there)
+    world.coco['images'][-1]['file_name'] = stated
+    (each,) = [e for e in world.inspect().findings if e.stops]
+    assert each.count == f'1: {stated}, but {there} is there'
+    assert '1 are there by another name: rename them' in each.remedy
+
+
+def test_several_images_may_be_meant(world: World) -> None:
+    for folder in 'a', 'b':
+        (world.folder / folder).mkdir()
+        world.image(f'{folder}/one.png')
+    world.add('one.png')
+    (each,) = [e for e in world.inspect().findings if e.stops]
+    assert each.count == '1: one.png'
+    assert each.remedy.endswith('the path below it')
+
+
 def test_images_without_an_object_are_unlabelled(world: World) -> None:
     world.image('empty.png')
     world.image('crowd.png')
@@ -242,6 +275,23 @@ def test_copies_of_annotated_images_are_left_out(world: World) -> None:
     assert found.others == ['as_long.png']
 
 
+def test_objects_of_a_further_copy_are_counted(world: World) -> None:
+    """Two annotators had the same image: only one of them is learnt."""
+    world.image('same.png')
+    for label in 1, 2:
+        world.annotate()
+        world.coco['annotations'][-1]['category_id'] = label
+    content = (world.folder / 'good.png').read_bytes()
+    (world.folder / 'same.png').write_bytes(content)
+    found = world.inspect()
+    assert line(found, 'objects of images that are left out of the lists') == (
+        '2',
+        False,
+    )
+    assert line(found, 'images with')[0] == 'cat: 1, dog: 0'
+    assert found.classes == ('cat', 'dog')
+
+
 def test_masks(world: World) -> None:
     full = np.ones((20, 30), np.uint8, order='F')
     encoded = mask_utils.encode(full)
@@ -302,6 +352,15 @@ def test_many_crowds_have_a_remedy(
     assert ('crowds, most of the objects' in stops(found)) == bool(most)
     (each,) = [each for each in found.findings if each.what.startswith('crowds')]
     assert ("set 'iscrowd' to 0" in each.remedy) == (most is not None)
+
+
+def test_polygons_from_0_to_1_have_their_remedy(world: World) -> None:
+    """Those that reach into the first pixel's middle would have a pixel."""
+    for mask in [[0, 0, 1, 0, 1, 1, 0, 1]], [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]:
+        world.coco['annotations'][0]['segmentation'] = mask
+        found = world.inspect()
+        assert stops(found) == {'masks that cannot be read'}
+        assert 'multiply x by the width' in line(found, 'masks that cannot be read')[0]
 
 
 @pytest.mark.parametrize('mask', [[], [[2, 2, 9, 9]], 'x'])

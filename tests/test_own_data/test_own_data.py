@@ -297,15 +297,50 @@ def test_given_validation_images_are_not_trained_on(folder, monkeypatch):
     ('words', 'message'),
     [
         (['--fraction', '0.01'], 'needed to show every class: give a larger one'),
-        (['--val', 'data/pets/none.json'], r"none\.json' does not exist"),
+        (['--val', 'data/pets/none.json'], r"none\.json' is no file: give"),
+        (['--coco', 'data/pets'], "--coco 'data/pets' is no file: give a COCO JSON"),
         (['--val', 'data/pets/train.json'], 'images are validation images, too: give'),
-        (['--images', 'data/none'], "'data/none' does not exist"),
+        (['--images', 'data/none'], "'data/none' is no folder: correct it"),
+        (['--images', 'data/pets/train.json'], r"train\.json' is no folder: correct"),
     ],
 )
 def test_errors_are_one_line(folder, monkeypatch, words, message):
     with pytest.raises((OSError, ValueError), match=message) as caught:
         run(monkeypatch, *PETS, *words)
     assert '\n' not in str(caught.value)
+
+
+def test_validation_without_an_object_of_the_classes(folder, monkeypatch):
+    """Else each stage would end with an AP that is unknown."""
+    write_pets(folder / 'data/pets', 'val.json', 100, 3)
+    path = folder / 'data/pets/val.json'
+    content = json.loads(path.read_text())
+    content['categories'].append(dict(id=99, name='fish'))
+    for each in content['annotations']:
+        each['category_id'] = 99
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'nothing could be evaluated \(it has fish\)'):
+        run(monkeypatch, *PETS, '--val', 'data/pets/val.json')
+
+
+def test_all_lists_of_an_earlier_call_are_named(folder, monkeypatch):
+    """So that they can be moved at once."""
+    run(monkeypatch, *PETS)
+    path = folder / 'data/pets/train.json'
+    content = json.loads(path.read_text())
+    content['annotations'] = content['annotations'][:-9]
+    path.write_text(json.dumps(content))
+    names = 'labeled.txt', 'unlabeled.txt', 'val.json', 'annotations.json'
+    with pytest.raises(FileExistsError) as caught:
+        run(monkeypatch, *PETS)
+    assert all(f'splits/{name}' in str(caught.value) for name in names)
+
+
+def test_unreadable_images_are_no_missing_labels(folder, monkeypatch):
+    for image in json.loads((folder / 'data/pets/train.json').read_text())['images']:
+        (folder / 'data/pets/images' / image['file_name']).write_bytes(b'x')
+    with pytest.raises(ValueError, match='all images with an object are left out'):
+        run(monkeypatch, *PETS)
 
 
 def test_all_images_annotated_needs_a_fraction(folder, monkeypatch):
