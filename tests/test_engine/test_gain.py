@@ -245,6 +245,28 @@ def test_exporters_of_teachers_compare_with_the_teacher(tmp_path):
     assert found == (runner._load_from, adapted)
 
 
+@pytest.mark.parametrize(('of_teacher', 'warns'), [(0.3, False), (0.25, True)])
+def test_a_teacher_that_is_no_better_is_named_before_training(
+    tmp_path, caplog, of_teacher, warns
+):
+    teacher = measured(tmp_path / 'adapt/teacher.pth', of_teacher)
+    student = measured(tmp_path / 'supervised/student.pth', 0.25)
+    hook = ExportHook(compare_with=str(student))
+    runner = type('Runner', (), {'_load_from': None})
+    runner.hooks = [hook, PseudoLabelHook(str(teacher))]
+    runner.logger = logging.getLogger('before')
+    hook._warn_of_teacher(runner)
+    expected = (
+        f'The teacher {teacher} has mask AP 25.0 on the validation images, {student} '
+        'has 25.0 already: labels of a teacher that is no better hardly help. Train a '
+        'better one, or keep that file.'
+    )
+    assert caplog.messages == [expected] * warns
+    # A teacher that trains on is compared with itself alone.
+    ExportHook('teacher.pth')._warn_of_teacher(runner)
+    assert caplog.messages == [expected] * warns
+
+
 @pytest.mark.parametrize('compares', [False, True])
 def test_a_students_line_names_its_teacher(tmp_path, caplog, compares):
     teacher = measured(tmp_path / 'adapt/teacher.pth', 0.3)

@@ -33,6 +33,8 @@ class ExportHook(Hook):
 
     If the run validates after its last iteration, the metrics go next to the file, as
     ``student.json``, and the log says what the stage gained over the one before it.
+    A teacher that is no better than what the stage before left is named in a warning
+    before training.
 
     Args:
         out: File name in the work folder.
@@ -79,6 +81,7 @@ class ExportHook(Hook):
                 f'{len(classes)} classes {tuple(classes)}: set {where}.num_classes or '
                 "the data set's metainfo.classes."
             )
+        master_only(self._warn_of_teacher)(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Let all ranks validate with rank 0's batch norm, which the file will have.
@@ -134,6 +137,20 @@ class ExportHook(Hook):
             text = json.dumps(content, indent=1, default=float)
             write_atomic(metrics_file(path), text + '\n')
             self._tell_gain(runner, path, metrics)
+
+    def _warn_of_teacher(self, runner: Runner) -> None:
+        """Warn if the teacher was measured, and has nothing to give."""
+        same, teacher = self._inputs(runner)
+        before = self.compare_with or same
+        if not before or not teacher or before == teacher:
+            return
+        of_teacher, other = mask_ap(teacher), mask_ap(before)
+        if of_teacher is not None and other is not None and of_teacher <= other:
+            runner.logger.warning(
+                f'The teacher {teacher} has mask AP {of_teacher:.1f} on the validation '
+                f'images, {before} has {other:.1f} already: labels of a teacher that '
+                'is no better hardly help. Train a better one, or keep that file.'
+            )
 
     def _warn_of_metrics(
         self, runner: Runner, path: Path, metrics: dict[str, float]
