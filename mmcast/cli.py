@@ -6,6 +6,7 @@ help comes at once.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = vars(parser.parse_args(_joined(sys.argv[1:] if words is None else words)))
     verb, show = options.pop('verb'), options.pop('show')
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: _home(value) for key, value in options.items() if value is not None}
     from mmcast import load
 
     load()
@@ -37,6 +38,14 @@ def main(words: Sequence[str] | None = None) -> None:
     result = getattr(apis, verb)(**given)
     if show:
         show(result, given)
+
+
+def _home(value: Any) -> Any:
+    """Replace ``~/``, which shells leave alone in ``--out=~/lists``."""
+    if isinstance(value, list):
+        return [_home(each) for each in value]
+    is_path = isinstance(value, str) and value.startswith('~/')
+    return os.path.expanduser(value) if is_path else value
 
 
 def _joined(words: Sequence[str]) -> Sequence[str]:

@@ -83,7 +83,7 @@ def write_new(files: Mapping[Path, str], remedy: str) -> None:
     other = [
         f"'{path}'"
         for path, text in files.items()
-        if path.exists() and path.read_text(encoding='utf-8') != text
+        if path.exists() and path.read_bytes() != text.encode()
     ]
     if other:
         raise FileExistsError(f'there with other content: {", ".join(other)}; {remedy}')

@@ -40,7 +40,7 @@ def load_model(
     for path in (config, checkpoint):
         if not Path(path).is_file():
             raise FileNotFoundError(f'{path} does not exist: correct the path')
-    cfg = Config.fromfile(config)
+    cfg = _read_config(config)
     cfg.model = _network(cfg)
     # A file that is none: torch's own errors advise to trust it.
     read_checkpoint(checkpoint, shapes_only=True)
@@ -74,10 +74,16 @@ def settings_digest(config: str | Path) -> str:
     That is the network's config without what training alone needs, and the test
     pipeline.
     """
-    cfg = Config.fromfile(config, import_custom_modules=False)
+    cfg = _read_config(config, import_custom_modules=False)
     parts = [_network(cfg).to_dict(), get_test_pipeline_cfg(cfg)]
     text = json.dumps(_without_training(parts), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_config(path: str | Path, **options: Any) -> Config:
+    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise ValueError(f'{path} is no config: give a config, then its checkpoint')
+    return Config.fromfile(path, **options)
 
 
 def _network(cfg: Config) -> ConfigDict:

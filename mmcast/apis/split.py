@@ -15,7 +15,7 @@ from mmcast.datasets.splits import (
     format_list,
     read_list,
 )
-from mmcast.files import write_new
+from mmcast.files import check_writable, write_new
 
 Classes = tuple[tuple[str, ...], Mapping[str, set[str]]]
 
@@ -70,6 +70,7 @@ def split(
     Raises:
         FileNotFoundError: A file does not exist.
         FileExistsError: ``out`` holds another split.
+        OSError: ``out`` cannot be written.
         ValueError: Arguments do not fit together, or no such split can be drawn.
     """
     if sum(each is not None for each in (coco, list, cityscapes)) != 1:
@@ -97,6 +98,7 @@ def split(
         raise ValueError('--unlabeled is checked against --labeled: give both')
     if list and per_class:
         raise ValueError('--per-class needs classes: give --coco or --cityscapes')
+    check_writable(out, 'give another --out')
     names, classes = _read_source(coco, images, list, cityscapes, split or 'train')
     if labeled:
         chosen = read_list(labeled)

@@ -30,8 +30,11 @@ from .coco_values import (
     are_ids,
     area_differs,
     box_differs,
+    box_elsewhere,
+    has_pixels,
     id_key,
     is_box,
+    is_nearer,
     is_true,
     read_mask,
     whole_number,
@@ -60,6 +63,10 @@ class CocoFile:
         without_mask: Annotations without a mask, as text; they are left out.
         bad: Annotations whose mask cannot be read, with the reason; left out, too.
         bad_parts: Annotations that lost some of their polygons, with the reason.
+        filled: Annotations with a polygon inside another one, which the stated area
+            leaves out: a hole, which COCO's polygons do not know.
+        boxes: Number of annotations with a mask and a stated box in pixels.
+        elsewhere: Those of them whose box is far from the mask, as text.
         mended: What was corrected, in a few words, to how often.
         has_id_0: Whether an annotation has id 0, which pycocotools never matches.
         unlike: Why else pycocotools would fail, or read the file in another way.
@@ -74,6 +81,9 @@ class CocoFile:
     without_mask: list[str] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
     bad_parts: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
+    boxes: int = 0
+    elsewhere: list[str] = field(default_factory=list)
     mended: Counter[str] = field(default_factory=Counter)
     has_id_0: bool = False
     unlike: list[str] = field(default_factory=list)
@@ -239,8 +249,8 @@ def _read_images(
     for raw, name, new in zip(images, names, ids.values(), strict=True):
         if check_name(name, path) in seen:
             raise ValueError(
-                f"'{path}' names '{name}' twice among its images: make the file_name "
-                'of each unique'
+                f"'{path}' names '{name}' twice among its images: keep one of them, "
+                'with the annotations that count, or make the file_name of each unique'
             )
         seen.add(name)
         sides = [whole_number(raw.get('height')), whole_number(raw.get('width'))]
@@ -382,14 +392,23 @@ def _read_annotation(
     if why:
         found.bad.append(f'{named} {why}')
         return
-    rle = mask
+    rle, overlap = mask, 0
     if isinstance(mask, list):
-        rle = mask_utils.merge(mask_utils.frPyObjects(mask, *size))
+        parts = mask_utils.frPyObjects(mask, *size)
+        rle = mask_utils.merge(parts)
+        overlap = int(sum(mask_utils.area(parts))) - int(mask_utils.area(rle))
     area = int(mask_utils.area(rle))
     if not area:
         found.bad.append(f'{named} has no pixel in the image')
         return
     box = [float(side) for side in mask_utils.toBbox(rle)]
+    if overlap and is_nearer(raw.get('area'), area - overlap, area):
+        found.filled.append(named)
+    stated_box = raw.get('bbox')
+    if has_pixels(stated_box):
+        found.boxes += 1
+        if box_elsewhere(stated_box, box):
+            found.elsewhere.append(named)
     crowd = is_true(raw.get('iscrowd')) or is_true(raw.get('ignore'))
     found.mended['boxes unlike their masks'] += box_differs(raw.get('bbox'), box)
     found.mended['areas unlike their masks'] += area_differs(raw.get('area'), area)

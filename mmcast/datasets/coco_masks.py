@@ -48,7 +48,7 @@ def why_bad_polygon(polygon: Any) -> str | None:
         return 'has a polygon of fewer than 3 points'
     if len(polygon) % 2:
         return 'has a polygon with an odd number of coordinates'
-    if min(polygon) >= 0 and max(polygon) <= 1:
+    if min(polygon) >= -0.01 and max(polygon) <= 1.01:  # rounded, or at the border
         return (
             'has a polygon from 0 to 1: multiply x by the width of the image, and y by '
             'its height'

@@ -1,7 +1,7 @@
 """Values of a COCO file as tools write them: ids, numbers, masks, boxes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from pycocotools import mask as mask_utils
 
@@ -75,6 +75,33 @@ def box_differs(stated: Any, box: Sequence[float]) -> bool:
         return True
     mine, theirs = _corners(box), _corners(stated)
     return not all(abs(a - b) <= 2 for a, b in zip(mine, theirs, strict=True))
+
+
+def box_elsewhere(stated: Sequence[float], box: Sequence[float]) -> bool:
+    """Say whether a stated box shares less than half of its union with the mask's.
+
+    One whose third and fourth number are its other corner does not count.
+    """
+    x, y, right, bottom = stated
+    as_corners = [x, y, right - x, bottom - y]
+    return max(_iou(stated, box), _iou(as_corners, box)) < 0.5
+
+
+def _iou(one: Sequence[float], other: Sequence[float]) -> float:
+    (a, b, c, d), (e, f, g, h) = _corners(one), _corners(other)
+    shared = max(0.0, min(c, g) - max(a, e)) * max(0.0, min(d, h) - max(b, f))
+    union = one[2] * one[3] + other[2] * other[3] - shared
+    return shared / union if shared else 0.0
+
+
+def has_pixels(stated: Any) -> TypeGuard[Sequence[float]]:
+    """Say whether a stated box has an area, and is not in parts of the image."""
+    return is_box(stated) and min(stated[2:]) > 0 and max(stated) > 1
+
+
+def is_nearer(stated: Any, one: float, other: float) -> bool:
+    """Say whether a stated number is nearer to one than to another."""
+    return type(stated) in (int, float) and abs(stated - one) < abs(stated - other)
 
 
 def is_box(stated: Any) -> bool:

@@ -29,7 +29,10 @@ OTHER_IMAGES = (
     *('.raf', '.rw2', '.orf', '.exr', '.hdr', '.dcm', '.svs', '.ndpi', '.pdf'),
 )
 # Folders that other programs leave, with copies and thumbnails of the images.
-_FOREIGN_FOLDERS = ('@eadir', '__macosx', '$recycle.bin', 'lost+found')
+_FOREIGN_FOLDERS = (
+    *('@eadir', '@recycle', '#recycle', '#snapshot', '__macosx', '$recycle.bin'),
+    'lost+found',
+)
 
 # A file system allows 255 bytes; a store's temporary file needs up to 15 more.
 _LONGEST_PART = 240

@@ -21,7 +21,11 @@ def read_sizes(
         # A newer Pillow has turned its `size` already.
         size = image.tag_v2[256], image.tag_v2[257]
     try:
-        exif = image.getexif() if whole else Image.Image.getexif(image)
+        if whole and image.format == 'PNG' and 'exif' not in image.info:
+            image.load()
+        for key in 'xmp', 'XML:com.adobe.xmp':
+            image.info.pop(key, None)  # Pillow's second source, which OpenCV ignores
+        exif = Image.Image.getexif(image)
         orientation = exif.get(ExifTags.Base.Orientation, 1)
     except (struct.error, SyntaxError, ValueError, KeyError, TypeError, OSError):
         orientation = 1  # as OpenCV takes damaged EXIF

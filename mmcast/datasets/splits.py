@@ -100,6 +100,10 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[str]:
             f"image list '{path}' does not exist (looked in '{os.getcwd()}'): draw one "
             f'with mmcast split, or correct the path'
         ) from None
+    except IsADirectoryError:
+        raise ValueError(
+            f"image list '{path}' is a folder: give a file with one image per line"
+        ) from None
     except UnicodeDecodeError:
         raise ValueError(
             f"image list '{path}' is not a text file: give a list with one image per "

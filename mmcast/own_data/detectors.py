@@ -13,6 +13,16 @@ from mmengine.config import Config
 from mmcast.checkpoints import read_checkpoint
 from mmcast.models.detectors.student import check_student
 
+# What a config is read with, and a model built with: user's code runs in both.
+_CONFIG_ERRORS = (
+    *(AttributeError, ImportError, KeyError, NameError, OSError, SyntaxError),
+    *(TypeError, ValueError),
+)
+_BUILD_ERRORS = (
+    *(AssertionError, AttributeError, ImportError, IndexError, KeyError, RuntimeError),
+    *(TypeError, ValueError),
+)
+
 
 @dataclass(frozen=True)
 class Detector:
@@ -62,7 +72,7 @@ def read_detector(path: str) -> Detector:
             cfg = Config.fromstring(f'_base_ = {path!r}\n', '.py')
         else:
             cfg = Config.fromfile(path)
-    except (ImportError, KeyError, OSError, SyntaxError, TypeError) as error:
+    except _CONFIG_ERRORS as error:
         why = ' '.join(str(error).split())
         raise ValueError(f'{path} cannot be read: {why}') from error
     for key in (
@@ -103,11 +113,21 @@ def read_detector(path: str) -> Detector:
                 'of a detector that is trained on labels alone'
             )
         inside = parts[0]
+    if any('Panoptic' in str(step.get('type')) for step in inside['pipeline']):
+        raise ValueError(
+            f'{path} is trained on panoptic masks: give the config of an instance '
+            'segmenter, whose pipeline has LoadAnnotations(with_mask=True)'
+        )
+    if not isinstance(cfg.train_dataloader.get('batch_size'), int):
+        raise ValueError(
+            f'{path} has no train_dataloader.batch_size: give a whole config, as mim '
+            'train takes it'
+        )
     detector = Detector(path, cfg)
     model = {**cfg.model, **detector.with_classes(), 'classes': ('any',)}
     try:
         built: Any = MODELS.build(model)
-    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError) as error:
+    except _BUILD_ERRORS as error:
         why = ' '.join(str(error).split())
         raise ValueError(f'{path}: its model cannot be built: {why}') from error
     try:
@@ -129,7 +149,7 @@ def trained_classes(checkpoint: str | Path) -> tuple[str, ...] | None:
             f"checkpoint '{checkpoint}' does not exist: correct the path"
         )
     meta = read_checkpoint(checkpoint, shapes_only=True).get('meta') or {}
-    about = {key.lower(): each for key, each in meta.get('dataset_meta', {}).items()}
+    about = {k.lower(): each for k, each in (meta.get('dataset_meta') or {}).items()}
     classes = about.get('classes')
     return None if classes is None else tuple(classes)
 

@@ -102,6 +102,7 @@ def inspect(
     folder: Path,
     link_root: Path | None = None,
     on_image: Callable[[int, int], None] = lambda done, total: None,
+    whole: bool = True,
 ) -> Inspection:
     """Look at the annotations, and read each image.
 
@@ -110,6 +111,7 @@ def inspect(
         folder: The image folder; ``file_name`` is a path below it.
         link_root: Links in the folder may lead to places below it, too.
         on_image: Called after each image with the number of images done, and of all.
+        whole: Whether images that the file lacks count, too.
 
     Raises:
         ValueError: A name is invalid, or a link leads out of the folder.
@@ -122,7 +124,15 @@ def inspect(
     extra = [name for name in held.images if name not in images]
     present = [name for name in names if name not in missing]
     found.note('images in the JSON', len(names))
-    found.note('images in the folder that the JSON lacks', len(extra))
+    folders = Counter(name.rpartition('/')[0] or '.' for name in extra)
+    found.findings.append(
+        Finding(
+            'images in the folder that the JSON lacks',
+            f'{len(extra):,}'
+            + f': {examples([f"{c:,} in {n}" for n, c in folders.most_common()])}'
+            * bool(folders.keys() - {'.'}),
+        )
+    )
     found.note(
         'images of a kind that cannot be read',
         held.undecodable,
@@ -145,7 +155,7 @@ def inspect(
         "'file_name'" * bool(renamed),
         stops=True,
     )
-    files = read_files([*present, *extra], folder, on_image)
+    files = read_files([*present, *(extra if whole else ())], folder, on_image)
     _note_files(found, files, images)
     _note_annotations(found, coco)
     bad = {name for name, file in files.items() if file.error or file.is_strip}
@@ -242,7 +252,8 @@ def _note_files(
             for name in differ
             if name not in unturned and (size := declared(name))
         ],
-        'correct width and height of the JSON, or take the images it was made for',
+        'take the images that the JSON was made for; correct its width and height '
+        'only if the masks fit these images',
         stops=True,
     )
     found.note(
@@ -305,6 +316,31 @@ def _note_annotations(found: Inspection, coco: CocoFile) -> None:
         coco.bad_parts,
         'the other polygons of these masks are used',
     )
+    found.note(
+        'holes that are filled',
+        coco.filled,
+        "a polygon in another one of its mask is no hole in COCO's format: write these "
+        'masks as RLE',
+    )
+    found.note(
+        'boxes elsewhere than their masks',
+        coco.elsewhere,
+        'masks or boxes have other units, another order of x and y, or are those of '
+        "images of another size: look at some. If the masks are right, remove 'bbox'",
+        stops=2 * len(coco.elsewhere) > coco.boxes,
+    )
+    rectangles = [
+        each
+        for each in coco.annotations
+        if each['area'] == each['bbox'][2] * each['bbox'][3]
+    ]
+    if 2 * len(rectangles) > left:
+        found.note(
+            'masks that are rectangles, most of the objects',
+            len(rectangles),
+            'boxes are learnt as masks then: annotate outlines, unless the objects are '
+            'rectangles',
+        )
     if 4 * crowds > objects.total():
         most = crowds > objects.total()
         what = 'crowds, most of the objects' if most else 'crowds'
@@ -321,17 +357,17 @@ def _note_annotations(found: Inspection, coco: CocoFile) -> None:
         if count:
             found.note(what, count, _MENDED[what])
     found.note(
-        'objects annotated twice',
+        'objects annotated twice, or for two classes',
         _repeated(coco),
         'remove one: each is learnt and evaluated',
     )
 
 
 def _repeated(coco: CocoFile) -> int:
-    """Count the objects with image, category and mask of an earlier one."""
+    """Count the objects with image and mask of an earlier one."""
     seen = set()
     for each in coco.annotations:
         text = json.dumps(each['segmentation'], sort_keys=True)
         digest = hashlib.sha256(text.encode()).digest()
-        seen.add((each['image_id'], each['category_id'], digest))
+        seen.add((each['image_id'], digest))
     return len(coco.annotations) - len(seen)

@@ -31,7 +31,11 @@ def read(file: Path, folder: Path, console: Console) -> CocoFile:
 
 
 def look(
-    coco: CocoFile, folder: Path, console: Console, link_root: Path | None = None
+    coco: CocoFile,
+    folder: Path,
+    console: Console,
+    link_root: Path | None = None,
+    whole: bool = True,
 ) -> Inspection:
     """Read the images of a COCO file; print the table.
 
@@ -40,6 +44,7 @@ def look(
         folder: The image folder.
         console: Where to print.
         link_root: Links in the folder may lead to places below it, too.
+        whole: Whether images that the file lacks count, too.
 
     Raises:
         ValueError: Something has to be repaired first.
@@ -57,7 +62,7 @@ def look(
             if done == total:
                 bar.update(task, description='comparing images')
 
-        found = inspect(coco, folder, link_root, tell)
+        found = inspect(coco, folder, link_root, tell, whole)
     table = Table(title=str(file), title_justify='left', show_lines=True)
     for column in ('', 'found', 'what happens, or what to do'):
         table.add_column(column, overflow='fold')

@@ -133,7 +133,7 @@ def own_data(
         check_configs(name, bool(teacher) and not by_words)
         check_link()
         check_writable(lists, 'give another folder with --out')
-        check_writable(MINE.parent, 'run the command in another folder')
+        check_writable(MINE.parent / name, 'run the command in another folder')
     links = Path(link_root) if link_root else None
     own, teaches = _read_detectors(student, None if by_words else teacher)
     folder = Path(val_images or images)
@@ -142,6 +142,8 @@ def own_data(
     validation = read(Path(val), folder, console) if val else None
     if validation:
         _check_validation(validation, content)
+        if folder.samefile(images):
+            _check_same_images(validation, content)
     if teaches:
         check_teacher(teaches[1], classes, coco)
     plan = Plan(
@@ -165,7 +167,7 @@ def own_data(
     leave_out: set[str] = set()
     most = found.most
     if validation:
-        validated = look_at(validation, folder, console, links)
+        validated = look_at(validation, folder, console, links, whole=False)
         most = max(most, validated.most)
         leave_out = _of_validation(found, images, validated.readable, folder)
     if look:
@@ -241,6 +243,27 @@ def _check_validation(validation: CocoFile, training: CocoFile) -> None:
         )
 
 
+def _check_same_images(validation: CocoFile, training: CocoFile) -> None:
+    """Check that images of one name are the same: else they have other objects."""
+
+    def objects(content: CocoFile) -> dict[str, list[tuple]]:
+        return {
+            name: sorted((*each['bbox'], each['area']) for each in every)
+            for name, every in content.by_image().items()
+            if every
+        }
+
+    mine, theirs = objects(training), objects(validation)
+    both = [name for name in theirs if name in mine]
+    differ = [name for name in both if mine[name] != theirs[name]]
+    if 2 * len(differ) > len(both):
+        raise ValueError(
+            f'{len(differ)} images have other objects in {validation.path} than in '
+            f'{training.path} ({examples(differ)}): give --val-images if they are '
+            'other images of these names, or give both files the same objects'
+        )
+
+
 def draw(
     found: Inspection,
     leave_out: set[str],
@@ -250,7 +273,8 @@ def draw(
 ) -> Split:
     """Draw the lists; an image that validates is on no list.
 
-    Of each class one image does not validate, so that it can be labelled.
+    Of each class one image does not validate, so that it can be labelled. Of versions
+    of an image that Roboflow augmented only one validates, and the others are left out.
     """
     annotated = {n: c for n, c in found.annotated.items() if n not in leave_out}
     if not annotated:
@@ -262,11 +286,22 @@ def draw(
     if with_validation:
         order, _ = draw_order(list(annotated), f'{seed}:val')
         last = {shown: name for name in order for shown in annotated[name]}
-        kept = set(last.values())
-        free = [name for name in order if name not in kept]
-        validation = sorted(free[: round(len(order) / 5)])
-    taken = set(validation)
-    rest = {name: shown for name, shown in annotated.items() if name not in taken}
+        kept = {original(name) for name in last.values()}
+        first: dict[str, str] = {}
+        for name in order:
+            first.setdefault(original(name), name)
+        free = [name for each, name in first.items() if each not in kept]
+        validation = sorted(free[: round(len(first) / 5)])
+    taken = {original(name) for name in validation}
+    rest = {n: shown for n, shown in annotated.items() if original(n) not in taken}
+    unannotated = [name for name in found.others if name not in leave_out]
+    others = [name for name in unannotated if original(name) not in taken]
+    versions = len(annotated) - len(rest) - len(taken) + len(unannotated) - len(others)
+    if versions:
+        console.print(
+            f"{versions} of Roboflow's versions of validation images are left out of "
+            'the lists'
+        )
     order, at_least = draw_order(list(rest), seed, 1, rest)
     count = len(order)
     if fraction is not None:
@@ -276,7 +311,6 @@ def draw(
                 f'--fraction {fraction:g} is {count} images, and {at_least} are '
                 'needed to show every class: give a larger one'
             )
-    others = [name for name in found.others if name not in leave_out]
     split = Split(sorted(order[:count]), sorted(order[count:] + others), validation)
     if with_validation and not validation:
         raise ValueError('too few annotated images for a validation set: give --val')
@@ -287,6 +321,11 @@ def draw(
             'the labels'
         )
     return split
+
+
+def original(name: str) -> str:
+    """Return what Roboflow's versions of an image, ``NAME.rf.HASH.jpg``, share."""
+    return name.partition('.rf.')[0]
 
 
 def tell_missing(found: Inspection, split: Split) -> None:

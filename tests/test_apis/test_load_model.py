@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmcast.apis import load_model
+from mmcast.apis.load_model import settings_digest
 from mmcast.checkpoints import read_checkpoint, save_plain
 
 CONFIGS = Path(__file__).parents[2] / 'configs/mmcast'
@@ -63,6 +64,17 @@ def test_a_file_that_is_no_checkpoint_is_named(content, tmp_path):
         ValueError, match=r'teacher\.pth cannot be read as a checkpoint'
     ):
         load_model(CONFIGS / 'adapt_synthscapes.py', file)
+
+
+def test_checkpoint_and_config_in_the_wrong_order_are_named(tmp_path):
+    for name in 'a.py', 'b.pth':
+        (tmp_path / name).touch()
+    for read in (
+        lambda: load_model(tmp_path / 'b.pth', tmp_path / 'a.py'),
+        lambda: settings_digest(tmp_path / 'b.pth'),
+    ):
+        with pytest.raises(ValueError, match=r'b\.pth is no config: give a config, th'):
+            read()
 
 
 def test_a_config_without_a_model_is_named(tmp_path):

@@ -7,13 +7,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 from pycocotools import mask as mask_utils
 
 import mmcast  # noqa: F401
 from mmcast.datasets import image_sizes
 from mmcast.datasets.coco_file import CocoFile, read_coco
-from mmcast.datasets.image_sizes import read_sizes
+from mmcast.datasets.image_sizes import loaded_size, read_sizes
 from mmcast.own_data import image_files
 from mmcast.own_data.image_files import find_copies
 from mmcast.own_data.inspection import Inspection, inspect
@@ -307,7 +307,7 @@ def test_masks(world: World) -> None:
     assert line(found, 'masks as RLE')[0] == '2'
     assert line(found, 'masks as polygons')[0] == '1'
     assert line(found, 'objects without a mask') == ('1: 3 of more.png', False)
-    assert line(found, 'objects annotated twice') == ('1', False)
+    assert line(found, 'objects annotated twice, or for two classes') == ('1', False)
     count, stop = line(found, 'masks that cannot be read')
     assert not stop
     assert count.startswith('2: 4 of more.png is 30x20, 5 of more.png has a polygon')
@@ -356,11 +356,82 @@ def test_many_crowds_have_a_remedy(
 
 def test_polygons_from_0_to_1_have_their_remedy(world: World) -> None:
     """Those that reach into the first pixel's middle would have a pixel."""
-    for mask in [[0, 0, 1, 0, 1, 1, 0, 1]], [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]:
+    for mask in [[0, 0, 1.0004, 0, 1, 1, 0, 1]], [[0.1, 0.1, 0.9, 0.1, 0.9, 0.9]]:
         world.coco['annotations'][0]['segmentation'] = mask
         found = world.inspect()
         assert stops(found) == {'masks that cannot be read'}
         assert 'multiply x by the width' in line(found, 'masks that cannot be read')[0]
+
+
+@pytest.mark.parametrize('spoil', ['scaled', 'swapped'])
+def test_masks_that_are_not_in_their_boxes_stop(world: World, spoil: str) -> None:
+    """They are of a smaller image, or have y before x."""
+    corners = [10, 2, 16, 2, 16, 14, 10, 14]
+    wrong = [each / 2 for each in corners]
+    if spoil == 'swapped':
+        wrong = [corners[place ^ 1] for place in range(8)]
+    what = 'boxes elsewhere than their masks'
+    for mask, stopped in (corners, set()), (wrong, {what}):
+        (each,) = world.coco['annotations']
+        each |= dict(segmentation=[mask], bbox=[10, 2, 6, 12])
+        assert stops(world.inspect()) == stopped
+    each['bbox'] = [10, 2, 16, 14]  # corners, not sides
+    each['segmentation'] = [corners]
+    assert stops(world.inspect()) == set()
+    each['segmentation'] = [wrong]
+    for unknown in ([0.3, 0.1, 0.2, 0.6], [0, 0, 0, 0], None):
+        each['bbox'] = unknown  # no box, or one in parts of the image
+        assert stops(world.inspect()) == set()
+
+
+def test_holes_and_rectangles_are_told(world: World) -> None:
+    outer = [2, 2, 18, 2, 18, 12, 2, 12]
+    inner = [6, 4, 10, 4, 10, 8, 6, 8]
+    (each,) = world.coco['annotations']
+    each |= dict(segmentation=[outer, inner], bbox=[2, 2, 16, 10], area=144)
+    assert line(world.inspect(), 'holes that are filled')[0] == '1: 0 of good.png'
+    each['area'] = 160
+    found = world.inspect()
+    assert line(found, 'holes that are filled')[0] == '0'
+    rectangles = 'masks that are rectangles, most of the objects'
+    assert line(found, rectangles)[0] == '1'
+    each['segmentation'] = [[2, 2, 18, 2, 10, 12]]
+    assert rectangles not in {each.what for each in world.inspect().findings}
+
+
+def test_folders_of_additional_images_are_named(world: World) -> None:
+    pixels = np.zeros((5, 5, 3), np.uint8)
+    for name in 'masks/1.png', 'masks/2.png', '#recycle/3.png':
+        (world.folder / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(world.folder / name), pixels + len(name))
+    found = world.inspect()
+    lacks = line(found, 'images in the folder that the JSON lacks')[0]
+    assert lacks == '2: 2 in masks'
+    assert line(found, 'folders of other programs, and hidden ones')[0] == '1: #recycle'
+
+
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'tif'])
+def test_xmp_turns_nothing(world: World, kind: str) -> None:
+    """Pillow takes its orientation where EXIF has none; OpenCV does not."""
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/'
+        '1999/02/22-rdf-syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/'
+        'tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    path = world.folder / f'photo.{kind}'
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt('XML:com.adobe.xmp', xmp)
+    how: dict[str, Any] = dict(
+        png=dict(pnginfo=info), tif=dict(tiffinfo={700: xmp.encode()})
+    ).get(kind, dict(xmp=xmp.encode()))
+    Image.new('RGB', (60, 40)).save(path, **how)
+    with Image.open(path) as image:
+        assert image.getexif()[ExifTags.Base.Orientation] == 6
+    assert cv2.imread(str(path)).shape == (40, 60, 3)
+    assert loaded_size(path) == (60, 40)
+    world.add(path.name, (60, 40))
+    world.annotate()
+    assert stops(world.inspect()) == set()
 
 
 @pytest.mark.parametrize('mask', [[], [[2, 2, 9, 9]], 'x'])

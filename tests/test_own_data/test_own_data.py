@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import cv2
 import mmdet
 import numpy as np
 import pytest
@@ -323,6 +324,62 @@ def test_validation_without_an_object_of_the_classes(folder, monkeypatch):
         run(monkeypatch, *PETS, '--val', 'data/pets/val.json')
 
 
+def test_validation_images_of_the_same_names_need_their_folder(folder, monkeypatch):
+    write_pets(folder / 'data/pets/more', 'val.json', 0, 9)
+    path = folder / 'data/pets/more/val.json'
+    content = json.loads(path.read_text())
+    for each in content['annotations']:
+        each['segmentation'] = [[1, 2, 21, 2, 21, 12, 1, 12]]
+        each['bbox'] = [1, 2, 20, 10]
+    path.write_text(json.dumps(content))
+    val = ['--val', 'data/pets/more/val.json']
+    with pytest.raises(ValueError, match='9 images have other objects in'):
+        run(monkeypatch, *PETS, *val)
+    run(monkeypatch, *PETS, *val, '--val-images', 'data/pets/more/images')
+
+
+def test_other_images_of_the_validation_folder_do_not_count(folder, monkeypatch):
+    write_pets(folder / 'more', 'val.json', 100, 3)
+    deep = np.full((40, 40, 3), 4000, np.uint16)
+    assert cv2.imwrite(str(folder / 'more/images/deep.png'), deep)
+    val = ['--val', 'more/val.json', '--val-images', 'more/images']
+    run(monkeypatch, *PETS, *val)
+
+
+def test_versions_of_an_image_do_not_train_and_validate(folder, monkeypatch, capsys):
+    """Roboflow writes several, NAME.rf.HASH.jpg."""
+    path = folder / 'data/pets/train.json'
+    content = json.loads(path.read_text())
+    for index, image in enumerate(content['images']):
+        name = f'{index // 3}.rf.{index % 3}.png'
+        (folder / 'data/pets/images' / image['file_name']).rename(
+            folder / 'data/pets/images' / name
+        )
+        image['file_name'] = name
+    path.write_text(json.dumps(content))
+    run(monkeypatch, *PETS)
+    lists = folder / 'data/pets/splits'
+    labeled = read_list(lists / 'labeled.txt')
+    unlabeled = read_list(lists / 'unlabeled.txt')
+    val = [
+        i['file_name'] for i in json.loads((lists / 'val.json').read_text())['images']
+    ]
+    assert val
+    validates = {name.partition('.')[0] for name in val}
+    assert not validates & {n.partition('.')[0] for n in (*labeled, *unlabeled)}
+    left = 25 - len(labeled) - len(unlabeled) - len(val)
+    assert left == 2 * len(val)
+    assert f"{left} of Roboflow's versions of validation" in capsys.readouterr().out
+
+
+def test_a_tilde_in_an_option_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv('HOME', str(folder / 'home'))
+    (folder / 'home').mkdir()
+    run(monkeypatch, *PETS, '--out=~/lists')
+    assert (folder / 'home/lists/labeled.txt').is_file()
+    assert not (folder / '~').exists()
+
+
 def test_all_lists_of_an_earlier_call_are_named(folder, monkeypatch):
     """So that they can be moved at once."""
     run(monkeypatch, *PETS)
@@ -390,6 +447,6 @@ def test_a_place_without_room_for_configs_is_told_first(folder, monkeypatch):
     (folder / 'configs').write_text('a file')
     with pytest.raises(OSError, match='or run the command in another folder') as caught:
         run(monkeypatch, *PETS)
-    assert one_line(caught.value).startswith('cannot write in configs (')
+    assert one_line(caught.value).startswith('cannot write in configs/pets (')
     assert not (folder / 'data/pets/splits').exists()
     run(monkeypatch, *PETS, '--look')

@@ -267,6 +267,19 @@ def test_a_teacher_must_know_the_classes(folder, monkeypatch, classes, message):
         ("_base_ = './mine.py'\ntest_evaluator = None", 'has no test_evaluator, and'),
         ("_base_ = './mine.py'\ntest_dataloader = None", r'no test_dataloader\.data'),
         ("_base_ = './mine.py'\nmodel = dict(type='Mine')", 'no detector Mine is reg'),
+        ("_base_ = './mine.py'\nx = unknown", 'cannot be read: name .unknown'),
+        (
+            "_base_ = './mine.py'\nmodel = dict(backbone=dict(num_stages=9))",
+            'its model cannot be built',
+        ),
+        (
+            "_base_ = 'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'",
+            'is trained on panoptic masks: give',
+        ),
+        (
+            "_base_ = './mine.py'\ntrain_dataloader = dict(batch_size=None)",
+            r'has no train_dataloader\.batch_size',
+        ),
     ],
 )
 def test_a_students_config_that_cannot_work(folder, monkeypatch, text, message):
@@ -294,7 +307,7 @@ def test_mistakes_in_options_are_found_before_images_are_read(folder, monkeypatc
         f'--teacher {mine} teacher.pth': 'only one has',
         f'--val {mine}': 'is not a COCO JSON file',
         '--val data/pets/more/val.json': 'lacks the categories cat',
-        '--val data/pets/train.json --val-images none': "folder 'none' does not exist",
+        '--val data/pets/train.json --val-images none': "folder 'none' is no folder",
     }.items():
         with pytest.raises((OSError, ValueError), match=message):
             run(monkeypatch, *PETS, *words.split())
@@ -393,9 +406,7 @@ def add_objects(count: int) -> None:
     content = json.loads(path.read_text())
     (square,) = [a for a in content['annotations'] if a['image_id'] == 0]
     first = len(content['annotations'])
-    content['annotations'] += [
-        {**square, 'id': first + i, 'bbox': [0, 0, 20, 20 + i]} for i in range(count)
-    ]
+    content['annotations'] += [{**square, 'id': first + i} for i in range(count)]
     path.write_text(json.dumps(content))
 
 
