@@ -10,7 +10,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / 'docs'
 FILES = {
     'results.md': ('results', 'results_short'),
-    'results_tables.md': ('results', 'results_short'),
+    'results_tables.md': ('results', 'results_short', 'results_more_labels'),
     'photographs.md': ('photographs',),
 }
 
@@ -28,6 +28,13 @@ def cells_of(line):
     return [cell.strip() for cell in line.strip().strip('|').split('|')]
 
 
+def is_of_runs(columns):
+    """Return whether each row of a table is a run: its gains, or its seeds."""
+    return {'gain', 'over'} <= {*columns} or {'iterations', 'seed 0', 'mean'} <= {
+        *columns
+    }
+
+
 def table_rows(page):
     """Yield each row of the tables of mask AP, as a dict by column."""
     columns = None
@@ -36,7 +43,7 @@ def table_rows(page):
             columns = cells_of(line)
         elif not line.startswith('|'):
             columns = None
-        elif columns and {'gain', 'over'} <= {*columns} and not line.startswith('|---'):
+        elif is_of_runs(columns or []) and not line.startswith('|---'):
             yield dict(zip(columns, cells_of(line), strict=True))
 
 
@@ -47,11 +54,16 @@ def fits(cells, runs, every):
         return [runs[seed][key] for seed in sorted(runs)]
 
     draws = [
-        cells[key] for key in sorted(cells) if key.startswith('draw') and cells[key]
+        cells[key]
+        for key in sorted(cells)
+        if key.startswith(('draw ', 'seed ')) and cells[key]
     ]
     if draws and draws != [f'{value:.1f}' for value in of('mask_ap')]:
         return False
     if cells.get('mask AP', spread(of('mask_ap'))) != spread(of('mask_ap')):
+        return False
+    mean = f'{statistics.mean(of("mask_ap")):.1f}'
+    if cells.get('mean') not in (None, '', mean):
         return False
     ap50 = f'{statistics.mean(of("mask_ap50")):.1f}'
     if cells.get('mask AP50', ap50) != ap50:
@@ -61,7 +73,7 @@ def fits(cells, runs, every):
         for other in every
         if runs.keys() <= other.keys()
     ]
-    gain = cells['gain'].removeprefix('+')
+    gain = cells.get('gain', '').removeprefix('+')
     return not gain or gain in map(spread, gains)
 
 
@@ -76,6 +88,27 @@ def test_tables_follow_from_the_runs(page):
             for file in files
             for runs in file['runs'].values()
         ), cells
+
+
+def test_more_labels_follow_from_the_runs():
+    """The table by numbers of labels has means, and the gain over labels alone."""
+    runs = json.loads((DOCS / 'results_more_labels.json').read_text())['runs']
+    columns = ('adapted_teacher', 'supervised_student_twice')
+    columns += ('distilled_student_twice', 'refined_student_twice')
+    page = (DOCS / 'results_tables.md').read_text()
+    section = page.partition('### 100 to 600 labels (the paper: Table 6)')[2]
+    (table, *_) = [e for e in section.split('\n\n') if e.startswith('| labelled')]
+    for line in table.splitlines()[2:]:
+        count, *cells = cells_of(line)
+        of = [
+            [runs[f'{name}_{count}'][seed]['mask_ap'] for seed in '012']
+            for name in columns
+        ]
+        gains = [round(a - b, 3) for a, b in zip(of[3], of[1], strict=True)]
+        assert cells == [
+            *(f'{statistics.mean(each):.1f}' for each in of),
+            f'{statistics.mean(gains):+.1f} ({min(gains):.1f} to {max(gains):.1f})',
+        ]
 
 
 @pytest.mark.parametrize(
