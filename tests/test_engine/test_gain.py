@@ -257,9 +257,9 @@ def test_a_teacher_that_is_no_better_is_named_before_training(
     runner.logger = logging.getLogger('before')
     hook._warn_of_teacher(runner)
     expected = (
-        f'The teacher {teacher} has mask AP 25.0 on the validation images, {student} '
-        'has 25.0 already: labels of a teacher that is no better hardly help. Train a '
-        'better one, or keep that file.'
+        f'The teacher {teacher} (mask AP 25.0 on the validation images) is no better '
+        f'than {student} (25.0): its labels will hardly help. Train a better one, or '
+        'keep that file.'
     )
     assert caplog.messages == [expected] * warns
     # A teacher that trains on is compared with itself alone.

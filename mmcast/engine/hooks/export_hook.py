@@ -147,9 +147,9 @@ class ExportHook(Hook):
         of_teacher, other = mask_ap(teacher), mask_ap(before)
         if of_teacher is not None and other is not None and of_teacher <= other:
             runner.logger.warning(
-                f'The teacher {teacher} has mask AP {of_teacher:.1f} on the validation '
-                f'images, {before} has {other:.1f} already: labels of a teacher that '
-                'is no better hardly help. Train a better one, or keep that file.'
+                f'The teacher {teacher} (mask AP {of_teacher:.1f} on the validation '
+                f'images) is no better than {before} ({other:.1f}): its labels will '
+                'hardly help. Train a better one, or keep that file.'
             )
 
     def _warn_of_metrics(
