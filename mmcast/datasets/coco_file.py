@@ -31,10 +31,10 @@ from .coco_values import (
     area_differs,
     box_differs,
     box_elsewhere,
+    has_hole,
     has_pixels,
     id_key,
     is_box,
-    is_nearer,
     is_true,
     read_mask,
     whole_number,
@@ -392,25 +392,25 @@ def _read_annotation(
     if why:
         found.bad.append(f'{named} {why}')
         return
-    rle, overlap = mask, 0
+    rle, of_polygons = mask, []
     if isinstance(mask, list):
-        parts = mask_utils.frPyObjects(mask, *size)
-        rle = mask_utils.merge(parts)
-        overlap = int(sum(mask_utils.area(parts))) - int(mask_utils.area(rle))
+        polygons = mask_utils.frPyObjects(mask, *size)
+        rle = mask_utils.merge(polygons)
+        of_polygons = mask_utils.area(polygons).tolist()
     area = int(mask_utils.area(rle))
     if not area:
         found.bad.append(f'{named} has no pixel in the image')
         return
     box = [float(side) for side in mask_utils.toBbox(rle)]
-    if overlap and is_nearer(raw.get('area'), area - overlap, area):
+    if has_hole(raw.get('area'), area, of_polygons):
         found.filled.append(named)
-    stated_box = raw.get('bbox')
-    if has_pixels(stated_box):
+    differs = box_differs(raw.get('bbox'), box)
+    if has_pixels(raw.get('bbox')):
         found.boxes += 1
-        if box_elsewhere(stated_box, box):
+        if differs and box_elsewhere(raw['bbox'], box):
             found.elsewhere.append(named)
     crowd = is_true(raw.get('iscrowd')) or is_true(raw.get('ignore'))
-    found.mended['boxes unlike their masks'] += box_differs(raw.get('bbox'), box)
+    found.mended['boxes unlike their masks'] += differs
     found.mended['areas unlike their masks'] += area_differs(raw.get('area'), area)
     if raw.get('ignore'):
         _note_unlike(found, 'it has regions to ignore that are no crowds')

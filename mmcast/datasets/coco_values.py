@@ -99,9 +99,19 @@ def has_pixels(stated: Any) -> TypeGuard[Sequence[float]]:
     return is_box(stated) and min(stated[2:]) > 0 and max(stated) > 1
 
 
-def is_nearer(stated: Any, one: float, other: float) -> bool:
-    """Say whether a stated number is nearer to one than to another."""
-    return type(stated) in (int, float) and abs(stated - one) < abs(stated - other)
+def has_hole(stated: Any, area: int, of_polygons: Sequence[int]) -> bool:
+    """Say whether a polygon of a mask lies in another one, and was meant as a hole.
+
+    Args:
+        stated: The area that the file states, without the hole.
+        area: Pixels of the mask, where the hole is filled.
+        of_polygons: Pixels of each of its polygons.
+    """
+    shared = sum(of_polygons) - area
+    if shared <= 0 or shared < 0.9 * min(of_polygons):
+        return False
+    # Areas of polygons are a little smaller than the number of their pixels.
+    return type(stated) in (int, float) and abs(stated - area + shared) <= shared / 2
 
 
 def is_box(stated: Any) -> bool:

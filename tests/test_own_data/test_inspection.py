@@ -393,6 +393,10 @@ def test_holes_and_rectangles_are_told(world: World) -> None:
     each['area'] = 160
     found = world.inspect()
     assert line(found, 'holes that are filled')[0] == '0'
+    # Two parts that touch, and the area of a polygon, which is less than its pixels.
+    each |= dict(segmentation=[outer, [18, 2, 22, 2, 22, 12, 18, 12]], area=199)
+    assert line(world.inspect(), 'holes that are filled')[0] == '0'
+    each |= dict(segmentation=[outer], area=160)
     rectangles = 'masks that are rectangles, most of the objects'
     assert line(found, rectangles)[0] == '1'
     each['segmentation'] = [[2, 2, 18, 2, 10, 12]]
