@@ -6,6 +6,7 @@ help comes at once.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,6 +27,10 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     if words is None:
         sys.excepthook = errors.show
+        for stream in sys.stdout, sys.stderr:
+            # A class may have letters that the terminal's encoding lacks.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors='backslashreplace')
     parser = _parser()
     options = vars(parser.parse_args(_joined(sys.argv[1:] if words is None else words)))
     verb, show = options.pop('verb'), options.pop('show')

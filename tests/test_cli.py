@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pets import write_pets
 
 from mmcast import apis
 from mmcast.cli import _joined, _parser, main
@@ -14,8 +15,9 @@ ROOT = Path(__file__).parents[1]
 VERBS = dict(_parser()._subparsers._group_actions[0].choices.items())  # type: ignore[union-attr]
 
 
-def command(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+def command(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess:
     environment = {'PYTHONPATH': str(ROOT), 'PATH': '/usr/bin:/bin', 'COLUMNS': '80'}
+    environment |= more
     return subprocess.run(
         [sys.executable, '-m', 'mmcast', *words],
         capture_output=True,
@@ -78,6 +80,18 @@ def test_an_error_is_one_line(tmp_path):
         "error: --coco 'none.json' is no file: give a COCO JSON"
     )
     assert 'Traceback' not in done.stderr
+
+
+def test_letters_that_the_terminal_lacks_are_escaped(tmp_path):
+    write_pets(tmp_path / 'pets', 'train.json', 0, 3, names=('\u732b', 'dog', 'x'))
+    words = '--coco pets/train.json --images pets/images --size small --look'
+    done = command(
+        *('own-data', 'pets', *words.split()),
+        cwd=tmp_path,
+        PYTHONIOENCODING='cp1252',
+    )
+    assert done.returncode == 0, done.stderr
+    assert r'\u732b: 3, dog: 1' in done.stdout
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path):
