@@ -260,6 +260,8 @@ class TestVerb:
         assert 'is not below the image folder' in split('--coco', path, *args[:-1])
         assert "none' is no folder" in split('--coco', path, *args, tmp_path / 'none')
         assert 'give both' in split('--list', path, *args, tmp_path)
+        assert 'is a folder: give a file' in split('--list', tmp_path, *args[:-1])
+        assert 'cannot write in' in split('--coco', path, '--count', 1, '--out', path)
         assert not split('--coco', path, *args, tmp_path)
         labeled, rest = (
             read_list(tmp_path / f'out/{n}labeled.txt') for n in ('', 'un')

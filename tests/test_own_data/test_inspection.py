@@ -313,6 +313,13 @@ def test_masks(world: World) -> None:
     assert count.startswith('2: 4 of more.png is 30x20, 5 of more.png has a polygon')
 
 
+def test_a_mask_of_two_classes_is_told(world: World) -> None:
+    world.annotate()
+    world.coco['annotations'][-1]['category_id'] = 2
+    what = 'objects annotated twice, or for two classes'
+    assert line(world.inspect(), what) == ('1', False)
+
+
 def test_each_image_is_counted(world: World) -> None:
     for i in range(20):
         world.image(f'{i}.png')

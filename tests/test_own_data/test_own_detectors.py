@@ -301,10 +301,12 @@ def test_mistakes_in_options_are_found_before_images_are_read(folder, monkeypatc
     monkeypatch.setattr('mmcast.own_data.inspection.read_files', no_images)
     mine = write_mine()
     save_plain({}, dict(dataset_meta=dict(classes=['bird'])), Path('teacher.pth'))
+    save_plain({}, dict(dataset_meta=None), Path('unnamed.pth'))
     write_pets(folder / 'data/pets/more', 'val.json', 100, 3, names=('CAT', 'd', 'u'))
     for words, message in {
         f'--teacher {mine} none.pth': r"'none\.pth' does not exist",
         f'--teacher {mine} teacher.pth': 'only one has',
+        f'--teacher {mine} unnamed.pth': 'keeps no class names',
         f'--val {mine}': 'is not a COCO JSON file',
         '--val data/pets/more/val.json': 'lacks the categories cat',
         '--val data/pets/train.json --val-images none': "folder 'none' is no folder",
