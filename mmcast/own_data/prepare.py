@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mmcast._requirements import mim_name
 from mmcast.console import make_console
 from mmcast.datasets.coco_file import CocoFile
 from mmcast.datasets.image_names import examples
-from mmcast.datasets.splits import draw_order, format_list
+from mmcast.datasets.splits import format_list
 from mmcast.engine.stages import sam3_command
 from mmcast.files import check_writable, write_atomic, write_new
 from mmcast.own_data import (
@@ -34,6 +34,7 @@ from mmcast.own_data import (
     stage_length,
     trained_classes,
 )
+from mmcast.own_data.draw import Split, draw
 from mmcast.own_data.image_files import find_copies
 from mmcast.own_data.inspection import Inspection
 from mmcast.own_data.look import look as look_at
@@ -43,15 +44,6 @@ from mmcast.own_data.plan import store
 INSTALLED = Path(__file__).resolve().parents[1] / '.mim/configs/mmcast'
 MINE = Path('configs/mmcast')
 console = make_console(highlight=False)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Image names by use."""
-
-    labeled: list[str]
-    unlabeled: list[str]
-    validation: list[str]
 
 
 def own_data(
@@ -174,6 +166,11 @@ def own_data(
         console.print('Nothing was written: the same command without --look writes.')
         return []
     split = draw(found, leave_out, fraction, seed, with_validation=not val)
+    if split.versions:
+        console.print(
+            f"{split.versions} of Roboflow's versions of validation images are left "
+            'out of the lists'
+        )
     tell_missing(found, split)
     plan = replace(
         plan,
@@ -262,70 +259,6 @@ def _check_same_images(validation: CocoFile, training: CocoFile) -> None:
             f'{training.path} ({examples(differ)}): give --val-images if they are '
             'other images of these names, or give both files the same objects'
         )
-
-
-def draw(
-    found: Inspection,
-    leave_out: set[str],
-    fraction: float | None,
-    seed: int,
-    with_validation: bool,
-) -> Split:
-    """Draw the lists; an image that validates is on no list.
-
-    Of each class one image does not validate, so that it can be labelled. Of versions
-    of an image that Roboflow augmented only one validates, and the others are left out.
-    """
-    annotated = {n: c for n, c in found.annotated.items() if n not in leave_out}
-    if not annotated:
-        raise ValueError(
-            'all annotated images are validation images, too: give --val other '
-            'images, or leave it out'
-        )
-    validation: list[str] = []
-    if with_validation:
-        order, _ = draw_order(list(annotated), f'{seed}:val')
-        last = {shown: name for name in order for shown in annotated[name]}
-        kept = {original(name) for name in last.values()}
-        first: dict[str, str] = {}
-        for name in order:
-            first.setdefault(original(name), name)
-        free = [name for each, name in first.items() if each not in kept]
-        validation = sorted(free[: round(len(first) / 5)])
-    taken = {original(name) for name in validation}
-    rest = {n: shown for n, shown in annotated.items() if original(n) not in taken}
-    unannotated = [name for name in found.others if name not in leave_out]
-    others = [name for name in unannotated if original(name) not in taken]
-    versions = len(annotated) - len(rest) - len(taken) + len(unannotated) - len(others)
-    if versions:
-        console.print(
-            f"{versions} of Roboflow's versions of validation images are left out of "
-            'the lists'
-        )
-    order, at_least = draw_order(list(rest), seed, 1, rest)
-    count = len(order)
-    if fraction is not None:
-        count = round(fraction * len(order))
-        if count < at_least:
-            raise ValueError(
-                f'--fraction {fraction:g} is {count} images, and {at_least} are '
-                'needed to show every class: give a larger one'
-            )
-    split = Split(sorted(order[:count]), sorted(order[count:] + others), validation)
-    if with_validation and not validation:
-        raise ValueError('too few annotated images for a validation set: give --val')
-    if not split.unlabeled:
-        raise ValueError(
-            'every image is annotated, so none is unlabelled: put images without '
-            'annotations into the folder, or give --fraction 0.1 to keep a tenth of '
-            'the labels'
-        )
-    return split
-
-
-def original(name: str) -> str:
-    """Return what Roboflow's versions of an image, ``NAME.rf.HASH.jpg``, share."""
-    return name.partition('.rf.')[0]
 
 
 def tell_missing(found: Inspection, split: Split) -> None:

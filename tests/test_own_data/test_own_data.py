@@ -33,8 +33,9 @@ from mmcast.errors import one_line
 from mmcast.models.detectors.student import class_count
 from mmcast.own_data import seen_sizes
 from mmcast.own_data.configs import _names
+from mmcast.own_data.draw import draw
 from mmcast.own_data.inspection import Inspection
-from mmcast.own_data.prepare import draw, tell_missing
+from mmcast.own_data.prepare import tell_missing
 
 
 def test_looking_writes_nothing(folder, monkeypatch, capsys):
